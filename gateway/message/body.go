@@ -1,0 +1,310 @@
+package message
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// Budget is the memory that all messages in hand share. Bodies stay in memory while it lasts; what does not fit goes to a temp
+// file without a name, encrypted with a key that only this process knows and that dies with the body.
+type Budget struct {
+	limit int64
+	dir   string
+	used  atomic.Int64
+}
+
+// NewBudget gives a budget of limit bytes; dir holds the temp files ("" is the system's).
+func NewBudget(limit int64, dir string) *Budget { return &Budget{limit: limit, dir: dir} }
+
+// Used is the number of bytes reserved now.
+func (g *Budget) Used() int64 { return g.used.Load() }
+
+func (g *Budget) reserve(n int64) bool {
+	for {
+		u := g.used.Load()
+		if u+n > g.limit {
+			return false
+		}
+		if g.used.CompareAndSwap(u, u+n) {
+			return true
+		}
+	}
+}
+
+// Body is a sequence of bytes that was taken in whole: a message as received (CRLF lines, dot-unstuffed) or as it may leave. It
+// may be read by several goroutines at once until Close.
+type Body struct {
+	budget *Budget
+	mem    []byte
+	held   int64 // bytes of the budget
+	spill  *spill
+	size   int64
+	sum    [sha256.Size]byte
+	once   sync.Once
+}
+
+// Size is the number of bytes.
+func (b *Body) Size() int64 { return b.size }
+
+// Sum is the SHA-256 of the bytes.
+func (b *Body) Sum() [sha256.Size]byte { return b.sum }
+
+// InMemory gives the bytes where they are in memory, else nil. The caller must not change them.
+func (b *Body) InMemory() []byte { return b.mem }
+
+// ReadAt is io.ReaderAt. A temp file that was tampered with gives an error, never wrong bytes.
+func (b *Body) ReadAt(p []byte, off int64) (int, error) {
+	if b.spill != nil {
+		return b.spill.readAt(p, off, b.size)
+	}
+	if off < 0 || off > b.size {
+		return 0, io.EOF
+	}
+	n := copy(p, b.mem[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Section reads n bytes from off; n < 0 means to the end.
+func (b *Body) Section(off, n int64) *io.SectionReader {
+	if n < 0 {
+		n = b.size - off
+	}
+	return io.NewSectionReader(b, off, n)
+}
+
+// Close gives memory and file back. It may be called more than once.
+func (b *Body) Close() error {
+	var err error
+	b.once.Do(func() {
+		if b.budget != nil {
+			b.budget.used.Add(-b.held)
+		}
+		if b.spill != nil {
+			err = b.spill.f.Close()
+		}
+	})
+	return err
+}
+
+// BytesBody makes a body of bytes that are in memory already; it takes nothing of a budget.
+func BytesBody(p []byte) *Body {
+	return &Body{mem: p, size: int64(len(p)), sum: sha256.Sum256(p)}
+}
+
+// BodyWriter collects a body. Exactly one of Body and Abort must be called.
+type BodyWriter struct {
+	budget *Budget
+	mem    []byte
+	held   int64
+	spill  *spill
+	size   int64
+	hash   hash.Hash
+	err    error
+}
+
+// ErrNoRoom wraps every failure to keep a body: memory is used up and the temp folder is full or gone. It is passing.
+var ErrNoRoom = errors.New("no room for the message")
+
+// NewWriter starts a body. hint is the expected size in bytes, 0 where unknown.
+func (g *Budget) NewWriter(hint int64) *BodyWriter {
+	w := &BodyWriter{budget: g, hash: sha256.New()}
+	if hint = min(hint, 4<<20); hint > 0 && g.reserve(hint) {
+		w.held, w.mem = hint, make([]byte, 0, hint)
+	}
+	return w
+}
+
+// Size is the number of bytes written so far.
+func (w *BodyWriter) Size() int64 { return w.size }
+
+func (w *BodyWriter) Write(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	w.hash.Write(p)
+	w.size += int64(len(p))
+	if w.spill == nil && !w.grow(len(p)) {
+		if w.err = w.toFile(); w.err != nil {
+			return 0, w.err
+		}
+	}
+	if w.spill == nil {
+		w.mem = append(w.mem, p...)
+		return len(p), nil
+	}
+	if err := w.spill.write(p); err != nil {
+		w.err = fmt.Errorf("%w: %w", ErrNoRoom, err)
+		return 0, w.err
+	}
+	return len(p), nil
+}
+
+// grow makes room for n more bytes in memory, and tells whether the budget allowed it.
+func (w *BodyWriter) grow(n int) bool {
+	need := len(w.mem) + n
+	if need <= cap(w.mem) {
+		return true
+	}
+	c := max(need, 2*cap(w.mem), 8<<10)
+	if c > 8<<20 { // large bodies grow by an eighth: doubling would waste the shared budget
+		c = max(need, cap(w.mem)+cap(w.mem)/8)
+	}
+	if !w.budget.reserve(int64(c) - w.held) {
+		return false
+	}
+	m := make([]byte, len(w.mem), c)
+	copy(m, w.mem)
+	w.mem, w.held = m, int64(c)
+	return true
+}
+
+func (w *BodyWriter) toFile() error {
+	s, err := newSpill(w.budget.dir)
+	if err == nil {
+		if err = s.write(w.mem); err != nil {
+			s.f.Close()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoRoom, err)
+	}
+	clear(w.mem)
+	w.budget.used.Add(-w.held)
+	w.mem, w.held, w.spill = nil, 0, s
+	return nil
+}
+
+// Body ends the writing.
+func (w *BodyWriter) Body() (*Body, error) {
+	if w.err == nil && w.spill != nil {
+		if err := w.spill.flush(); err != nil {
+			w.err = fmt.Errorf("%w: %w", ErrNoRoom, err)
+		}
+	}
+	if w.err != nil {
+		w.Abort()
+		return nil, w.err
+	}
+	b := &Body{budget: w.budget, mem: w.mem, held: w.held, spill: w.spill, size: w.size}
+	w.hash.Sum(b.sum[:0])
+	w.mem, w.held, w.spill, w.err = nil, 0, nil, errors.New("the body was ended")
+	return b, nil
+}
+
+// Abort gives everything back.
+func (w *BodyWriter) Abort() {
+	w.budget.used.Add(-w.held)
+	if w.spill != nil {
+		w.spill.f.Close()
+	}
+	w.mem, w.held, w.spill = nil, 0, nil
+	if w.err == nil {
+		w.err = errors.New("the body was aborted")
+	}
+}
+
+const (
+	segment = 64 << 10 // plaintext bytes sealed together
+	sealed  = segment + 16
+)
+
+// spill is a file without a name: AES-256-GCM segments, the segment's number is the nonce, the key lives in memory only.
+type spill struct {
+	f    *os.File
+	aead cipher.AEAD
+	buf  []byte // plaintext of the segment being filled
+	n    uint64 // segments written
+}
+
+func newSpill(dir string) (*spill, error) {
+	f, err := os.CreateTemp(dir, "passerelle-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	var key [32]byte
+	rand.Read(key[:])
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &spill{f: f, aead: aead, buf: make([]byte, 0, segment)}, nil
+}
+
+func (s *spill) nonce(n uint64) []byte {
+	var b [12]byte
+	binary.BigEndian.PutUint64(b[4:], n)
+	return b[:]
+}
+
+func (s *spill) write(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), segment-len(s.buf))
+		s.buf, p = append(s.buf, p[:n]...), p[n:]
+		if len(s.buf) == segment {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *spill) flush() error {
+	if len(s.buf) == 0 {
+		return nil
+	}
+	c := s.aead.Seal(nil, s.nonce(s.n), s.buf, nil)
+	if _, err := s.f.WriteAt(c, int64(s.n)*sealed); err != nil {
+		return err
+	}
+	clear(s.buf)
+	s.buf, s.n = s.buf[:0], s.n+1
+	return nil
+}
+
+func (s *spill) readAt(p []byte, off, size int64) (int, error) {
+	if off < 0 || off >= size {
+		return 0, io.EOF
+	}
+	done := 0
+	for done < len(p) && off < size {
+		i := off / segment
+		c := make([]byte, min(segment, size-i*segment)+16)
+		if _, err := s.f.ReadAt(c, i*sealed); err != nil {
+			return done, fmt.Errorf("read temp file: %w", err)
+		}
+		plain, err := s.aead.Open(c[:0], s.nonce(uint64(i)), c, nil)
+		if err != nil {
+			return done, fmt.Errorf("temp file was altered: %w", err)
+		}
+		n := copy(p[done:], plain[off-i*segment:])
+		done, off = done+n, off+int64(n)
+	}
+	if done < len(p) {
+		return done, io.EOF
+	}
+	return done, nil
+}

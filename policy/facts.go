@@ -1,0 +1,109 @@
+// Package policy decides. It takes the facts about one recipient of one message and an ordered table of rules, gives one decision
+// with its reason, and knows nothing of sockets, clocks, files or logs: the same facts always give the same decision.
+package policy
+
+import "time"
+
+// Route is one of the ways out of the design.
+type Route string
+
+const (
+	Local   Route = "local"
+	Trust   Route = "trust"
+	Encrypt Route = "encrypt"
+	Pickup  Route = "pickup"
+	Plain   Route = "plain"
+	Refuse  Route = "refuse"
+	// Later is no way out: a source that the first matching rule reads could not be asked; the client keeps the message.
+	Later Route = "later"
+)
+
+// Verdict is what the directory said. "Could not ask" is a third answer, never "not listed".
+type Verdict string
+
+const (
+	Verified    Verdict = "verified"
+	NotListed   Verdict = "not-listed"
+	CouldNotAsk Verdict = "could-not-ask"
+)
+
+// Attachment is one leaf part that a reader would save as a file. Inline pictures of multipart/related are not among them.
+type Attachment struct {
+	Type string // media type in lower case, "application/pdf"
+	Name string // file name as written, "" where none
+	Size int64  // bytes as transferred
+}
+
+// Facts are all that a decision may depend on.
+type Facts struct {
+	Sender, SenderDomain       string // lower case; "" for the null sender
+	Recipient, RecipientDomain string
+
+	// From the national directory.
+	Verdict     Verdict
+	VerdictWhy  string // why it could not be asked
+	Kind        string // PER, ORG, APP, CAB
+	Profession  string // "Médecin"
+	Category    string // "Civil"
+	Structure   string // the organisation's name
+	DisplayName string
+	Source      string    // which source said so
+	AsOf        time.Time // the source's own date
+
+	// From the clinic's own list.
+	Contact   bool   // the list has an entry
+	Person    string // patient, professional, partner, supplier, ...
+	Preferred Route  // "" where none
+	Form      string // preferred form: openpgp, zip
+	OpenPGP   bool   // a usable key is known
+	Phone     bool   // a mobile phone is known
+	Secret    bool   // an agreed secret is known
+	Opposed   bool   // the person opposes being written to electronically
+	Label     string // words of the list entry, for the reason
+
+	// From the trust space.
+	TrustDomain bool // the recipient's domain is in the white list
+	TrustSender bool // the sender's domain is one of the clinic's trust domains
+	PatientINS  bool // the recipient is a patient's Mon espace santé mailbox
+	INSValid    bool // its number's key is right
+
+	// From the message.
+	Size        int64
+	Recipients  int                 // of the whole message, as far as this session knows
+	Headers     map[string][]string // canonical names; values unfolded and decoded
+	Attachments []Attachment
+	Calendar    bool     // it holds text/calendar
+	Tags        []string // "[secure]" of the subject, without brackets, lower case
+	Sensitivity string   // Outlook: personal, private, company-confidential
+	Null        bool     // null sender
+	Auto        bool     // Auto-Submitted other than "no"
+	List        bool     // List-Id or Precedence: list|bulk
+	Marked      bool     // bears our mark: it came from the trust space
+}
+
+// Trial is one rule that was tried.
+type Trial struct {
+	Rule    string
+	Matched bool
+	Why     string // "recipient.domain = dest.test: no"
+}
+
+// Decision says by which way one recipient's copy leaves, and why.
+type Decision struct {
+	Route Route
+	// Form is the form of encryption on Encrypt: "openpgp" or "zip".
+	Form string
+	// Rule names the rule that decided; Reason is one line that names the rule and the facts it read, for ledger and operator.
+	Rule, Reason string
+	// Text is what the sender is told on Refuse or Later; one line of ASCII French.
+	Text string
+	// Hop names the next hop for Plain where the rule chose one (hops.NAME in the config), "" is the Internet hop.
+	Hop string
+	// Notify overrides who is told of codes and refusals (application senders), "" is the sender.
+	Notify string
+	// VerifiedTLS: Plain must go over TLS with a verified certificate, else it is counted as left in clear.
+	VerifiedTLS bool
+	// Qualified: the rule asserts that the patient's INS is qualified (Mon espace santé).
+	Qualified bool
+	Tried     []Trial
+}
