@@ -1,0 +1,127 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrInHand says that another attempt with one of these recipients is being worked on: answer 451.
+var ErrInHand = errors.New("a copy of this message is in hand")
+
+var errIndex = errors.New("no such recipient in this claim")
+
+// Claim is one attempt's hold on its recipients. Note, Bounced, Settled and Release may be called from any goroutine, but Note
+// and Bounced one at a time.
+type Claim struct {
+	l      *Ledger
+	keys   []key
+	served map[int]Entry
+	memos  []memo // what was remembered, kept up to date by Note
+	held   []bool // still in hand; under l.mu
+}
+
+// Claim takes the recipients of one attempt in hand, all or none. It answers ErrInHand if any of them is in hand already, and a
+// *NotReadyError if the ledger has not just proved that it can note what will become of them: then nothing may be handed on.
+func (l *Ledger) Claim(ctx context.Context, asks []Ask) (*Claim, error) {
+	if err := l.prove(ctx); err != nil {
+		return nil, err
+	}
+	c := &Claim{l: l, keys: l.keys(asks), memos: make([]memo, len(asks)), held: make([]bool, len(asks))}
+	oldest := l.cfg.Now().Add(-l.cfg.Memory).UnixMicro()
+	served := false
+	l.mu.Lock()
+	for _, k := range c.keys {
+		if _, ok := l.hand[k]; ok {
+			l.mu.Unlock()
+			return nil, ErrInHand
+		}
+	}
+	for i, k := range c.keys {
+		l.hand[k] = struct{}{}
+		c.held[i] = true
+		if m, ok := l.index[k]; ok && m.last >= oldest {
+			c.memos[i] = m
+			served = served || m.served
+		}
+	}
+	l.mu.Unlock()
+	if served {
+		if err := c.readServed(ctx); err != nil {
+			c.Release()
+			return nil, fmt.Errorf("read served recipients: %w", err)
+		}
+	}
+	return c, nil
+}
+
+func (c *Claim) readServed(ctx context.Context) error {
+	c.served = map[int]Entry{}
+	for i, m := range c.memos {
+		if !m.served {
+			continue
+		}
+		e, err := scanEntry(c.l.db.Read().QueryRowContext(ctx, `SELECT seq, `+columns+` FROM ledger_entries WHERE seq = ?`, m.entry))
+		if errors.Is(err, sql.ErrNoRows) { // the row was erased; that the recipient was served is still known
+			e, err = Entry{Outcome: m.outcome}, nil
+		}
+		if err != nil {
+			return err
+		}
+		e.I, e.Bounced = i, m.bounced
+		c.served[i] = e
+	}
+	return nil
+}
+
+// Served gives the remembered final outcome of recipient i, if an earlier attempt reached one that its client was not told: its
+// message was answered 4xx as a whole, or the reply was never written. Do not hand it on again; e.Bounced says that its bounce
+// was handed over too.
+func (c *Claim) Served(i int) (e Entry, ok bool) {
+	e, ok = c.served[i]
+	return e, ok
+}
+
+// Waiting tells since when recipient i has been answered 4xx and how often; restarts do not change it.
+func (c *Claim) Waiting(i int) (first time.Time, n int, ok bool) {
+	if i < 0 || i >= len(c.memos) || c.memos[i].n == 0 || c.memos[i].served {
+		return time.Time{}, 0, false
+	}
+	return instant(c.memos[i].first), c.memos[i].n, true
+}
+
+// Settled is told what happened to the reply of recipient i, or with i = -1 to the one reply for all of them (SMTP). final: the
+// reply was 2xx or 5xx. written: its bytes left without an error. A final written reply ends the memory of the recipient: the
+// same bytes are a new message from now on. Otherwise what was noted is remembered: under LMTP for this recipient, under SMTP
+// for each one that was served while the message as a whole must come again. Settled never waits for the disk; the recipient is
+// no longer in hand afterwards, and when all are settled the claim is released.
+func (c *Claim) Settled(i int, final, written bool) {
+	from, to := i, i+1
+	if i < 0 {
+		from, to = 0, len(c.keys)
+	}
+	l := c.l
+	l.mu.Lock()
+	for j := from; j < to && j < len(c.keys); j++ {
+		if !c.held[j] {
+			continue
+		}
+		k := c.keys[j]
+		if m, ok := l.index[k]; ok && final && written {
+			delete(l.index, k)
+			l.forget[k] = m.entry
+		}
+		c.held[j] = false
+		delete(l.hand, k)
+	}
+	pending := len(l.forget) > 0
+	l.mu.Unlock()
+	if pending {
+		l.wake()
+	}
+}
+
+// Release lets go of what is not settled; what was noted stays remembered. It may be called at any time, and again.
+func (c *Claim) Release() { c.Settled(-1, false, false) }

@@ -1,0 +1,208 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+var readyGauge = promauto.NewGauge(prometheus.GaugeOpts{
+	Name: "passerelle_ledger_ready", Help: "1 while the ledger can be written, 0 while the gate answers 451.",
+})
+
+// NotReadyError says that the ledger could not be written and has not been since: nothing may be handed on, answer 451.
+type NotReadyError struct{ Err error }
+
+func (e *NotReadyError) Error() string { return fmt.Sprintf("ledger is not writable: %v", e.Err) }
+func (e *NotReadyError) Unwrap() error { return e.Err }
+
+// Ready is nil while the gate is open. After one failed write it is a *NotReadyError, until a write succeeds in the background.
+func (l *Ledger) Ready() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fault != nil {
+		return &NotReadyError{l.fault}
+	}
+	return nil
+}
+
+// prove gives nil if a commit succeeded within the last cfg.Proof, or one does now. Under load the notes themselves are the
+// proof; after a silence the first of the waiting claims writes and the others share its answer.
+func (l *Ledger) prove(ctx context.Context) error {
+	if ok, err := l.fresh(); ok || err != nil {
+		return err
+	}
+	select {
+	case l.proving <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-l.proving }()
+	if ok, err := l.fresh(); ok || err != nil {
+		return err
+	}
+	if err := l.probe(ctx); err != nil {
+		if ctx.Err() == nil {
+			l.fail(err, nil)
+		}
+		return &NotReadyError{err}
+	}
+	return nil
+}
+
+func (l *Ledger) fresh() (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fault != nil {
+		return false, &NotReadyError{l.fault}
+	}
+	age := l.cfg.Now().Sub(l.proved)
+	return age >= 0 && age < l.cfg.Proof, nil // a clock set back proves nothing
+}
+
+// probe commits as much as a note of a common size would need, and with it what failed notes could not write: whoever comes
+// after it finds those recipients served.
+func (l *Ledger) probe(ctx context.Context) error {
+	l.mu.Lock()
+	late := l.late
+	l.mu.Unlock()
+	err := l.db.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.Stmt(l.st.probe).Exec(); err != nil {
+			return err
+		}
+		return l.writeNotes(tx, late)
+	})
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range late {
+		l.index[n.key] = n.memo
+	}
+	l.late = l.late[len(late):]
+	if len(l.late) > 0 {
+		return nil // a note failed while we wrote: the gate stays shut until the next probe
+	}
+	l.late, l.fault, l.proved = nil, nil, l.cfg.Now()
+	readyGauge.Set(1)
+	return nil
+}
+
+// fail shuts the gate. Final outcomes of the failed note are kept to be written by the probe that opens it again.
+func (l *Ledger) fail(err error, notes []note) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range notes {
+		if n.entry.Outcome.final() && len(l.late) < maxLate {
+			l.late = append(l.late, n)
+		}
+	}
+	if l.fault == nil {
+		l.cfg.Log.Error("ledger cannot be written, the gate answers 451", "err", err)
+	}
+	l.fault = err
+	readyGauge.Set(0)
+}
+
+// reopen tries to write behind a shut gate.
+func (l *Ledger) reopen(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := l.probe(ctx); err != nil {
+		l.cfg.Log.Warn("ledger still cannot be written", "err", err)
+		return
+	}
+	if l.Ready() == nil {
+		l.cfg.Log.Info("ledger can be written again")
+		l.wake()
+	}
+}
+
+// flush writes what waited in the background: repeats first, then what is to be forgotten, because one recipient may have both.
+func (l *Ledger) flush(ctx context.Context) {
+	const batch = 500 // bounds how long a note waits behind us
+	for l.Ready() == nil {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		var gone map[key]int64
+		var again map[key]repeat
+		l.mu.Lock()
+		idle := len(l.forget) == 0 && len(l.repeat) == 0
+		l.mu.Unlock()
+		if idle {
+			cancel()
+			return
+		}
+		err := l.db.Write(ctx, func(tx *sql.Tx) error {
+			again = l.takeRepeats(batch)
+			if err := l.writeRepeats(tx, again); err != nil {
+				return err
+			}
+			gone = l.takeForgotten(batch)
+			return l.writeForgotten(tx, gone)
+		})
+		cancel()
+		if err != nil {
+			l.putBack(gone, again)
+			l.fail(fmt.Errorf("write in the background: %w", err), nil)
+			return
+		}
+		l.accept(nil)
+	}
+}
+
+// purge drops memory that is too old; a claim does not see it already.
+func (l *Ledger) purge(ctx context.Context) {
+	oldest := l.cfg.Now().Add(-l.cfg.Memory).UnixMicro()
+	l.mu.Lock()
+	for k, m := range l.index {
+		if _, held := l.hand[k]; !held && m.last < oldest {
+			delete(l.index, k)
+		}
+	}
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		var n int64
+		err := l.db.Write(ctx, func(tx *sql.Tx) error {
+			res, err := tx.Exec(`DELETE FROM ledger_memory WHERE key IN (SELECT key FROM ledger_memory WHERE last < ? LIMIT 1000)`, oldest)
+			if err != nil {
+				return err
+			}
+			n, err = res.RowsAffected()
+			return err
+		})
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			l.fail(fmt.Errorf("purge the retry memory: %w", err), nil)
+		}
+		if err != nil || n < 1000 {
+			return
+		}
+	}
+}
+
+// OldestWaiting gives, for each reason noted with "later", the first attempt of the recipient that waits longest. A client that
+// did not come back for six hours (Postfix repeats at least every 67 minutes) no longer waits.
+func (l *Ledger) OldestWaiting() map[string]time.Time {
+	now := l.cfg.Now()
+	since := now.Add(-6 * time.Hour).UnixMicro()
+	oldest := map[string]int64{}
+	l.mu.Lock()
+	for _, m := range l.index {
+		if at, ok := oldest[m.reason]; !m.served && m.last >= since && (!ok || m.first < at) {
+			oldest[m.reason] = m.first
+		}
+	}
+	l.mu.Unlock()
+	out := make(map[string]time.Time, len(oldest))
+	for reason, at := range oldest {
+		out[reason] = instant(at)
+	}
+	return out
+}

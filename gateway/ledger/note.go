@@ -1,0 +1,209 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+var (
+	noteSeconds = promauto.NewHistogram(prometheus.HistogramOpts{
+		Name: "passerelle_ledger_note_seconds", Help: "Time until a Note was durable; repeats of \"later\" do not count.",
+		Buckets: prometheus.ExponentialBuckets(0.000125, 2, 17),
+	})
+	notesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Name: "passerelle_ledger_notes_total", Help: "Recipients noted, by outcome; every repeat of \"later\" counts.",
+	}, []string{"outcome"}) // delivered, deferred, failed, refused, bounced
+	dropped = promauto.NewCounter(prometheus.CounterOpts{
+		Name: "passerelle_ledger_repeats_dropped_total", Help: "Repeats of \"later\" that did not reach their row because too many waited to be written.",
+	})
+)
+
+const (
+	// patience is how long a Note waits for its turn to be written. A client of ours waits 10 minutes for the reply (RFC 5321
+	// section 4.5.3.2.6).
+	patience   = time.Minute
+	maxRepeats = 10000 // rows of waiting recipients that may wait to be brought up to date
+	maxLate    = 10000
+	maxRide    = 128 // memory rows that a note forgets on its way
+)
+
+// note is one row to write with the memory that goes with it.
+type note struct {
+	key   key
+	entry Entry
+	memo  memo
+	touch touch
+}
+
+// touch is what a note does to the memory.
+type touch int
+
+const (
+	remember touch = iota // replace the memory row
+	markSent              // mark the row that is there: its bounce was accepted
+	leave                 // the recipient was served: a later "later" does not undo that
+)
+
+// repeat is the newest state of a waiting recipient's row.
+type repeat struct {
+	entry Entry
+	memo  memo
+}
+
+// Note writes what became of recipients and returns nil when that is durable, together with the memory that keeps a repeated
+// attempt from serving them twice. "Later" for a recipient that waits already only brings its row up to date, in the background.
+// When Note fails the gate is shut, the reply must be 4xx, and what it was told is written as soon as the disk allows. The deed
+// is done by now, so an ended ctx does not stop it.
+func (c *Claim) Note(ctx context.Context, entries []Entry) error {
+	notes, err := c.sort(entries)
+	if err != nil {
+		return fmt.Errorf("note outcome: %w", err)
+	}
+	if len(notes) == 0 {
+		return nil
+	}
+	start := time.Now()
+	err = c.l.write(ctx, notes)
+	noteSeconds.Observe(time.Since(start).Seconds())
+	if err != nil {
+		c.l.fail(err, notes)
+		return fmt.Errorf("note outcome: %w", err)
+	}
+	for _, n := range notes {
+		notesTotal.WithLabelValues(string(n.entry.Outcome)).Inc()
+		c.memos[n.entry.I] = n.memo
+	}
+	return nil
+}
+
+// Bounced notes that the bounces of these recipients were accepted, so that no repeated attempt hands them over again. Their
+// failure was noted before.
+func (c *Claim) Bounced(ctx context.Context, recipients ...int) error {
+	entries := make([]Entry, 0, len(recipients))
+	for _, i := range recipients {
+		if i < 0 || i >= len(c.memos) || !c.memos[i].served {
+			return fmt.Errorf("note bounce of recipient %d: %w", i, errIndex)
+		}
+		e, err := c.l.Entry(ctx, c.memos[i].entry)
+		if err != nil {
+			return fmt.Errorf("note bounce of recipient %d: %w", i, err)
+		}
+		e.I, e.Outcome, e.First, e.Last, e.Count = i, Bounced, time.Time{}, time.Time{}, 0
+		entries = append(entries, e)
+	}
+	return c.Note(ctx, entries)
+}
+
+// sort hands repeats to the background and gives the rest as rows to write.
+func (c *Claim) sort(entries []Entry) ([]note, error) {
+	now := c.l.cfg.Now().UTC()
+	for _, e := range entries {
+		if e.I < 0 || e.I >= len(c.keys) {
+			return nil, errIndex
+		}
+		if !e.Outcome.final() && e.Outcome != Deferred {
+			return nil, fmt.Errorf("outcome %q is not known", e.Outcome)
+		}
+	}
+	var notes []note
+	for _, e := range entries {
+		e = complete(e, now)
+		k, m := c.keys[e.I], c.memos[e.I]
+		n := note{key: k, entry: e}
+		switch {
+		case e.Outcome == Deferred && m.served:
+			n.memo, n.touch = m, leave
+		case e.Outcome == Deferred && m.n > 0:
+			m.n, m.last, m.reason = m.n+1, micros(e.Last), e.Reason
+			c.memos[e.I] = m
+			c.l.again(k, repeat{e, m})
+			notesTotal.WithLabelValues(string(Deferred)).Inc()
+			continue
+		case e.Outcome == Deferred:
+			n.memo = memo{outcome: Deferred, first: micros(e.First), last: micros(e.Last), n: 1, reason: e.Reason}
+		case e.Outcome == Bounced && m.served:
+			m.bounced = true
+			n.memo, n.touch = m, markSent
+		default:
+			first := micros(e.First)
+			if m.n > 0 {
+				first = m.first
+			}
+			n.memo = memo{served: true, bounced: e.Outcome == Bounced, outcome: e.Outcome, first: first, last: micros(e.Last), n: m.n}
+		}
+		notes = append(notes, n)
+	}
+	return notes, nil
+}
+
+// again puts a repeat where the background finds it; a newer one of the same recipient takes its place.
+func (l *Ledger) again(k key, r repeat) {
+	l.mu.Lock()
+	l.index[k] = r.memo
+	if _, ok := l.repeat[k]; ok || len(l.repeat) < maxRepeats {
+		l.repeat[k] = r
+	} else {
+		dropped.Inc()
+	}
+	l.mu.Unlock()
+	l.wake()
+}
+
+// write makes notes durable and then puts them in the index. Memory rows that wait to be forgotten ride on the same commit.
+func (l *Ledger) write(ctx context.Context, notes []note) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	var gone map[key]int64
+	err := l.db.Write(ctx, func(tx *sql.Tx) error {
+		gone = l.takeForgotten(maxRide)
+		if err := l.writeForgotten(tx, gone); err != nil {
+			return err
+		}
+		return l.writeNotes(tx, notes)
+	})
+	if err != nil {
+		l.putBack(gone, nil)
+		return err
+	}
+	l.accept(notes)
+	return nil
+}
+
+func (l *Ledger) writeNotes(tx *sql.Tx, notes []note) error {
+	for i := range notes {
+		n := &notes[i]
+		seq, err := insert(tx.Stmt(l.st.insert), n.entry)
+		if err != nil {
+			return err
+		}
+		switch n.touch {
+		case remember:
+			n.memo.entry = seq
+			m := n.memo
+			_, err = tx.Stmt(l.st.remember).Exec(n.key[:], m.served, m.bounced, string(m.outcome), m.first, m.last, m.n, m.entry, m.reason)
+		case markSent:
+			_, err = tx.Stmt(l.st.bounced).Exec(n.key[:], n.memo.entry)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accept puts durable notes in the index; the commit has proved the ledger writable.
+func (l *Ledger) accept(notes []note) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range notes {
+		l.index[n.key] = n.memo
+	}
+	if l.fault == nil {
+		l.proved = l.cfg.Now()
+	}
+}

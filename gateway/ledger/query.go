@@ -1,0 +1,91 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ErrNoEntry is what Entry answers for a number without a row.
+var ErrNoEntry = errors.New("no such ledger entry")
+
+// Filter picks entries; what is zero does not matter. Addresses are compared whole, without regard to case.
+type Filter struct {
+	MessageID, Recipient, Sender string
+	Since, Until                 time.Time // of the last attempt: Since <= last < Until
+	Limit                        int       // 0 is 100, at most 10000
+}
+
+// Query gives the entries that fit, the newest first.
+func (l *Ledger) Query(ctx context.Context, f Filter) ([]Entry, error) {
+	where, args := []string{"1"}, []any{}
+	add := func(set bool, cond string, arg any) {
+		if set {
+			where, args = append(where, cond), append(args, arg)
+		}
+	}
+	add(f.MessageID != "", "message_id = ?", f.MessageID)
+	add(f.Recipient != "", "recipient = ?", f.Recipient)
+	add(f.Sender != "", "sender = ?", f.Sender)
+	add(!f.Since.IsZero(), "last >= ?", micros(f.Since))
+	add(!f.Until.IsZero(), "last < ?", micros(f.Until))
+	if f.Limit <= 0 {
+		f.Limit = 100
+	}
+	args = append(args, min(f.Limit, 10000))
+	rows, err := l.db.Read().QueryContext(ctx, `SELECT seq, `+columns+` FROM ledger_entries WHERE `+strings.Join(where, " AND ")+
+		` ORDER BY last DESC, seq DESC LIMIT ?`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("query ledger: %w", err)
+	}
+	defer rows.Close()
+	var out []Entry
+	for rows.Next() {
+		e, err := scanEntry(rows)
+		if err != nil {
+			return nil, fmt.Errorf("query ledger: %w", err)
+		}
+		out = append(out, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("query ledger: %w", err)
+	}
+	return out, nil
+}
+
+// Entry gives one row by its number.
+func (l *Ledger) Entry(ctx context.Context, seq int64) (Entry, error) {
+	e, err := scanEntry(l.db.Read().QueryRowContext(ctx, `SELECT seq, `+columns+` FROM ledger_entries WHERE seq = ?`, seq))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Entry{}, ErrNoEntry
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("read ledger entry %d: %w", seq, err)
+	}
+	return e, nil
+}
+
+// Counts gives the number of rows by outcome whose last attempt was at since or later.
+func (l *Ledger) Counts(ctx context.Context, since time.Time) (map[Outcome]int, error) {
+	rows, err := l.db.Read().QueryContext(ctx, `SELECT outcome, count(*) FROM ledger_entries WHERE last >= ? GROUP BY outcome`, micros(since))
+	if err != nil {
+		return nil, fmt.Errorf("count ledger entries: %w", err)
+	}
+	defer rows.Close()
+	out := map[Outcome]int{}
+	for rows.Next() {
+		var o Outcome
+		var n int
+		if err := rows.Scan(&o, &n); err != nil {
+			return nil, fmt.Errorf("count ledger entries: %w", err)
+		}
+		out[o] = n
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("count ledger entries: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"time"
+)
+
+// Migrate brings a room's tables up to date: steps are numbered from 1 in their order, each runs once, in a transaction with the
+// row that remembers it. A step never changes after it was released; one that did, or a database that knows more steps than the
+// program, is refused before anything runs.
+func (db *DB) Migrate(ctx context.Context, room string, steps ...string) error {
+	return db.Write(ctx, func(tx *sql.Tx) error {
+		done, err := appliedSteps(tx, room)
+		if err != nil {
+			return fmt.Errorf("read migrations of %s: %w", room, err)
+		}
+		if len(done) > len(steps) {
+			return fmt.Errorf("tables of %s are at step %d and this program knows %d: the state folder was used by a newer version", room, len(done), len(steps))
+		}
+		for i, text := range steps {
+			sum := sha256.Sum256([]byte(text))
+			hash := hex.EncodeToString(sum[:])
+			if i < len(done) {
+				if done[i] != hash {
+					return fmt.Errorf("step %d of %s is not the one that made these tables", i+1, room)
+				}
+				continue
+			}
+			if _, err := tx.Exec(text); err != nil {
+				return fmt.Errorf("run step %d of %s: %w", i+1, room, err)
+			}
+			if _, err := tx.Exec(`INSERT INTO store_migrations (room, step, hash, at) VALUES (?, ?, ?, ?)`,
+				room, i+1, hash, time.Now().UTC().Format(time.RFC3339)); err != nil {
+				return fmt.Errorf("note step %d of %s: %w", i+1, room, err)
+			}
+		}
+		return nil
+	})
+}
+
+// appliedSteps gives the hashes of a room's steps that ran, in order.
+func appliedSteps(tx *sql.Tx, room string) ([]string, error) {
+	rows, err := tx.Query(`SELECT hash FROM store_migrations WHERE room = ? ORDER BY step`, room)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var done []string
+	for rows.Next() {
+		var hash string
+		if err := rows.Scan(&hash); err != nil {
+			return nil, err
+		}
+		done = append(done, hash)
+	}
+	return done, rows.Err()
+}

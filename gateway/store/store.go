@@ -1,0 +1,202 @@
+// Package store keeps what must survive a power cut: an embedded SQLite database and a folder of blobs. It takes closures over a
+// transaction and streams of bytes, gives them back durable or not at all, and knows nothing of messages, ledgers or deposits.
+//
+// There is one writer. Closures handed to DB.Write at the same time share one commit (and so one flush of the disk), each in a
+// savepoint of its own; readers have connections of their own and never wait for the writer (WAL).
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+)
+
+// ErrClosed is what Write and Migrate answer once Close was called.
+var ErrClosed = errors.New("store is closed")
+
+const (
+	fileMode = 0o600 // design, "What may lie on disk": files that only the service's user reads
+	dirMode  = 0o700
+)
+
+// Config says where the database lies.
+type Config struct {
+	// Dir is made if it is missing; its mode is set to 0700.
+	Dir string
+	// File is the database's name in Dir; "" is "passerelle.db". Two databases may share a folder under two names.
+	File string
+	// Busy is how long a statement waits for a lock that a foreign process holds (an operator's sqlite3 shell); 0 is 5 s.
+	Busy time.Duration
+	Log  *slog.Logger
+}
+
+// DB is one open database. Only one process at a time has it.
+type DB struct {
+	w, r *sql.DB // one connection that writes; a pool that reads
+	lock *os.File
+	log  *slog.Logger
+
+	savepoint, release, undo *sql.Stmt
+
+	mu     sync.RWMutex // held for reading while a job is put into the queue, for writing by Close
+	closed bool
+	jobs   chan *job
+	done   chan struct{} // closed when the writer goroutine has ended
+}
+
+// Open makes or opens the database and starts its writer, which Close ends. A folder that another process has open is refused
+// with a *LockedError.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	if cfg.File == "" {
+		cfg.File = "passerelle.db"
+	}
+	if cfg.Busy == 0 {
+		cfg.Busy = 5 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open state folder %s: %w", cfg.Dir, err)
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, fmt.Errorf("open state folder %s: %w", dir, err)
+	}
+	lock, err := lockFile(filepath.Join(dir, cfg.File+".lock"))
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{lock: lock, log: cfg.Log, jobs: make(chan *job, 1024), done: make(chan struct{})}
+	if err := db.open(ctx, filepath.Join(dir, cfg.File), cfg.Busy); err != nil {
+		db.closeHandles()
+		return nil, fmt.Errorf("open database %s: %w", filepath.Join(dir, cfg.File), err)
+	}
+	go db.run()
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, path string, busy time.Duration) error {
+	// SQLite gives its -wal and -shm files the mode of the database file, so that file is made first, with the right mode. Nobody
+	// has it open yet (the lock says so): closing a descriptor of an open database would drop SQLite's POSIX locks.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, fileMode)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(f.Chmod(fileMode), f.Sync(), f.Close(), syncDir(filepath.Dir(path)))
+	if err != nil {
+		return err
+	}
+	wait := fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds())
+	// Pragmas stand in the DSN because they belong to a connection, and database/sql may open a new one at any time. Without
+	// BEGIN IMMEDIATE a transaction that reads first and writes then fails with SQLITE_BUSY whatever the timeout.
+	if db.w, err = sql.Open("sqlite", dsn(path, "immediate", wait, "journal_mode(WAL)", "synchronous(FULL)",
+		"foreign_keys(1)", "journal_size_limit(67108864)", "cache_size(-16000)")); err != nil {
+		return err
+	}
+	db.w.SetMaxOpenConns(1)
+	db.w.SetConnMaxIdleTime(0)
+	if _, err := db.w.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS store_migrations (
+		room TEXT NOT NULL, step INTEGER NOT NULL, hash TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (room, step)) WITHOUT ROWID`); err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		stmt **sql.Stmt
+		text string
+	}{{&db.savepoint, "SAVEPOINT one"}, {&db.release, "RELEASE one"}, {&db.undo, "ROLLBACK TO one"}} {
+		if *s.stmt, err = db.w.PrepareContext(ctx, s.text); err != nil {
+			return err
+		}
+	}
+	if db.r, err = sql.Open("sqlite", dsn(path, "deferred", wait, "query_only(1)", "cache_size(-8000)")); err != nil {
+		return err
+	}
+	db.r.SetMaxOpenConns(4)
+	db.r.SetMaxIdleConns(4)
+	return db.r.PingContext(ctx)
+}
+
+func dsn(path, txlock string, pragmas ...string) string {
+	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: url.Values{"_txlock": {txlock}, "_pragma": pragmas}.Encode()}
+	return u.String()
+}
+
+// Read gives the pool of reading connections; what it is asked to write is refused.
+func (db *DB) Read() *sql.DB { return db.r }
+
+// Prepare compiles a statement for use inside Write, as tx.Stmt(s): the writer has one connection, so it is compiled once. It
+// must not be called from inside a Write closure. Close ends the statement too.
+func (db *DB) Prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	s, err := db.w.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("prepare statement: %w", err)
+	}
+	return s, nil
+}
+
+// Close refuses new writes, commits those already queued, waits for the writer and lets go of the folder. A second Close does
+// nothing.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	if db.closed {
+		db.mu.Unlock()
+		<-db.done
+		return nil
+	}
+	db.closed = true
+	close(db.jobs)
+	db.mu.Unlock()
+	<-db.done
+	if err := db.closeHandles(); err != nil {
+		return fmt.Errorf("close database: %w", err)
+	}
+	return nil
+}
+
+func (db *DB) closeHandles() error {
+	var errs []error
+	for _, s := range []*sql.Stmt{db.savepoint, db.release, db.undo} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	if db.r != nil {
+		errs = append(errs, db.r.Close())
+	}
+	if db.w != nil {
+		errs = append(errs, db.w.Close()) // the last connection moves the WAL into the database
+	}
+	return errors.Join(append(errs, db.lock.Close())...)
+}
+
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return err
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if st.Mode().Perm() != dirMode {
+		return os.Chmod(dir, dirMode)
+	}
+	return nil
+}
+
+// syncDir makes the names in a folder durable: a renamed or new file can be gone after a power cut without it.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
