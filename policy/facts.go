@@ -27,11 +27,14 @@ const (
 	CouldNotAsk Verdict = "could-not-ask"
 )
 
+// FormReport is the form of null-sender mail that leaves by Plain: headers and status, without the returned content.
+const FormReport = "report"
+
 // Attachment is one leaf part that a reader would save as a file. Inline pictures of multipart/related are not among them.
 type Attachment struct {
-	Type string // media type in lower case, "application/pdf"
-	Name string // file name as written, "" where none
-	Size int64  // bytes as transferred
+	Type string `expr:"type"` // media type in lower case, "application/pdf"
+	Name string `expr:"name"` // file name as written, "" where none
+	Size int64  `expr:"size"` // bytes as transferred
 }
 
 // Facts are all that a decision may depend on.
@@ -91,7 +94,8 @@ type Trial struct {
 // Decision says by which way one recipient's copy leaves, and why.
 type Decision struct {
 	Route Route
-	// Form is the form of encryption on Encrypt: "openpgp" or "zip".
+	// Form is the form of encryption on Encrypt: "openpgp" or "zip". On Plain it may be FormReport: the gateway reduces a null-sender
+	// message to headers and status before it leaves.
 	Form string
 	// Rule names the rule that decided; Reason is one line that names the rule and the facts it read, for ledger and operator.
 	Rule, Reason string

@@ -1,0 +1,244 @@
+// Package config reads the operator's file. It takes one YAML file and the environment, gives a Config whose every value was
+// checked or the list of all its faults with their positions, and knows nothing of sockets, messages or rooms.
+package config
+
+import (
+	"time"
+
+	"passerelle/policy"
+)
+
+// Config is the operator's file. An empty string means "not set" everywhere, so that `${NAME:-}` switches a thing off.
+type Config struct {
+	// Mode is enforce, or observe: decide and note everything, send everything unchanged.
+	Mode string `yaml:"mode"`
+	// Hostname is our name in greetings, Received fields and reports; "" is passerelle.<first clinic domain>.
+	Hostname string `yaml:"hostname"`
+	// StateDir holds the database, the sealed deposits and, without key_file, the server key.
+	StateDir string `yaml:"state_dir"`
+	Log      Log    `yaml:"log"`
+	// KeyFile is the server key, outside the state folder; "" makes state_dir/server.key at the first start.
+	KeyFile    string         `yaml:"key_file"`
+	Clinic     Clinic         `yaml:"clinic"`
+	Listen     Listen         `yaml:"listen"`
+	Recipients Recipients     `yaml:"recipients"`
+	Limits     Limits         `yaml:"limits"`
+	Hops       map[string]Hop `yaml:"hops"`
+	Trust      TrustSpace     `yaml:"trust"`
+	Directory  Directory      `yaml:"directory"`
+	Encrypt    Encrypt        `yaml:"encrypt"`
+	Pickup     Pickup         `yaml:"pickup"`
+	SMS        SMS            `yaml:"sms"`
+	Headers    Headers        `yaml:"headers"`
+	Rules      []policy.Rule  `yaml:"rules"`
+	// Expect are the operator's own tests of the rules, run by `passerelle check`.
+	Expect []policy.Expectation `yaml:"expect"`
+
+	// Policy is Rules, compiled; Load sets it.
+	Policy *policy.Policy `yaml:"-"`
+}
+
+// Log says how much is logged.
+type Log struct {
+	Level string `yaml:"level"` // debug, info, warn, error
+}
+
+// Clinic is whose mail this is.
+type Clinic struct {
+	// Name and Phone stand on the patient's pages and in notices.
+	Name  string `yaml:"name"`
+	Phone string `yaml:"phone"`
+	// Domains are the clinic's own mail domains: mail for them is handed back unchanged.
+	Domains []string `yaml:"domains"`
+	// Networks may send to the lmtp and smtp listeners: prefixes or single addresses.
+	Networks []string `yaml:"networks"`
+	// QueueLifetime is the clinic server's own (Postfix: maximal_queue_lifetime); the gateway gives up shortly before.
+	QueueLifetime Duration `yaml:"queue_lifetime"`
+	// Postmaster is told what no sender can be told; "" is postmaster@<first clinic domain>.
+	Postmaster string `yaml:"postmaster"`
+}
+
+// Listen are our own doors. A door with an empty addr is shut.
+type Listen struct {
+	LMTP    ListenLMTP    `yaml:"lmtp"`
+	SMTP    ListenSMTP    `yaml:"smtp"`
+	Trust   ListenTrust   `yaml:"trust"`
+	Portal  ListenPortal  `yaml:"portal"`
+	Metrics ListenMetrics `yaml:"metrics"`
+}
+
+// ListenLMTP is the clinic's door in LMTP: one reply per recipient.
+type ListenLMTP struct {
+	Addr string `yaml:"addr"`
+	// TLSDir holds cert.pem and key.pem and, where clients must show a certificate, ca.pem.
+	TLSDir string `yaml:"tls_dir"`
+	Cert   string `yaml:"cert"`
+	Key    string `yaml:"key"`
+	// ClientCA: clients must show a certificate that it signed.
+	ClientCA string `yaml:"client_ca"`
+	// RequireTLS refuses MAIL before STARTTLS.
+	RequireTLS bool `yaml:"require_tls"`
+}
+
+// ListenSMTP is the clinic's door in SMTP.
+type ListenSMTP struct {
+	Addr string `yaml:"addr"`
+	// TLSDir holds cert.pem and key.pem and, where clients must show a certificate, ca.pem.
+	TLSDir string `yaml:"tls_dir"`
+	Cert   string `yaml:"cert"`
+	Key    string `yaml:"key"`
+	// ClientCA: clients must show a certificate that it signed.
+	ClientCA string `yaml:"client_ca"`
+	// RequireTLS refuses MAIL before STARTTLS.
+	RequireTLS bool `yaml:"require_tls"`
+}
+
+// ListenTrust is the door to the trust space; its certificates are those of trust.
+type ListenTrust struct {
+	Addr string `yaml:"addr"`
+}
+
+// ListenPortal is the patient's door. Without a certificate it speaks plain HTTP, for use behind a proxy.
+type ListenPortal struct {
+	Addr   string `yaml:"addr"`
+	TLSDir string `yaml:"tls_dir"` // holds cert.pem and key.pem
+	Cert   string `yaml:"cert"`
+	Key    string `yaml:"key"`
+}
+
+// ListenMetrics is the operator's door: metrics, health and console.
+type ListenMetrics struct {
+	Addr string `yaml:"addr"`
+}
+
+// Recipients narrows who may be written to.
+type Recipients struct {
+	// Domains, where set, are the only ones that RCPT accepts; the clinic's own must be among them if they are to pass.
+	Domains []string `yaml:"domains"`
+}
+
+// Limits are what one message, one client and the whole may take.
+type Limits struct {
+	Message           Size     `yaml:"message"`             // largest message
+	Memory            Size     `yaml:"memory"`              // shared by all messages in hand; beyond it they go to encrypted temp files
+	Recipients        int      `yaml:"recipients"`          // of one message
+	Received          int      `yaml:"received"`            // Received fields before a message is a loop
+	Sessions          int      `yaml:"sessions"`            // at once, all clients
+	SessionsPerClient int      `yaml:"sessions_per_client"` // at once, one address
+	Idle              Duration `yaml:"idle"`                // a silent session is closed
+}
+
+// Hop is a next hop by name. "clinic" and "internet" have a meaning of their own; rules may name others.
+type Hop struct {
+	Addr string `yaml:"addr"` // host:port
+	// TLS is none, opportunistic, encrypt (any certificate) or verify.
+	TLS string `yaml:"tls"`
+	// CA verifies the hop's certificate in the place of the system's roots.
+	CA string `yaml:"ca"`
+	// ServerName is the name in the certificate; "" is the host of addr.
+	ServerName string `yaml:"server_name"`
+	LMTP       bool   `yaml:"lmtp"`
+	// MaxConns is how many connections may be open at once; 0 is the relay's default.
+	MaxConns int `yaml:"max_conns"`
+}
+
+// TrustSpace is the clinic's place in the MSSanté trust space.
+type TrustSpace struct {
+	// Domains is the white list: domain to the distinguished names that may speak for it.
+	Domains map[string][]string `yaml:"domains"`
+	// Hosts overrides the MX of a domain: domain to host:port.
+	Hosts map[string]string `yaml:"hosts"`
+	// OwnDomains are the clinic's domains inside the trust space; only their addresses may write into it.
+	OwnDomains []string `yaml:"own_domains"`
+	// TLSDir holds ca.pem, cert.pem, key.pem and, where it exists, crl.pem.
+	TLSDir string `yaml:"tls_dir"`
+	CA     string `yaml:"ca"`
+	Cert   string `yaml:"cert"`
+	Key    string `yaml:"key"`
+	CRL    string `yaml:"crl"`
+	// ListedUnverified is for a listed domain whose person the directory does not show: trust or refuse.
+	ListedUnverified policy.Route `yaml:"listed_unverified"`
+	// PatientDomain is the domain of patients' Mon espace santé mailboxes.
+	PatientDomain string `yaml:"patient_domain"`
+}
+
+// Directory is who is asked about a recipient.
+type Directory struct {
+	// Extraction is the national directory's public extraction of MSSanté mailboxes; its folder must exist.
+	Extraction string `yaml:"extraction"`
+	// MaxAge makes an older extraction "could not ask".
+	MaxAge Duration `yaml:"max_age"`
+	// List is the clinic's own list of correspondents.
+	List string `yaml:"list"`
+}
+
+// Encrypt is for correspondents outside the trust space who can decrypt.
+type Encrypt struct {
+	// Subject is the outer subject of an encrypted message.
+	Subject string `yaml:"subject"`
+	// Keys are armoured OpenPGP key files by address or by @domain.
+	Keys map[string]string `yaml:"keys"`
+}
+
+// Pickup is the patient's page.
+type Pickup struct {
+	// URL is what patients see: https://courrier.clinic.example. http is for loopback alone.
+	URL string `yaml:"url"`
+	// Expiry is how long a deposit waits.
+	Expiry Duration `yaml:"expiry"`
+	// Strict keeps no resend key: no reminders, no resent links.
+	Strict bool `yaml:"strict"`
+	// Code is sms or sender (told by telephone); "" is sms where a mobile is known and sms.url is set, else sender.
+	Code string `yaml:"code"`
+}
+
+// SMS is the provider's HTTP interface.
+type SMS struct {
+	URL     Secret            `yaml:"url"` // some providers want their key in it
+	Method  string            `yaml:"method"`
+	Headers map[string]Secret `yaml:"headers"`
+	// Body is a text/template over .To and .Text; {{.Text | json}} quotes for JSON.
+	Body        Secret   `yaml:"body"`
+	ContentType string   `yaml:"content_type"`
+	Timeout     Duration `yaml:"timeout"`
+}
+
+// Headers says which of a message's header fields may leave.
+type Headers struct {
+	// Keep are names of own fields (globs) that pass to the outside: X-Dossier-*.
+	Keep []string `yaml:"keep"`
+}
+
+// Default gives the values of everything that the file does not set.
+func Default() *Config {
+	return &Config{
+		Mode:     "enforce",
+		StateDir: "/var/lib/passerelle",
+		Log:      Log{Level: "info"},
+		Clinic: Clinic{
+			Networks:      []string{"127.0.0.0/8", "::1/128"},
+			QueueLifetime: Duration(5 * day), // Postfix's own default
+		},
+		Listen: Listen{
+			LMTP:    ListenLMTP{Addr: "127.0.0.1:10024"},
+			SMTP:    ListenSMTP{Addr: "127.0.0.1:10025"},
+			Portal:  ListenPortal{Addr: ":8443"},
+			Metrics: ListenMetrics{Addr: "127.0.0.1:9464"},
+		},
+		Limits: Limits{
+			Message: 50 << 20, Memory: 64 << 20, Recipients: 1000, Received: 100,
+			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
+		},
+		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
+		Directory: Directory{MaxAge: Duration(21 * day)},
+		Encrypt:   Encrypt{Subject: "Message sécurisé"},
+		Pickup:    Pickup{Expiry: Duration(30 * day)},
+		SMS: SMS{
+			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),
+			Body: `{"to": {{.To | json}}, "text": {{.Text | json}}}`,
+		},
+	}
+}
+
+// defaultHop holds what a hop takes for granted: TLS where the other side offers it.
+func defaultHop() Hop { return Hop{TLS: "opportunistic"} }

@@ -1,0 +1,138 @@
+package policy
+
+import "slices"
+
+// choice is what a rule wants before the laws have spoken.
+type choice struct {
+	rule  *Rule
+	route Route
+	facts string
+	notes string // why the route is not the rule's own
+}
+
+func (c *choice) note(s string) { c.notes += ", " + s }
+
+func (c *choice) refuse(why, text string) Decision { return c.end(Refuse, why, text) }
+
+func (c *choice) end(route Route, why, text string) Decision {
+	if why != "" {
+		c.note(why)
+	}
+	return Decision{Route: route, Rule: c.rule.Name, Text: text, Notify: c.rule.Notify, Reason: reason(c.rule.Name, c.facts+c.notes, string(route))}
+}
+
+// settle holds the choice against the laws that stand above every rule (design, "What it is" and "Mail without a person behind it").
+func (p *Policy) settle(f *Facts, c *choice) Decision {
+	if (f.TrustDomain || f.PatientINS) && internet(c.route) {
+		c.note("listed domain never by " + string(c.route))
+		c.route = Trust
+	}
+	switch {
+	case c.route == Trust:
+		return p.trust(f, c)
+	case c.route == Refuse:
+		text := c.rule.Text
+		if text == "" {
+			text = textRefused
+		}
+		return c.refuse("", text)
+	case c.route == Local:
+		return c.end(Local, "", "")
+	case f.Marked:
+		return c.refuse("came from the trust space, never by "+string(c.route), textMarked)
+	case f.Null:
+		c.note("null sender, headers and status only")
+		d := c.plain()
+		d.Form = FormReport
+		return d
+	case (f.Auto || f.List) && !c.namesAutomatic(f):
+		return c.refuse("automatic mail never by "+string(c.route), textAutomatic)
+	case c.route == Plain:
+		return c.plain()
+	case c.route == Encrypt:
+		return c.encrypt(f)
+	}
+	return c.end(Pickup, "", "")
+}
+
+// internet tells whether a route leaves over the Internet.
+func internet(r Route) bool { return r == Plain || r == Encrypt || r == Pickup }
+
+// namesAutomatic tells whether the operator routed this very kind of mail by Plain, in a rule that names it: reminders, lists for
+// suppliers. Nothing less than that lets automatic mail out.
+func (c *choice) namesAutomatic(f *Facts) bool {
+	named := func(is bool, m *bool) bool { return !is || m != nil && *m }
+	return c.route == Plain && named(f.Auto, c.rule.Auto) && named(f.List, c.rule.List)
+}
+
+func (c *choice) plain() Decision {
+	d := c.end(Plain, "", "")
+	d.Hop, d.VerifiedTLS = c.rule.Hop, c.rule.VerifiedTLS
+	return d
+}
+
+// trust lets into the trust space what may go there; what may not is told what to do instead.
+func (p *Policy) trust(f *Facts, c *choice) Decision {
+	switch {
+	case !f.TrustDomain && !f.PatientINS:
+		return c.refuse("domain not in the white list", textNotInSpace)
+	case !f.TrustSender && !f.Null: // a report has no sender whose domain could be one of ours
+		return c.refuse("sender's domain not in the trust space", textTrustSender)
+	case f.PatientINS:
+		return c.patient(f)
+	case f.Verdict == Verified:
+	case p.opt.ListedUnverified == Trust && f.Verdict == CouldNotAsk:
+		c.note("domain verified, person not asked")
+	case p.opt.ListedUnverified == Trust:
+		c.note("domain verified, person not")
+	case f.Verdict == CouldNotAsk:
+		return c.end(Later, "person not asked", textLater)
+	default:
+		return c.refuse("person not in the directory", textUnverified)
+	}
+	d := c.end(Trust, "", "")
+	d.Qualified = c.rule.Qualified
+	return d
+}
+
+// patient is the law of Mon espace santé: one patient per message, a right number, an identity that the sender's application has
+// qualified.
+func (c *choice) patient(f *Facts) Decision {
+	switch {
+	case !f.INSValid:
+		return c.refuse("INS not valid", textINS)
+	case f.Recipients != 1:
+		return c.refuse("several recipients", textOnePatient)
+	case !c.rule.Qualified:
+		return c.refuse("INS not qualified", textQualified)
+	}
+	d := c.end(Trust, "patient, INS qualified", "")
+	d.Qualified = true
+	return d
+}
+
+// encrypt takes the form that the rule, the list or the known secrets give; without any the content waits in the vault instead.
+func (c *choice) encrypt(f *Facts) Decision {
+	form := c.rule.Form
+	if form == "" && possible(f, f.Form) {
+		form = f.Form
+	}
+	if form == "" {
+		i := slices.IndexFunc(forms, func(s string) bool { return possible(f, s) })
+		if i < 0 {
+			return c.end(Pickup, "no key, phone or secret known", "")
+		}
+		form = forms[i]
+	}
+	if !possible(f, form) {
+		return c.end(Pickup, "no means for "+form, "")
+	}
+	d := c.end(Encrypt, "form="+form, "")
+	d.Form = form
+	return d
+}
+
+// possible tells whether the recipient can open that form: a key, or a passphrase and a way to tell it.
+func possible(f *Facts, form string) bool {
+	return form == "openpgp" && f.OpenPGP || form == "zip" && (f.Phone || f.Secret)
+}
