@@ -1,0 +1,183 @@
+// Package openpgp encrypts to the keys of correspondents (RFC 9580). It takes public keys, armoured or binary, and a stream, gives
+// an armoured message, and knows nothing of mail, MIME or where keys come from.
+package openpgp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+)
+
+// maxKey bounds a key block: keys with many certifications reach tens of kilobytes.
+const maxKey = 1 << 20
+
+// KeyError says why a key cannot be encrypted to. Its text is for the operator.
+type KeyError struct {
+	// Fingerprint in upper-case hex, "" where nothing could be read.
+	Fingerprint string
+	Reason      string
+	Err         error
+}
+
+func (e *KeyError) Error() string {
+	s := "openpgp key"
+	if e.Fingerprint != "" {
+		s += " " + e.Fingerprint
+	}
+	return s + ": " + e.Reason
+}
+
+func (e *KeyError) Unwrap() error { return e.Err }
+
+// Key is a public key that could be encrypted to when it was parsed. Encrypt asks again: keys expire.
+type Key struct{ entity *openpgp.Entity }
+
+// Fingerprint in upper-case hex.
+func (k *Key) Fingerprint() string { return fmt.Sprintf("%X", k.entity.PrimaryKey.Fingerprint) }
+
+// Expires is when the key, as of now, can no longer be encrypted to; the zero time where never.
+func (k *Key) Expires(now time.Time) time.Time {
+	sub, err := k.entity.EncryptionKeyWithError(now, config(now))
+	if err != nil {
+		return now
+	}
+	first := time.Time{}
+	for _, s := range []struct {
+		made time.Time
+		sig  *packet.Signature
+	}{{sub.PublicKey.CreationTime, sub.SelfSignature}, {k.entity.PrimaryKey.CreationTime, sub.PrimarySelfSignature}} {
+		if s.sig == nil || s.sig.KeyLifetimeSecs == nil || *s.sig.KeyLifetimeSecs == 0 {
+			continue
+		}
+		if end := s.made.Add(time.Duration(*s.sig.KeyLifetimeSecs) * time.Second); first.IsZero() || end.Before(first) {
+			first = end
+		}
+	}
+	return first
+}
+
+// config is never nil: with a nil config and a version 6 key the library panics. RSA of less than 2048 bits is refused.
+func config(now time.Time) *packet.Config {
+	return &packet.Config{Time: func() time.Time { return now }, MinRSABits: 2048}
+}
+
+// ParseKeys reads every key of a block, armoured or binary, and refuses the block where one of them cannot be encrypted to at that
+// time: expired, revoked, without an encryption subkey, RSA under 2048 bits, or a private key. The error is a *KeyError.
+func ParseKeys(block []byte, now time.Time) (keys []*Key, err error) {
+	defer func() {
+		if r := recover(); r != nil { // a key is a stranger's bytes; a library's panic stays with it
+			keys, err = nil, &KeyError{Reason: "cannot be read", Err: fmt.Errorf("panic: %v", r)}
+		}
+	}()
+	if len(block) > maxKey {
+		return nil, &KeyError{Reason: "is larger than 1 MiB"}
+	}
+	var ring openpgp.EntityList
+	if i := bytes.Index(block, []byte("-----BEGIN PGP")); i >= 0 {
+		b, derr := armor.Decode(bytes.NewReader(block[i:]))
+		if derr != nil {
+			return nil, &KeyError{Reason: "its armour is broken", Err: derr}
+		}
+		if b.Type != openpgp.PublicKeyType {
+			return nil, &KeyError{Reason: "is not a public key block but " + fmt.Sprintf("%.40q", b.Type)}
+		}
+		ring, err = openpgp.ReadKeyRing(b.Body)
+	} else {
+		ring, err = openpgp.ReadKeyRing(bytes.NewReader(block))
+	}
+	if err != nil || len(ring) == 0 {
+		return nil, &KeyError{Reason: "cannot be read", Err: err}
+	}
+	for _, e := range ring {
+		k := &Key{e}
+		if err := k.Usable(now); err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// Usable tells whether the key can be encrypted to at that time; the error is a *KeyError.
+func (k *Key) Usable(now time.Time) error {
+	if k.entity.PrivateKey != nil {
+		return &KeyError{k.Fingerprint(), "holds a private key: take it away and give the public one", nil}
+	}
+	_, err := k.entity.EncryptionKeyWithError(now, config(now))
+	if err == nil {
+		return nil
+	}
+	reason := "has no usable encryption subkey"
+	// The library's error says which key and why, but does not unwrap to it.
+	var sel pgperrors.ErrEncryptionKeySelection
+	if errors.As(err, &sel) {
+		why := sel.PrimaryKeyErr
+		if why == nil {
+			why = sel.EncSelectionErr
+		}
+		switch {
+		case why == nil:
+		case errors.Is(why, pgperrors.ErrKeyExpired):
+			reason = "has expired"
+		case errors.Is(why, pgperrors.ErrKeyRevoked):
+			reason = "is revoked"
+		default:
+			reason = "is not acceptable: " + why.Error()
+		}
+	}
+	return &KeyError{k.Fingerprint(), reason, err}
+}
+
+// Encrypt starts an armoured message to keys and to hidden ones, whose ids are not written (Bcc). What is written to the result is
+// encrypted as it comes; Close ends the message and must succeed for it to be whole. It does not close w. GnuPG 2.2 keys get
+// SEIPDv1 with MDC, keys that announce it SEIPDv2.
+func Encrypt(w io.Writer, keys, hidden []*Key, now time.Time) (pt io.WriteCloser, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			pt, err = nil, fmt.Errorf("encrypt: panic: %v", r)
+		}
+	}()
+	for _, k := range append(keys[:len(keys):len(keys)], hidden...) {
+		if err := k.Usable(now); err != nil {
+			return nil, err
+		}
+	}
+	a, err := newArmour(w)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := openpgp.EncryptWithParams(a, entities(keys), entities(hidden), &openpgp.EncryptParams{Config: config(now)})
+	if err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
+	return &sealing{inner, a}, nil
+}
+
+func entities(keys []*Key) []*openpgp.Entity {
+	var out []*openpgp.Entity
+	for _, k := range keys {
+		out = append(out, k.entity)
+	}
+	return out
+}
+
+type sealing struct {
+	inner  io.WriteCloser
+	armour *armour
+}
+
+func (s *sealing) Write(p []byte) (int, error) { return s.inner.Write(p) }
+
+func (s *sealing) Close() error {
+	if err := s.inner.Close(); err != nil {
+		return fmt.Errorf("encrypt: %w", err)
+	}
+	return s.armour.Close()
+}

@@ -1,0 +1,63 @@
+package message
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"mime/quotedprintable"
+)
+
+// DecodePart gives the part's body without its transfer encoding. It reads nothing beyond the part; a broken encoding is an error
+// at the place where it breaks.
+func DecodePart(b *Body, p Part) io.Reader {
+	r := b.Section(p.HeaderEnd, max(0, p.End-p.HeaderEnd))
+	switch p.Encoding {
+	case "base64":
+		return base64.NewDecoder(base64.StdEncoding, &noBlanks{r: r})
+	case "quoted-printable":
+		return quotedprintable.NewReader(r)
+	}
+	return r
+}
+
+// noBlanks drops blanks and tabs, which mailers leave at line ends; the decoder itself skips CR and LF.
+type noBlanks struct{ r io.Reader }
+
+func (n *noBlanks) Read(p []byte) (int, error) {
+	got, err := n.r.Read(p)
+	kept := p[:0]
+	for i := 0; i < got; i++ {
+		if p[i] != ' ' && p[i] != '\t' {
+			kept = append(kept, p[i])
+		}
+	}
+	return len(kept), err
+}
+
+// DecodeString gives the body of a text part as UTF-8, by its charset parameter; bytes that are no text in it become U+FFFD, and
+// text that calls itself UTF-8, or nothing, stays as it is. A charset that is not known is an error.
+func DecodeString(b *Body, p Part) (io.Reader, error) {
+	r := DecodePart(b, p)
+	e, err := charset(p.Params["charset"])
+	if err != nil {
+		return nil, fmt.Errorf("decode text: %w", err)
+	}
+	if e == nil {
+		return r, nil
+	}
+	return e.NewDecoder().Reader(r), nil
+}
+
+// Check decodes every leaf into nothing, and says which encoding is broken: such a message is as good as Unclear to who wants to
+// take it apart.
+func (x *Index) Check(b *Body) error {
+	for i, p := range x.Parts {
+		if len(p.Children) > 0 || p.Opaque || p.Encoding != "base64" && p.Encoding != "quoted-printable" {
+			continue
+		}
+		if _, err := io.Copy(io.Discard, DecodePart(b, p)); err != nil {
+			return fmt.Errorf("decode part %d: %w", i, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,295 @@
+package message
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Part is one MIME part by its place in the message.
+type Part struct {
+	// Start is where its header begins, HeaderEnd where its body begins, End the offset behind its body. The line end before a
+	// boundary belongs to the boundary (RFC 2046 section 5.1.1).
+	Start, HeaderEnd, End int64
+	Type                  string // media type in lower case, "text/plain" where none is given
+	Params                map[string]string
+	Encoding              string // content transfer encoding in lower case, "7bit" where none is given
+	Disposition           string // "inline", "attachment" or ""
+	Name                  string // file name as its sender meant it, decoded; hostile
+	ContentID             string // without < and >
+	Parent                int    // -1 for the root
+	Depth                 int
+	Children              []int
+	Opaque                bool // signed or encrypted: a range of bytes that is never looked into
+	Inline                bool // it lies in multipart/related and is not what the others relate to
+}
+
+// Size is the number of bytes of the part's body as transferred.
+func (p Part) Size() int64 { return p.End - p.HeaderEnd }
+
+// Index says where the parts of a message lie.
+type Index struct {
+	Header Header
+	// Parts in the order in which they begin; the first is the message itself.
+	Parts []Part
+	// Unclear says why two readers may see different parts, "" where they may not. It holds no word of the message.
+	Unclear string
+}
+
+// Limits bound what Parse follows; beyond them a message is Unclear.
+type Limits struct{ Depth, Parts, Header int }
+
+// DefaultLimits are generous for what people send.
+var DefaultLimits = Limits{Depth: 50, Parts: 1000, Header: 256 << 10}
+
+// Parse finds the parts in one pass through a window of 64 KiB. It fails where the body cannot be read or its own header is too
+// long (ErrHeaderTooLarge); everything else that is wrong makes the index Unclear. It changes nothing and decodes nothing.
+func Parse(b *Body, lim Limits) (*Index, error) {
+	p := &parser{scanner: newScanner(b), lim: lim, x: &Index{}}
+	p.begin(0, -1)
+	for {
+		line, start, err := p.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("index message: %w", err)
+		}
+		if err := p.line(line, start); err != nil {
+			return nil, err
+		}
+		if p.stop {
+			break
+		}
+	}
+	if p.state == inHeader && !p.stop {
+		p.headerDone(b.Size())
+	}
+	p.closeTo(0, b.Size())
+	p.x.Parts[0].End = b.Size()
+	return p.x, nil
+}
+
+type state int
+
+const (
+	inHeader state = iota
+	inLeaf
+	inText // a leaf whose lines are looked at: text in the clear
+	inPreamble
+	inEpilogue
+)
+
+// open is a part on the way from the root to where the scan is.
+type open struct {
+	part     int
+	boundary string // "" for what has none
+	closed   bool   // its final boundary was seen
+}
+
+type parser struct {
+	*scanner
+	lim    Limits
+	x      *Index
+	path   []open
+	state  state
+	header []byte
+	nl     int64 // length of the line end before the current line
+	stop   bool
+}
+
+// unclear keeps the first reason.
+func (p *parser) unclear(why string) {
+	if p.x.Unclear == "" {
+		p.x.Unclear = why
+	}
+}
+
+// giveUp ends the scan at a limit; the parts found so far stay, ended where the message ends.
+func (p *parser) giveUp(why string) {
+	p.unclear(why)
+	p.stop = true
+}
+
+func (p *parser) begin(start int64, parent int) {
+	if len(p.x.Parts) >= p.lim.Parts && parent >= 0 {
+		p.giveUp("it has too many parts")
+		return
+	}
+	depth := 0
+	if parent >= 0 {
+		depth = p.x.Parts[parent].Depth + 1
+		if depth > p.lim.Depth {
+			p.giveUp("its parts are nested too deeply")
+			return
+		}
+		p.x.Parts[parent].Children = append(p.x.Parts[parent].Children, len(p.x.Parts))
+	}
+	p.path = append(p.path, open{part: len(p.x.Parts)})
+	p.x.Parts = append(p.x.Parts, Part{Start: start, HeaderEnd: start, End: start, Parent: parent, Depth: depth, Type: "text/plain", Encoding: "7bit"})
+	p.state, p.header = inHeader, p.header[:0]
+}
+
+func (p *parser) line(line []byte, start int64) error {
+	nl := p.nl
+	p.nl = lineEnd(line)
+	if !p.mid && len(line) > 2 && line[0] == '-' && line[1] == '-' && p.delimiter(line, start, nl) {
+		return nil
+	}
+	switch p.state {
+	case inHeader:
+		switch {
+		case isBlankLine(line) && !p.mid:
+			p.headerDone(start + int64(len(line)))
+		case len(p.header)+len(line) > p.lim.Header:
+			if len(p.path) == 1 {
+				return ErrHeaderTooLarge
+			}
+			p.giveUp("a header is too long")
+		default:
+			p.header = append(p.header, line...)
+		}
+	case inText:
+		if !p.mid {
+			p.textLine(line)
+		}
+	case inPreamble, inEpilogue:
+		if len(bytes.TrimSpace(line)) > 0 && !(p.state == inPreamble && usualPreamble(line)) {
+			p.unclear("there is text before or after its parts")
+		}
+	}
+	return nil
+}
+
+func lineEnd(line []byte) int64 {
+	switch {
+	case bytes.HasSuffix(line, []byte("\r\n")):
+		return 2
+	case bytes.HasSuffix(line, []byte("\n")):
+		return 1
+	}
+	return 0
+}
+
+// delimiter handles a line that begins with "--" where it is a boundary of an open multipart, innermost first.
+func (p *parser) delimiter(line []byte, start, nl int64) bool {
+	for i := len(p.path) - 1; i >= 0; i-- {
+		f := p.path[i]
+		if f.boundary == "" || f.closed || !bytes.HasPrefix(line[2:], []byte(f.boundary)) {
+			continue
+		}
+		tail := string(line[2+len(f.boundary):])
+		rest := strings.TrimRight(tail, " \t\r\n")
+		if rest != "" && rest != "--" || p.long {
+			p.unclear("a line begins like a boundary and goes on")
+			continue
+		}
+		if blanks := strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(tail, "\n"), "\r"), "--"); strings.Contains(blanks, "\r") {
+			p.unclear("a boundary holds a bare carriage return")
+		}
+		if p.state == inHeader {
+			p.unclear("a boundary stands within a header")
+			p.headerDone(start)
+		}
+		end := max(start-nl, p.x.Parts[p.path[len(p.path)-1].part].HeaderEnd)
+		p.closeTo(i+1, end)
+		if rest == "--" {
+			p.path[i].closed, p.state = true, inEpilogue
+			if len(p.x.Parts[p.path[i].part].Children) == 0 {
+				p.unclear("a multipart has no parts")
+			}
+			return true
+		}
+		p.begin(start+int64(len(line)), p.path[i].part)
+		return true
+	}
+	return false
+}
+
+// closeTo ends the open parts from path[i] on.
+func (p *parser) closeTo(i int, end int64) {
+	for _, f := range p.path[i:] {
+		if f.boundary != "" && !f.closed {
+			p.unclear("a final boundary is missing")
+		}
+		part := &p.x.Parts[f.part]
+		part.End = max(end, part.HeaderEnd)
+	}
+	p.path = p.path[:i]
+}
+
+// headerDone reads the collected header of the innermost part and decides how its body is scanned.
+func (p *parser) headerDone(at int64) {
+	f := &p.path[len(p.path)-1]
+	part := &p.x.Parts[f.part]
+	part.HeaderEnd = at
+	h := parseHeader(bytes.Clone(p.header))
+	if f.part == 0 {
+		p.x.Header = h
+	}
+	if part.Parent >= 0 && p.x.Parts[part.Parent].Type == "multipart/digest" {
+		part.Type = "message/rfc822" // RFC 2046 section 5.1.5
+	}
+	for _, why := range headerFaults(h) {
+		p.unclear(why)
+	}
+	for _, why := range part.describe(h) {
+		p.unclear(why)
+	}
+	if part.Parent >= 0 {
+		p.relate(f.part)
+	}
+	p.state = inLeaf
+	identity := part.Encoding == "7bit" || part.Encoding == "8bit" || part.Encoding == "binary"
+	switch {
+	case part.Opaque:
+	case strings.HasPrefix(part.Type, "multipart/"):
+		if !identity {
+			p.unclear("a multipart has a transfer encoding")
+		}
+		p.openMultipart(f, part.Params["boundary"])
+	case part.Type == "message/rfc822" || part.Type == "message/global":
+		if !identity {
+			p.unclear("an attached message has a transfer encoding")
+			return
+		}
+		p.begin(at, f.part)
+	case strings.HasPrefix(part.Type, "text/") && part.Encoding != "base64":
+		p.state = inText
+	}
+}
+
+func (p *parser) openMultipart(f *open, boundary string) {
+	if boundary == "" || len(boundary) > 70 || strings.TrimRight(boundary, " \t") != boundary { // RFC 2046 section 5.1.1
+		p.unclear("a multipart has no valid boundary")
+		return
+	}
+	for _, o := range p.path {
+		if o.boundary == "" || o.closed {
+			continue
+		}
+		if strings.HasPrefix(o.boundary, boundary) || strings.HasPrefix(boundary, o.boundary) {
+			p.unclear("two nested boundaries begin alike")
+			if o.boundary == boundary {
+				return
+			}
+		}
+	}
+	f.boundary, p.state = boundary, inPreamble
+}
+
+// relate marks a part of multipart/related (RFC 2387) other than the one that its start parameter, or its place, makes the root.
+func (p *parser) relate(i int) {
+	part := &p.x.Parts[i]
+	parent := &p.x.Parts[part.Parent]
+	if parent.Type != "multipart/related" {
+		part.Inline = parent.Inline
+		return
+	}
+	if start := strings.Trim(parent.Params["start"], "<> "); start != "" {
+		part.Inline = part.ContentID != start
+		return
+	}
+	part.Inline = parent.Children[0] != i
+}
