@@ -1,0 +1,404 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+
+	"golang.org/x/net/idna"
+
+	"passerelle/policy"
+)
+
+// validator holds the decoded file against what it must mean. It changes nothing but Config.Policy.
+type validator struct {
+	*decoder
+	c     *Config
+	files func(string) error
+}
+
+func (v *validator) all() {
+	v.general()
+	v.clinic()
+	v.listeners()
+	v.limits()
+	v.rules()
+	v.hops()
+	v.trust()
+	v.directory()
+	v.encrypt()
+	v.pickup()
+	v.sms()
+	v.expect()
+}
+
+func (v *validator) general() {
+	v.oneOf("mode", v.c.Mode, "enforce", "observe")
+	v.oneOf("log.level", v.c.Log.Level, "debug", "info", "warn", "error")
+	if v.c.Hostname != "" && v.ok("clinic.domains") {
+		v.domain("hostname", v.c.Hostname)
+	}
+	if v.c.StateDir == "" {
+		v.fault("state_dir", "must be set: deposits and the ledger live there")
+	}
+	v.file("key_file", v.c.KeyFile)
+	for i, h := range v.c.Headers.Keep {
+		if strings.ContainsFunc(h, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+			v.fault(index("headers.keep", i), "%q is no name of a header field", h)
+		}
+	}
+}
+
+func (v *validator) clinic() {
+	c := v.c.Clinic
+	if len(c.Domains) == 0 && v.ok("clinic.domains") {
+		v.fault("clinic.domains", "must name the clinic's own mail domains")
+	}
+	v.domains("clinic.domains", c.Domains)
+	v.domains("recipients.domains", v.c.Recipients.Domains)
+	if len(c.Networks) == 0 && v.ok("clinic.networks") {
+		v.fault("clinic.networks", "must name who may send: nobody could")
+	}
+	for i, n := range c.Networks {
+		if _, err := ParsePrefix(n); err != nil {
+			v.fault(index("clinic.networks", i), "%v", err)
+		}
+	}
+	if c.QueueLifetime.Std() < day/24 && v.ok("clinic.queue_lifetime") {
+		v.fault("clinic.queue_lifetime", "must be an hour at least, as the clinic server's own (Postfix: maximal_queue_lifetime)")
+	}
+	if c.Postmaster != "" && v.ok("clinic.domains") {
+		v.address("clinic.postmaster", c.Postmaster)
+	}
+}
+
+func (v *validator) listeners() {
+	l := v.c.Listen
+	v.tls("listen.lmtp", l.LMTP.TLSDir, l.LMTP.Cert, l.LMTP.Key)
+	v.tls("listen.smtp", l.SMTP.TLSDir, l.SMTP.Cert, l.SMTP.Key)
+	v.tls("listen.portal", l.Portal.TLSDir, l.Portal.Cert, l.Portal.Key)
+	v.file("listen.lmtp.client_ca", l.LMTP.ClientCA)
+	v.file("listen.smtp.client_ca", l.SMTP.ClientCA)
+	for key, need := range map[string]bool{"listen.lmtp": l.LMTP.RequireTLS && l.LMTP.Cert == "", "listen.smtp": l.SMTP.RequireTLS && l.SMTP.Cert == ""} {
+		if need {
+			v.fault(key+".require_tls", "needs a certificate: set cert and key, or tls_dir")
+		}
+	}
+	if l.LMTP.Addr == "" && l.SMTP.Addr == "" && !v.broken["listen"] {
+		v.fault("listen", "lmtp and smtp are both off: no mail could come in")
+	}
+	doors := v.doors()
+	for i, a := range doors {
+		if !v.hostport(a.key, a.addr) {
+			continue
+		}
+		for _, b := range doors[:i] {
+			if same(a.addr, b.addr, v.c.Hostname) && !strings.HasSuffix(a.addr, ":0") {
+				v.fault(a.key, "%s is taken by %s", a.addr, b.key)
+			}
+		}
+	}
+}
+
+func (v *validator) limits() {
+	l := v.c.Limits
+	positive := func(key string, n int64) {
+		if n <= 0 && v.ok(key) {
+			v.fault(key, "must be more than 0")
+		}
+	}
+	positive("limits.message", int64(l.Message))
+	positive("limits.memory", int64(l.Memory))
+	positive("limits.recipients", int64(l.Recipients))
+	positive("limits.received", int64(l.Received))
+	positive("limits.sessions", int64(l.Sessions))
+	positive("limits.sessions_per_client", int64(l.SessionsPerClient))
+	positive("limits.idle", int64(l.Idle))
+	positive("directory.max_age", int64(v.c.Directory.MaxAge))
+	positive("pickup.expiry", int64(v.c.Pickup.Expiry))
+	positive("sms.timeout", int64(v.c.SMS.Timeout))
+}
+
+func (v *validator) rules() {
+	sound := v.ok("rules")
+	u := v.c.Trust.ListedUnverified
+	if u != policy.Trust && u != policy.Refuse {
+		v.fault("trust.listed_unverified", "%q is not trust or refuse: mail for a listed domain never takes an Internet route", string(u))
+		u = policy.Trust
+	}
+	var own []string
+	for _, d := range v.c.Clinic.Domains {
+		a, _ := idna.Lookup.ToASCII(d)
+		own = append(own, a)
+	}
+	p, err := policy.Compile(v.c.Rules, policy.Options{ListedUnverified: u, ClinicDomains: own})
+	for _, e := range split(err) {
+		var r *policy.RuleError
+		if errors.As(e, &r) {
+			if key := index("rules", r.Index) + "." + r.Field; v.ok(key) && !v.broken[index("rules", r.Index)] {
+				v.fault(key, "%v", r.Err)
+			}
+		} else {
+			v.fault("rules", "%v", e)
+		}
+	}
+	for i, r := range v.c.Rules {
+		if _, known := v.c.Hops[r.Hop]; r.Hop != "" && !known {
+			v.fault(index("rules", i)+".hop", "hops.%s does not stand in this file", r.Hop)
+		}
+		if r.Notify != "" {
+			v.address(index("rules", i)+".notify", r.Notify)
+		}
+	}
+	if sound { // a matcher that could not be read is no matcher: nothing follows from such a table
+		v.c.Policy = p
+	}
+}
+
+// split takes joined errors apart.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		return j.Unwrap()
+	}
+	return []error{err}
+}
+
+func (v *validator) trust() {
+	t := v.c.Trust
+	v.file("trust.ca", t.CA)
+	v.file("trust.cert", t.Cert)
+	v.file("trust.key", t.Key)
+	v.file("trust.crl", t.CRL)
+	if len(t.Domains) > 0 || v.c.Listen.Trust.Addr != "" {
+		for _, f := range [][2]string{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}} {
+			if f[1] == "" {
+				v.fault("trust."+f[0], "must be set (or tls_dir) where trust.domains or listen.trust is")
+			}
+		}
+		if len(t.OwnDomains) == 0 && v.ok("trust.own_domains") {
+			v.fault("trust.own_domains", "must name the clinic's domains in the trust space")
+		}
+	}
+	v.domains("trust.own_domains", t.OwnDomains)
+	for _, d := range sortedKeys(t.Domains) {
+		v.domain(join("trust.domains", d), d)
+		if len(t.Domains[d]) == 0 && v.ok(join("trust.domains", d)) {
+			v.fault(join("trust.domains", d), "must name the distinguished names that may speak for the domain")
+		}
+	}
+	for _, d := range sortedKeys(t.Hosts) {
+		v.domain(join("trust.hosts", d), d)
+		v.hostport(join("trust.hosts", d), t.Hosts[d])
+	}
+	v.domain("trust.patient_domain", t.PatientDomain)
+}
+
+func (v *validator) directory() {
+	if e := v.c.Directory.Extraction; e != "" {
+		if err := v.files(filepath.Dir(e)); err != nil {
+			v.fault("directory.extraction", "folder %s: %v", filepath.Dir(e), err)
+		}
+	}
+	v.file("directory.list", v.c.Directory.List)
+}
+
+func (v *validator) encrypt() {
+	for _, who := range sortedKeys(v.c.Encrypt.Keys) {
+		key := join("encrypt.keys", who)
+		if d, ok := strings.CutPrefix(who, "@"); ok {
+			v.domain(key, d)
+		} else {
+			v.address(key, who)
+		}
+		if v.c.Encrypt.Keys[who] == "" && v.ok(key) {
+			v.fault(key, "must name a key file")
+		}
+		v.file(key, v.c.Encrypt.Keys[who])
+	}
+	if strings.ContainsAny(v.c.Encrypt.Subject, "\r\n") {
+		v.fault("encrypt.subject", "must be one line")
+	}
+}
+
+func (v *validator) pickup() {
+	p := v.c.Pickup
+	v.oneOf("pickup.code", p.Code, "", "sms", "sender")
+	if p.Code == "sms" && v.c.SMS.URL == "" {
+		v.fault("pickup.code", "sms needs sms.url")
+	}
+	if p.URL != "" {
+		v.weburl("pickup.url", p.URL, true)
+		return
+	}
+	if v.ok("pickup.url") && v.reaches(policy.Pickup) {
+		v.fault("pickup.url", "must be set: %s", v.why(policy.Pickup))
+	}
+	if v.c.Listen.Portal.Addr == "" && v.ok("listen.portal") && v.reaches(policy.Pickup) {
+		v.fault("listen.portal.addr", "must be set: %s", v.why(policy.Pickup))
+	}
+}
+
+func (v *validator) sms() {
+	s := v.c.SMS
+	if s.URL != "" {
+		v.weburl("sms.url", s.URL.Reveal(), false)
+	}
+	v.oneOf("sms.method", s.Method, "POST", "PUT", "GET")
+	if _, err := template.New("sms.body").Funcs(template.FuncMap{"json": strconv.Quote, "query": url.QueryEscape}).Parse(s.Body.Reveal()); err != nil {
+		v.fault("sms.body", "is no template over .To and .Text (functions: json, query)") // the text itself may hold a key
+	}
+}
+
+func (v *validator) expect() {
+	for i, e := range v.c.Expect {
+		key := index("expect", i)
+		if e.From != "" && e.From != "<>" {
+			v.address(key+".from", e.From)
+		}
+		v.address(key+".to", e.To)
+		if !slices.Contains([]policy.Route{policy.Local, policy.Trust, policy.Encrypt, policy.Pickup, policy.Plain, policy.Refuse, policy.Later}, e.Route) {
+			v.fault(key+".route", "%q is no route: local, trust, encrypt, pickup, plain, refuse, later", string(e.Route))
+		}
+	}
+}
+
+// reaches tells whether some mail may leave by the route. Where the rules are faulty nothing follows from them.
+func (v *validator) reaches(r policy.Route) bool { return v.c.Policy != nil && v.c.Policy.Reaches(r) }
+
+// why says whether a rule or the safe default behind the last rule leads there.
+func (v *validator) why(r policy.Route) string {
+	for _, rule := range v.c.Rules {
+		if rule.Route == r {
+			return fmt.Sprintf("rule %q routes to %s", rule.Name, r)
+		}
+	}
+	return fmt.Sprintf("mail that no rule settles takes %s", r)
+}
+
+// The checks of one value each; every one says nothing where an earlier fault already spoke of the key.
+
+func (v *validator) oneOf(key, value string, words ...string) {
+	if !slices.Contains(words, value) && v.ok(key) {
+		v.fault(key, "%q is none of %s", value, strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" }), ", "))
+	}
+}
+
+func (v *validator) file(key, path string) {
+	if path == "" || !v.ok(key) {
+		return
+	}
+	if err := v.files(path); err != nil {
+		if dir := join(parent(key), "tls_dir"); !v.seen(key) && v.seen(dir) {
+			key = dir // the path was made from it
+		}
+		v.fault(key, "%s: %v", path, err)
+	}
+}
+
+func (v *validator) tls(key, dir, cert, key2 string) {
+	v.file(key+".cert", cert)
+	v.file(key+".key", key2)
+	if (cert == "") != (key2 == "") && v.ok(key+".cert") && v.ok(key+".key") {
+		v.fault(key, "cert and key must be set together")
+	}
+}
+
+func (v *validator) domains(key string, list []string) {
+	for i, d := range list {
+		v.domain(index(key, i), d)
+	}
+}
+
+func (v *validator) domain(key, d string) {
+	if v.ok(key) && !isDomain(d) {
+		v.fault(key, "%q is no domain name", d)
+	}
+}
+
+func (v *validator) address(key, a string) {
+	at := strings.LastIndexByte(a, '@')
+	if v.ok(key) && (at < 1 || at > 64 || strings.ContainsAny(a[:at], " \t\r\n<>\"@,;") || !isDomain(a[at+1:])) {
+		v.fault(key, "%q is no mail address", a)
+	}
+}
+
+func (v *validator) hostport(key, addr string) bool {
+	if addr == "" || !v.ok(key) {
+		return false
+	}
+	host, port, err := net.SplitHostPort(addr)
+	n, numErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || numErr != nil || n == 0 && !strings.HasPrefix(key, "listen.") {
+		v.fault(key, "%q is no host:port", addr)
+		return false
+	}
+	if _, err := netip.ParseAddr(host); err == nil || host == "" && strings.HasPrefix(key, "listen.") || isHost(host) {
+		return true
+	}
+	v.fault(key, "%q names no host", addr)
+	return false
+}
+
+// weburl wants https; http only where nothing leaves the machine. The value is not repeated: it may hold a key.
+func (v *validator) weburl(key, s string, bare bool) {
+	if !v.ok(key) {
+		return
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		v.fault(key, "is no URL (https://host/...)")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		v.fault(key, "must be https: http is for loopback alone")
+	case u.Scheme != "https" && u.Scheme != "http":
+		v.fault(key, "must begin with https://")
+	case bare && (u.User != nil || u.RawQuery != "" || u.Fragment != ""):
+		v.fault(key, "must have no user, query or fragment: links are made from it")
+	}
+}
+
+// ParsePrefix reads a network: a prefix or a single address.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked(), nil
+	}
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return netip.Prefix{}, fmt.Errorf("%q is no network (write 192.0.2.0/24 or 192.0.2.7)", s)
+}
+
+func isDomain(s string) bool {
+	if len(s) > 253 || strings.HasSuffix(s, ".") {
+		return false
+	}
+	a, err := idna.Lookup.ToASCII(s)
+	return err == nil && isHost(a) && strings.Contains(a, ".")
+}
+
+// isHost tells whether s is a host name of letters, digits and hyphens (RFC 1123 section 2.1); underscores live in containers' names.
+func isHost(s string) bool {
+	for _, label := range strings.Split(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for i := 0; i < len(label); i++ {
+			if c := label[i]; !(c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z') {
+				return false
+			}
+		}
+	}
+	return s != ""
+}
+
+func index(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }
