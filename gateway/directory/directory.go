@@ -1,0 +1,396 @@
+// Package directory asks who a recipient is. It takes the national MSSanté extraction as a file and the clinic's own list, gives
+// for an address a three-valued verdict with its records, source and date, and knows nothing of routes, rules or messages.
+//
+// The extraction is imported into a mirror: one sealed SQLite file, state_dir/directory.db, that is built beside the old one and
+// put in its place by rename, by this process or by another. Every Ask looks whether the file is still the one that was opened. A
+// mirror that is missing, unreadable, damaged or too old answers "could not ask", never "not listed": absence from a list proves
+// little, absence from a list that could not be read proves nothing.
+//
+// The clinic's list says how the clinic wants to write to somebody; it never verifies anybody.
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"passerelle/gateway/message"
+)
+
+// The three verdicts.
+const (
+	Verified    = "verified"
+	NotListed   = "not-listed"
+	CouldNotAsk = "could-not-ask"
+)
+
+// Record is one line of a source about one mailbox.
+type Record struct {
+	Address, Kind                    string // Kind: PER, ORG; APP and CAB are announced
+	Title, FirstName, LastName       string
+	IDType, ID                       string // RPPS, ADELI
+	Structure, StructureID, Service  string
+	Profession, Category, Speciality string
+	City, PostalCode, Department     string
+	Dematerialised                   *bool // accepts documents without paper; nil where the source does not say. Shown, never routed on
+	Source                           string
+	AsOf                             time.Time
+}
+
+// Answer is what is known about one address.
+type Answer struct {
+	Verdict string // Verified, NotListed, CouldNotAsk
+	Why     string // why it could not be asked, for the operator; "" otherwise
+	Reply   string // the same for the sender's server: one line of ASCII French
+	Records []Record
+	Contact *Contact // the clinic's own entry, nil where none; it is no part of the verdict
+	Source  string   // "extraction"
+	AsOf    time.Time
+}
+
+// Config is what a Directory works from.
+type Config struct {
+	StateDir string
+	// ExtractionFile is imported at Open and Reload if it is another file than the mirror was made from and not an older one; "" if
+	// files come by Import alone.
+	ExtractionFile string
+	// ListFile is the clinic's own list, .yaml, .yml or .csv; "" if there is none.
+	ListFile string
+	// MaxAge is the age at which the extraction is no longer believed; 0 is 21 days.
+	MaxAge time.Duration
+	// KeyFiles are OpenPGP key files by address or @domain, beside those that the list names.
+	KeyFiles map[string]string
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Status is the state of the mirror and the list.
+type Status struct {
+	AsOf, ImportedAt         time.Time
+	Age                      time.Duration
+	Entries, PER, ORG, Lines int    // Entries, PER and ORG count mailboxes
+	File                     string // the name of the file that the mirror was made from
+	Fault                    string // why the directory cannot be asked now, "" if it can
+	ImportFault              string // why the extraction file was not taken, "" if it was; an older mirror may still answer
+	Contacts                 int    // entries of the clinic's list
+	ListFault                string // why the list's present file was not taken; the former content answers
+	Configured               bool   // an extraction file is set, or a mirror was there at some time
+}
+
+// Directory answers from the mirror and the list. It is safe for concurrent use.
+type Directory struct {
+	cfg  Config
+	path string
+	list *list
+
+	mu     sync.RWMutex // held for reading while the mirror is asked, for writing to swap it
+	mirror *mirror
+	fault  *fault      // why there is no mirror
+	seen   fs.FileInfo // the look at the path that mirror and fault stand for; nil: no file
+	tried  time.Time
+	had    bool
+	closed bool
+
+	opening     sync.Mutex // one at a time opens the mirror or imports
+	importFault string     // guarded by mu
+}
+
+// fault is why the directory cannot be asked, in the operator's words and in the sender's.
+type fault struct{ why, reply string }
+
+// A faulty mirror is looked at again after this time even if its file seems unchanged: the fault may have been ours.
+const retryAfter = 2 * time.Second
+
+// Open reads the list, imports the extraction file where it is new, and opens the mirror. It fails for the operator's own faults
+// (no state folder, a faulty list or key: *ListError), never for a missing or bad extraction: then the answers are CouldNotAsk.
+func Open(ctx context.Context, cfg Config) (*Directory, error) {
+	if cfg.MaxAge <= 0 {
+		cfg.MaxAge = 21 * 24 * time.Hour
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if fi, err := os.Stat(cfg.StateDir); err != nil {
+		return nil, fmt.Errorf("open directory: %w", err)
+	} else if !fi.IsDir() {
+		return nil, fmt.Errorf("open directory: %s is not a folder", cfg.StateDir)
+	}
+	abs, err := filepath.Abs(cfg.StateDir)
+	if err != nil {
+		return nil, fmt.Errorf("open directory: %w", err)
+	}
+	cfg.StateDir = abs
+	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.Now, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	d := &Directory{cfg: cfg, path: filepath.Join(abs, mirrorName), list: l, fault: faultMissing()}
+	d.importConfigured(ctx)
+	d.ensure(ctx, true)
+	live.Store(d)
+	return d, nil
+}
+
+// Ask says who a is. It never fails: what could not be learnt is the verdict CouldNotAsk with its reason.
+func (d *Directory) Ask(ctx context.Context, a message.Address) Answer {
+	ans := d.ask(ctx, a)
+	ans.Contact = d.list.find(a)
+	asked.WithLabelValues(ans.Verdict).Inc()
+	return ans
+}
+
+func (d *Directory) ask(ctx context.Context, a message.Address) Answer {
+	if a.IsNull() {
+		return Answer{Verdict: NotListed}
+	}
+	for range 3 {
+		d.ensure(ctx, false)
+		d.mu.RLock()
+		m, f, seen := d.mirror, d.fault, d.seen
+		if m == nil {
+			d.mu.RUnlock()
+			return couldNotAsk(f)
+		}
+		if f := d.stale(m.meta.asOf); f != nil {
+			d.mu.RUnlock()
+			return couldNotAsk(f)
+		}
+		recs, err := m.lookup(ctx, a.Key())
+		d.mu.RUnlock()
+		switch {
+		case ctx.Err() != nil:
+			return couldNotAsk(&fault{"the question was given up: " + ctx.Err().Error(), "annuaire national non consulte, nouvel essai plus tard"})
+		case err != nil:
+			d.cfg.Log.Error("directory: the mirror does not answer", "err", err)
+			d.drop(m, err)
+			return couldNotAsk(faultOf(err))
+		case len(recs) > 0:
+			return Answer{Verdict: Verified, Records: recs, Source: "extraction", AsOf: m.meta.asOf}
+		}
+		// A "no" counts only if the file that said it is still whole behind the answer.
+		if now, _ := os.Stat(d.path); sameFile(now, seen) {
+			return Answer{Verdict: NotListed, Source: "extraction", AsOf: m.meta.asOf}
+		}
+	}
+	return couldNotAsk(&fault{"the mirror is being changed", "annuaire national en cours de mise a jour, nouvel essai plus tard"})
+}
+
+func couldNotAsk(f *fault) Answer { return Answer{Verdict: CouldNotAsk, Why: f.why, Reply: f.reply} }
+
+// stale tells why an extraction of that date is not believed.
+func (d *Directory) stale(asOf time.Time) *fault {
+	age := d.cfg.Now().Sub(asOf)
+	if age > d.cfg.MaxAge {
+		return &fault{fmt.Sprintf("the directory's extraction of %s is older than %s", asOf.UTC().Format(time.DateOnly), days(d.cfg.MaxAge)),
+			"annuaire national trop ancien, nouvel essai plus tard"}
+	}
+	if age < -48*time.Hour {
+		return &fault{fmt.Sprintf("the directory's extraction is of %s, in the future: is the clock right", asOf.UTC().Format(time.DateOnly)),
+			"annuaire national a une date incoherente, nouvel essai plus tard"}
+	}
+	return nil
+}
+
+func days(d time.Duration) string {
+	if d%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	}
+	return d.String()
+}
+
+func faultMissing() *fault {
+	return &fault{"the directory's mirror is missing: no extraction was imported, or it was removed", "annuaire national absent, nouvel essai plus tard"}
+}
+
+func faultOf(err error) *fault {
+	const later = ", nouvel essai plus tard"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return faultMissing()
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, errUnreadable):
+		return &fault{"the directory's mirror cannot be read: permission denied", "annuaire national illisible" + later}
+	case errors.Is(err, errSeal):
+		return &fault{"the directory's mirror is damaged or not whole", "annuaire national endommage" + later}
+	}
+	return &fault{"the directory's mirror cannot be read: " + err.Error(), "annuaire national illisible" + later}
+}
+
+// ensure makes the open mirror the one that lies at the path now.
+func (d *Directory) ensure(ctx context.Context, force bool) {
+	if !force && d.current() {
+		return
+	}
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	if !force && d.current() { // another one did it while we waited
+		return
+	}
+	var m *mirror
+	var f *fault
+	seen, err := os.Stat(d.path)
+	if err == nil {
+		// Not the asker's deadline: what is opened here serves all that come after.
+		m, err = openMirror(context.WithoutCancel(ctx), d.cfg.StateDir)
+	}
+	if err != nil {
+		f = faultOf(err)
+	} else {
+		seen = m.info
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		if m != nil {
+			m.close()
+		}
+		return
+	}
+	switch {
+	case m != nil:
+		d.had = true
+		d.cfg.Log.Info("directory: mirror opened", "file", m.meta.sourceName, "as_of", m.meta.asOf, "entries", m.meta.addresses)
+	case d.fault == nil || d.fault.why != f.why:
+		d.cfg.Log.Error("directory: cannot be asked", "why", f.why)
+	}
+	if d.mirror != nil {
+		d.mirror.close()
+	}
+	d.mirror, d.fault, d.seen, d.tried = m, f, seen, d.cfg.Now()
+}
+
+// current tells whether the path still shows what d answers from.
+func (d *Directory) current() bool {
+	now, err := os.Stat(d.path)
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	switch {
+	case d.closed:
+		return true
+	case err != nil:
+		return d.mirror == nil && d.seen == nil
+	case d.mirror == nil:
+		return sameFile(now, d.seen) && d.cfg.Now().Sub(d.tried) < retryAfter
+	}
+	return sameFile(now, d.seen)
+}
+
+// drop gives up a mirror that failed while it was asked.
+func (d *Directory) drop(m *mirror, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mirror != m {
+		return
+	}
+	m.close()
+	d.mirror, d.fault, d.tried = nil, faultOf(err), d.cfg.Now()
+}
+
+// Reload takes the list, the keys, the extraction file and the mirror as they are now. What is faulty is returned, and the former
+// content goes on answering.
+func (d *Directory) Reload(ctx context.Context) error {
+	err := d.list.reload()
+	imp := d.importConfigured(ctx)
+	d.ensure(ctx, true)
+	return errors.Join(err, imp)
+}
+
+// importConfigured imports the extraction file of the config unless the mirror was made from it or from a newer one. A fault is
+// kept for Status; the last good mirror goes on until it is too old.
+func (d *Directory) importConfigured(ctx context.Context) error {
+	if d.cfg.ExtractionFile == "" {
+		return nil
+	}
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	err := d.importIfNew(ctx)
+	d.mu.Lock()
+	d.importFault = ""
+	if err != nil {
+		d.importFault = err.Error()
+	}
+	d.mu.Unlock()
+	if err != nil {
+		d.cfg.Log.Error("directory: extraction file not taken", "err", err)
+	}
+	return err
+}
+
+func (d *Directory) importIfNew(ctx context.Context) error {
+	file := d.cfg.ExtractionFile
+	fi, err := os.Stat(file)
+	if err != nil {
+		return fmt.Errorf("import %s: %w", filepath.Base(file), errors.Unwrap(err))
+	}
+	if old, err := openMirror(ctx, d.cfg.StateDir); err == nil {
+		meta := old.meta
+		old.close()
+		if meta.sourceName == filepath.Base(file) && meta.sourceSize == fi.Size() && meta.sourceTime.Equal(fi.ModTime()) {
+			return nil
+		}
+		src, err := openSource(file)
+		if err != nil {
+			return err
+		}
+		src.close()
+		if src.sum == meta.sourceSum {
+			return nil
+		}
+		if src.asOf.Before(meta.asOf) {
+			d.cfg.Log.Warn("directory: the mirror is newer than the extraction file and stays", "file", src.name,
+				"file_as_of", src.asOf, "mirror_as_of", meta.asOf)
+			return nil
+		}
+	}
+	stats, err := Import(ctx, d.cfg.StateDir, file, Options{Now: d.cfg.Now})
+	if err != nil {
+		return err
+	}
+	d.cfg.Log.Info("directory: extraction imported", "lines", stats.Lines, "addresses", stats.Addresses, "malformed", stats.Malformed,
+		"bad_utf8", stats.BadUTF8, "took", stats.Took, "as_of", stats.AsOf)
+	return nil
+}
+
+// Status looks at the mirror as Ask does and tells its state.
+func (d *Directory) Status() Status {
+	d.ensure(context.Background(), false)
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	s := Status{ImportFault: d.importFault, Configured: d.had || d.cfg.ExtractionFile != ""}
+	s.Contacts, s.ListFault = d.list.status()
+	if d.mirror == nil {
+		s.Fault = d.fault.why
+		return s
+	}
+	m := d.mirror.meta
+	s.AsOf, s.ImportedAt, s.Age, s.File = m.asOf, m.importedAt, d.cfg.Now().Sub(m.asOf), m.sourceName
+	s.Entries, s.PER, s.ORG, s.Lines = m.addresses, m.persons, m.organisations, m.lines
+	if f := d.stale(m.asOf); f != nil {
+		s.Fault = f.why
+	}
+	return s
+}
+
+// Close ends the directory; what is asked afterwards could not be asked.
+func (d *Directory) Close() error {
+	live.CompareAndSwap(d, nil)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	if d.mirror != nil {
+		d.mirror.close()
+	}
+	d.mirror, d.fault = nil, &fault{"the directory is closed", "service en cours d'arret, nouvel essai plus tard"}
+	return nil
+}

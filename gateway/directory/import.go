@@ -1,0 +1,309 @@
+package directory
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Limits of an import. The national file of 2026 has 536 000 lines and 89 MB.
+const (
+	maxLine   = 64 << 10
+	maxLines  = 10_000_000
+	maxSource = 2 << 30
+	maxFaulty = 0.01 // share of lines that may be malformed, and that may hold bad UTF-8
+)
+
+// Options change how an extraction is imported.
+type Options struct {
+	// Progress is told, about once per MiB and at the end, of the bytes read so far, of all bytes, and of the lines read so far.
+	Progress func(done, total int64, lines int)
+	// MaxShrink is the share by which a new file may hold fewer addresses than the mirror in use; 0 is 0.2. Force imports it anyway.
+	MaxShrink float64
+	Force     bool
+	// AsOf is the file's date; zero takes it from the name (..._yyyyMMddHHmm), else from the time of its last change.
+	AsOf time.Time
+	Now  func() time.Time
+}
+
+// Stats tell what an import found. Addresses counts mailboxes, each once; Duplicates counts the lines beyond the first of a mailbox.
+type Stats struct {
+	Lines, Addresses, Duplicates, PER, ORG, Other int
+	Malformed                                     int // lines passed over
+	BadUTF8                                       int // lines kept with U+FFFD in the place of the bad bytes
+	Took                                          time.Duration
+	AsOf                                          time.Time
+}
+
+// RefusedError says why a file was not taken. The mirror in use is untouched.
+type RefusedError struct {
+	File string // base name
+	Line int    // 0 where no line is to blame
+	Why  string
+}
+
+func (e *RefusedError) Error() string {
+	if e.Line > 0 {
+		return fmt.Sprintf("import %s: refused at line %d: %s", e.File, e.Line, e.Why)
+	}
+	return fmt.Sprintf("import %s: refused: %s", e.File, e.Why)
+}
+
+// Import reads the extraction at path, plain text or a ZIP that holds one .txt, into a new mirror in stateDir and swaps it in by
+// rename. A process that has the mirror open goes on answering from the old one until it looks again (Ask does each time). What
+// is refused is a *RefusedError.
+func Import(ctx context.Context, stateDir, path string, o Options) (Stats, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.MaxShrink <= 0 {
+		o.MaxShrink = 0.2
+	}
+	unlock, err := lockImport(stateDir)
+	if err != nil {
+		return Stats{}, err
+	}
+	defer unlock()
+
+	src, err := openSource(path)
+	if err != nil {
+		return Stats{}, err
+	}
+	defer src.close()
+	if o.AsOf.IsZero() {
+		o.AsOf = src.asOf
+	}
+	imp := importer{o: o, src: src, stateDir: stateDir, start: time.Now()}
+	return imp.run(ctx)
+}
+
+type importer struct {
+	o        Options
+	src      *source
+	stateDir string
+	start    time.Time
+	stats    Stats
+}
+
+func (i *importer) refuse(line int, format string, args ...any) error {
+	return &RefusedError{File: i.src.name, Line: line, Why: fmt.Sprintf(format, args...)}
+}
+
+func (i *importer) run(ctx context.Context) (Stats, error) {
+	// A date to come would keep the mirror fresh for ever; a day is room for clocks and zones.
+	if i.o.AsOf.After(i.o.Now().Add(24 * time.Hour)) {
+		return Stats{}, i.refuse(0, "its date %s lies in the future", i.o.AsOf.Format(time.DateTime))
+	}
+	b, err := newBuilder(ctx, i.stateDir)
+	if err != nil {
+		return Stats{}, err
+	}
+	defer b.discard()
+	if err := i.read(ctx, b); err != nil {
+		return i.stats, err
+	}
+	addresses, byKind, err := b.index(ctx)
+	if err != nil {
+		return i.stats, err
+	}
+	s := &i.stats
+	s.AsOf, s.Addresses, s.PER, s.ORG = i.o.AsOf, addresses, byKind["PER"], byKind["ORG"]
+	s.Other = addresses - s.PER - s.ORG
+	s.Duplicates = s.Lines - s.Malformed - addresses
+	if err := i.weigh(ctx); err != nil {
+		return i.stats, err
+	}
+	if err := i.src.unchanged(); err != nil {
+		return i.stats, err
+	}
+	meta := map[string]string{"format": mirrorFormat, "source_name": i.src.name, "source_size": strconv.FormatInt(i.src.size, 10),
+		"source_mtime": unixText(i.src.mtime), "source_sha256": i.src.sum, "as_of": unixText(s.AsOf), "imported_at": unixText(i.o.Now()),
+		"lines": strconv.Itoa(s.Lines), "addresses": strconv.Itoa(s.Addresses), "per": strconv.Itoa(s.PER), "org": strconv.Itoa(s.ORG)}
+	if err := b.publish(ctx, meta); err != nil {
+		return i.stats, err
+	}
+	s.Took = time.Since(i.start)
+	return i.stats, nil
+}
+
+// read streams the lines into the builder.
+func (i *importer) read(ctx context.Context, b *builder) error {
+	in := &counter{r: i.src.text}
+	lines := lineReader{r: bufio.NewReaderSize(in, maxLine)}
+	head, long, err := lines.next()
+	switch {
+	case err == io.EOF:
+		return i.refuse(0, "the file is empty")
+	case err != nil:
+		return i.readFault(1, err)
+	case long:
+		return i.refuse(1, "the header is longer than %d bytes", maxLine)
+	}
+	cols, err := parseHeader(head)
+	if err != nil {
+		return i.refuse(1, "%v", err)
+	}
+	var r row
+	var told int64
+	last := lineGood // a file that was cut in transit ends in a line with too few columns
+	for {
+		line, long, err := lines.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return i.readFault(i.stats.Lines+2, err)
+		}
+		if len(line) == 0 && !long {
+			continue
+		}
+		if i.stats.Lines++; i.stats.Lines > maxLines {
+			return i.refuse(0, "it has more than %d lines", maxLines)
+		}
+		if last = lineBad; !long {
+			last = r.parse(cols, line)
+		}
+		switch last {
+		case lineGood, lineBadUTF8:
+			if last == lineBadUTF8 {
+				i.stats.BadUTF8++
+			}
+			if err := b.add(ctx, &r); err != nil {
+				return err
+			}
+		default:
+			i.stats.Malformed++
+		}
+		if i.o.Progress != nil && in.n-told >= 1<<20 {
+			told = in.n
+			i.o.Progress(in.n, i.src.textSize, i.stats.Lines)
+		}
+	}
+	if i.o.Progress != nil {
+		i.o.Progress(in.n, i.src.textSize, i.stats.Lines)
+	}
+	if last == lineShort {
+		return i.refuse(i.stats.Lines+1, "the last line is not whole: the file was cut")
+	}
+	return nil
+}
+
+func (i *importer) readFault(line int, err error) error {
+	if r := new(RefusedError); errors.As(err, &r) {
+		return err
+	}
+	if i.src.zipped { // a wrong checksum or a broken stream is the file's fault
+		return i.refuse(line, "the ZIP is damaged: %v", err)
+	}
+	return fmt.Errorf("import %s: %w", i.src.name, err)
+}
+
+// weigh refuses a file that is too faulty or too small to be believed.
+func (i *importer) weigh(ctx context.Context) error {
+	s := i.stats
+	switch {
+	case s.Lines == 0:
+		return i.refuse(0, "it holds a header and no lines")
+	case s.Addresses == 0:
+		return i.refuse(0, "it holds no usable address")
+	case float64(s.Malformed) > maxFaulty*float64(s.Lines):
+		return i.refuse(0, "%d of %d lines are malformed, more than %g %%", s.Malformed, s.Lines, maxFaulty*100)
+	case float64(s.BadUTF8) > maxFaulty*float64(s.Lines) && s.BadUTF8 > 1:
+		return i.refuse(0, "%d of %d lines are not UTF-8, more than %g %%", s.BadUTF8, s.Lines, maxFaulty*100)
+	}
+	if i.o.Force {
+		return nil
+	}
+	old, err := openMirror(ctx, i.stateDir)
+	if err != nil {
+		return nil // nothing to compare with
+	}
+	defer old.close()
+	if n := old.meta.addresses; float64(s.Addresses) < float64(n)*(1-i.o.MaxShrink) {
+		return i.refuse(0, "it holds %d addresses where the mirror in use holds %d: more than %g %% fewer", s.Addresses, n, i.o.MaxShrink*100)
+	}
+	return nil
+}
+
+// lockImport keeps two imports apart and removes what a killed one left.
+func lockImport(stateDir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(stateDir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the import: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the import: another import is running: %w", err)
+	}
+	left, _ := filepath.Glob(filepath.Join(globEscape(stateDir), tempPrefix+"*.tmp"))
+	for _, p := range left {
+		os.Remove(p)
+	}
+	return func() { f.Close() }, nil
+}
+
+func globEscape(s string) string {
+	var b []byte
+	for i := range len(s) {
+		if c := s[i]; c == '*' || c == '?' || c == '[' || c == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+// lineReader gives one line at a time without its end; of a line longer than its buffer it gives long and passes it over.
+type lineReader struct{ r *bufio.Reader }
+
+func (l lineReader) next() (line []byte, long bool, err error) {
+	line, err = l.r.ReadSlice('\n')
+	for errors.Is(err, bufio.ErrBufferFull) {
+		long = true
+		_, err = l.r.ReadSlice('\n')
+	}
+	if long {
+		if err == io.EOF {
+			err = nil
+		}
+		return nil, true, err
+	}
+	if err == io.EOF && len(line) > 0 {
+		err = nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	for n := len(line); n > 0 && (line[n-1] == '\n' || line[n-1] == '\r'); n-- {
+		line = line[:n-1]
+	}
+	return line, false, nil
+}
+
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func hashReader(r io.Reader) (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

@@ -1,0 +1,123 @@
+package directory
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/unicode"
+)
+
+// parseCSV reads a spreadsheet's export: a header row, then one entry per row; separated by semicolons, commas or tabs; UTF-8,
+// UTF-16 with a byte order mark, or else Windows-1252, which is what a French Excel writes.
+func parseCSV(file string, text []byte) (cs []*Contact, faults []Fault) {
+	text, err := toUTF8(text)
+	if err != nil {
+		return nil, []Fault{{file, 0, err.Error()}}
+	}
+	r := csv.NewReader(bytes.NewReader(text))
+	r.Comma = separator(text)
+	r.FieldsPerRecord = -1
+	r.ReuseRecord = true
+	head, err := r.Read()
+	if err != nil {
+		if err == io.EOF {
+			err = errors.New("the list is empty: its first row must name the columns")
+		}
+		return nil, []Fault{{file, 1, err.Error()}}
+	}
+	fields := make([]string, len(head))
+	seen := make(map[string]bool)
+	for i, h := range head {
+		f, err := fieldKey(h)
+		switch {
+		case err != nil:
+			faults = append(faults, Fault{file, 1, err.Error()})
+		case seen[f]:
+			faults = append(faults, Fault{file, 1, fmt.Sprintf("two columns for %s", f)})
+		}
+		fields[i], seen[f] = f, true
+	}
+	if !seen["address"] {
+		faults = append(faults, Fault{file, 1, "no column for address"})
+	}
+	if faults != nil {
+		return nil, faults
+	}
+	for {
+		rec, err := r.Read()
+		if err == io.EOF {
+			return cs, faults
+		}
+		if err != nil {
+			line := 0
+			if pe := new(csv.ParseError); errors.As(err, &pe) {
+				line, err = pe.Line, pe.Err
+			}
+			return cs, append(faults, Fault{file, line, err.Error()}) // what follows cannot be told apart
+		}
+		line, _ := r.FieldPos(0)
+		if blank(rec) {
+			continue
+		}
+		if len(rec) != len(fields) {
+			faults = append(faults, Fault{file, line, fmt.Sprintf("the row has %d columns, the first row has %d", len(rec), len(fields))})
+			continue
+		}
+		c := &Contact{File: file, Line: line}
+		good := true
+		for i, v := range rec {
+			if err := c.set(fields[i], v); err != nil {
+				faults, good = append(faults, Fault{file, line, err.Error()}), false
+			}
+		}
+		if !good {
+			continue
+		}
+		if err := c.whole(); err != nil {
+			faults = append(faults, Fault{file, line, err.Error()})
+			continue
+		}
+		if cs = append(cs, c); len(cs) > maxContacts {
+			return nil, []Fault{{file, line, fmt.Sprintf("the list has more than %d entries", maxContacts)}}
+		}
+	}
+}
+
+func blank(rec []string) bool {
+	for _, v := range rec {
+		if v != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// separator is what the first line has most of.
+func separator(text []byte) rune {
+	first, _, _ := bytes.Cut(text, []byte{'\n'})
+	best, n := ';', bytes.Count(first, []byte{';'})
+	for _, c := range []rune{',', '\t'} {
+		if m := bytes.Count(first, []byte(string(c))); m > n {
+			best, n = c, m
+		}
+	}
+	return best
+}
+
+func toUTF8(text []byte) ([]byte, error) {
+	switch {
+	case bytes.HasPrefix(text, []byte("\xef\xbb\xbf")):
+		text = text[3:]
+	case bytes.HasPrefix(text, []byte("\xff\xfe")), bytes.HasPrefix(text, []byte("\xfe\xff")):
+		return unicode.UTF16(unicode.LittleEndian, unicode.ExpectBOM).NewDecoder().Bytes(text)
+	}
+	if utf8.Valid(text) {
+		return text, nil
+	}
+	return charmap.Windows1252.NewDecoder().Bytes(text)
+}

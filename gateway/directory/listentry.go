@@ -1,0 +1,138 @@
+package directory
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"passerelle/gateway/message"
+)
+
+// The fields of an entry, by every name that a list may give them.
+var fieldNames = map[string]string{
+	"address": "address", "adresse": "address", "email": "address", "e-mail": "address", "mail": "address", "courriel": "address",
+	"name": "name", "nom": "name",
+	"person": "person", "personne": "person", "type": "person", "classe": "person",
+	"phone": "phone", "telephone": "phone", "téléphone": "phone", "mobile": "phone", "portable": "phone",
+	"prefer": "prefer", "route": "prefer", "voie": "prefer",
+	"form": "form", "forme": "form",
+	"openpgp": "openpgp", "key": "openpgp", "cle": "openpgp", "clé": "openpgp",
+	"secret":  "secret",
+	"opposed": "opposed", "oppose": "opposed", "opposé": "opposed", "opposition": "opposed",
+	"label": "label", "libelle": "label", "libellé": "label", "note": "label",
+	"lang": "lang", "langue": "lang",
+}
+
+var personNames = map[string]string{"professionnel": "professional", "fournisseur": "supplier", "partenaire": "partner"}
+
+// fieldKey gives a field's own name; an unknown one is a fault, for a misspelt "opposed" would send what must not be sent.
+func fieldKey(s string) (string, error) {
+	s = strings.ToLower(strings.TrimSpace(s))
+	if k, ok := fieldNames[s]; ok {
+		return k, nil
+	}
+	return "", fmt.Errorf("unknown field %q; known are address, name, person, phone, prefer, form, openpgp, secret, opposed, label, lang", s)
+}
+
+// set takes one field of an entry.
+func (c *Contact) set(field, v string) (err error) {
+	if v = strings.TrimSpace(v); v == "" {
+		return nil
+	}
+	if field != "openpgp" && (len(v) > maxField || strings.ContainsFunc(v, isControl)) {
+		return fmt.Errorf("%s is longer than %d bytes or holds a control character", field, maxField)
+	}
+	switch field {
+	case "address":
+		c.Address, err = contactKey(v)
+	case "name":
+		c.Name = v
+	case "person":
+		if c.Person = strings.ToLower(v); personNames[c.Person] != "" {
+			c.Person = personNames[c.Person]
+		}
+	case "phone":
+		c.Phone, err = normalPhone(v)
+	case "prefer":
+		c.Prefer, err = oneOf(field, v, "trust", "encrypt", "pickup", "plain", "refuse")
+	case "form":
+		c.Form, err = oneOf(field, v, "openpgp", "zip")
+	case "openpgp":
+		if strings.HasPrefix(v, "-----BEGIN ") {
+			if len(v) > maxKeySize {
+				return fmt.Errorf("openpgp is larger than %d bytes", maxKeySize)
+			}
+			c.OpenPGPKey = []byte(v + "\n")
+			return checkKey(c.OpenPGPKey)
+		}
+		if len(v) > 4096 || strings.ContainsFunc(v, isControl) {
+			return errors.New("openpgp is neither an armoured key nor the name of a file")
+		}
+		c.OpenPGPKeyFile = v
+	case "secret":
+		c.Secret = Secret(v)
+	case "opposed":
+		c.Opposed, err = mark(v)
+	case "label":
+		c.Label = v
+	case "lang":
+		c.Lang, err = oneOf(field, v, "fr", "en")
+	}
+	return err
+}
+
+func oneOf(field, v string, allowed ...string) (string, error) {
+	v = strings.ToLower(v)
+	for _, a := range allowed {
+		if v == a {
+			return v, nil
+		}
+	}
+	return "", fmt.Errorf("%s is %q; allowed are %s", field, v, strings.Join(allowed, ", "))
+}
+
+// mark reads yes and no in two languages. What is neither is a fault, not a no.
+func mark(v string) (bool, error) {
+	switch strings.ToLower(v) {
+	case "yes", "oui", "true", "vrai", "1", "x", "o", "y":
+		return true, nil
+	case "no", "non", "false", "faux", "0", "n":
+		return false, nil
+	}
+	return false, fmt.Errorf("opposed is %q; allowed are yes and no", v)
+}
+
+// contactKey gives the form in which an address, "@domain" or "*@domain" is looked up.
+func contactKey(s string) (string, error) {
+	s = strings.TrimSpace(s)
+	if d, ok := strings.CutPrefix(strings.TrimPrefix(s, "*"), "@"); ok {
+		if !utf8.ValidString(d) || strings.HasPrefix(d, "[") {
+			return "", errors.New("domain is not a host name")
+		}
+		d, err := message.ParseDomain(d)
+		if err != nil {
+			return "", err
+		}
+		return "@" + d, nil
+	}
+	a, err := message.ParseAddress(s, true)
+	if err != nil {
+		return "", err
+	}
+	if a.IsNull() {
+		return "", errors.New("address is empty")
+	}
+	return a.Key(), nil
+}
+
+// whole tells what an entry lacks.
+func (c *Contact) whole() error {
+	if c.Address == "" {
+		return errors.New("the entry has no address")
+	}
+	if c.OpenPGPKey != nil && c.OpenPGPKeyFile != "" {
+		return errors.New("the entry has two keys")
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package directory
+
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// live is the directory that the gauges look at when they are read: a mirror that vanished shows without anybody asking.
+var live atomic.Pointer[Directory]
+
+var (
+	asked = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_asked_total",
+		Help: "Questions answered by the directory."}, []string{"verdict"}) // verified, not-listed, could-not-ask
+
+	_ = promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_age_seconds",
+		Help: "Age of the national extraction; +Inf where there is none to ask, NaN where none was ever set."}, age)
+	_ = entries("PER", func(s Status) int { return s.PER })
+	_ = entries("ORG", func(s Status) int { return s.ORG })
+	_ = entries("contact", func(s Status) int { return s.Contacts })
+)
+
+func age() float64 {
+	d := live.Load()
+	if d == nil {
+		return math.NaN()
+	}
+	switch s := d.Status(); {
+	case !s.Configured:
+		return math.NaN()
+	case s.AsOf.IsZero():
+		return math.Inf(1) // every alarm on age rings
+	default:
+		return s.Age.Seconds()
+	}
+}
+
+func entries(kind string, of func(Status) int) prometheus.GaugeFunc {
+	return promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_entries", Help: "Mailboxes in the mirror, and entries of the clinic's list.",
+		ConstLabels: prometheus.Labels{"kind": kind}}, func() float64 {
+		if d := live.Load(); d != nil {
+			return float64(of(d.Status()))
+		}
+		return 0
+	})
+}
