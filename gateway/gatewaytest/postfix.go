@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -72,14 +73,19 @@ func PostfixTools() error {
 	return nil
 }
 
-// FreePort is a port of 127.0.0.1 that nobody listened on a moment ago.
+// FreePort is a port of 127.0.0.1 that nobody listened on a moment ago. It lies below the range that Linux gives to outgoing
+// connections, so that none of them takes it before its owner listens.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	var last error
+	for range 50 {
+		port := 18000 + rand.IntN(14000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return port, l.Close()
+		}
+		last = err
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("find a free port: %w", last)
 }
 
 // StartPostfix configures an instance in a folder of its own, checks it and runs it as a child until Close.

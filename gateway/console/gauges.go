@@ -1,0 +1,64 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Gauges are numbers that nobody counts: each is asked for when /metrics is read. A nil function leaves its number out; NaN is "unknown".
+type Gauges struct {
+	// OldestWaiting is the age in seconds of the oldest recipient still waiting, by reason.
+	OldestWaiting func() map[string]float64
+	// CertificateDays is how many days each certificate is still good for, by its place in the config ("trust", "listen.lmtp").
+	CertificateDays func() map[string]float64
+	// DirectoryAge is the age in seconds of the directory mirror's own date.
+	DirectoryAge func() float64
+	// Ready is 1 when /readyz answers 200.
+	Ready func() float64
+}
+
+// Register adds the gauges to r; nil is the default registry.
+func (g Gauges) Register(r prometheus.Registerer) error {
+	if r == nil {
+		r = prometheus.DefaultRegisterer
+	}
+	var errs []error
+	add := func(c prometheus.Collector) { errs = append(errs, r.Register(c)) }
+	if g.OldestWaiting != nil {
+		add(newGroup("passerelle_gateway_oldest_waiting_seconds", "Age of the oldest recipient still waiting, by reason.", "reason", g.OldestWaiting))
+	}
+	if g.CertificateDays != nil {
+		add(newGroup("passerelle_gateway_certificate_days", "Days that a certificate is still good for, by its place in the config.", "certificate", g.CertificateDays))
+	}
+	single := func(name, help string, f func() float64) {
+		if f != nil {
+			add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+		}
+	}
+	single("passerelle_gateway_directory_age_seconds", "Age of the directory mirror's own date.", g.DirectoryAge)
+	single("passerelle_gateway_ready", "1 when the gateway can do its work, else 0.", g.Ready)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("register gauges: %w", err)
+	}
+	return nil
+}
+
+// group is a gauge with one label whose values are only known when it is asked.
+type group struct {
+	desc *prometheus.Desc
+	ask  func() map[string]float64
+}
+
+func newGroup(name, help, label string, ask func() map[string]float64) group {
+	return group{desc: prometheus.NewDesc(name, help, []string{label}, nil), ask: ask}
+}
+
+func (g group) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
+
+func (g group) Collect(ch chan<- prometheus.Metric) {
+	for value, v := range g.ask() {
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v, value)
+	}
+}
