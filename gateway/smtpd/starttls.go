@@ -1,0 +1,72 @@
+package smtpd
+
+import (
+	"crypto/tls"
+	"time"
+)
+
+const handshakeTimeout = 30 * time.Second
+
+// startTLS answers STARTTLS. What the client sent behind the command in clear is never read (CVE-2011-0411): the session ends.
+func (c *conn) startTLS(arg string) {
+	switch {
+	case c.srv.tls == nil:
+		c.say(errNotHere)
+		return
+	case c.tls != nil:
+		c.say(errSequence)
+		return
+	case arg != "": // RFC 3207 section 4; the library takes any word that begins with STARTTLS
+		c.say(errSyntax)
+		return
+	case c.buffered() > 0:
+		c.say(&Reply{554, [3]int{5, 5, 0}, "Donnees en clair apres STARTTLS"})
+		c.end()
+		return
+	}
+	c.say(&Reply{220, [3]int{2, 0, 0}, "Pret pour TLS"})
+	if c.flush(); c.dead {
+		return
+	}
+	t := tls.Server(c.wire, c.srv.tls)
+	c.wire.limit = time.Now().Add(handshakeTimeout)
+	err := t.Handshake()
+	c.wire.limit = time.Time{}
+	if err != nil {
+		c.srv.cfg.Log.Info("TLS handshake failed", "client", c.addr, "error", err)
+		c.out = nil
+		c.end()
+		return
+	}
+	state := t.ConnectionState()
+	c.stream, c.tls = t, &state
+	// RFC 3207 section 4.2: the session begins anew. The library does not see the handshake; RSET ends what it keeps, and greeted
+	// holds MAIL back until the next EHLO.
+	c.greeted, c.helo = false, ""
+	c.chunks = nil
+	c.inject("RSET")
+}
+
+// harden gives a copy of cfg without what the house never speaks (TLS < 1.2, suites without ECDHE or AEAD).
+func harden(cfg *tls.Config, clientCert bool) *tls.Config {
+	cfg = cfg.Clone()
+	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
+	cfg.CipherSuites = []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	}
+	if clientCert {
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	if get := cfg.GetConfigForClient; get != nil { // certificates that are reloaded
+		cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			got, err := get(h)
+			if got == nil || err != nil {
+				return got, err
+			}
+			return harden(got, clientCert), nil
+		}
+	}
+	return cfg
+}
