@@ -1,0 +1,218 @@
+package vault
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"passerelle/crypto/seal"
+	"passerelle/crypto/token"
+	"passerelle/gateway/message"
+)
+
+const (
+	wrongPerLock = 5                // so many wrong codes lock for
+	lockStep     = 5 * time.Minute  // and again 10, 15 minutes; after
+	wrongInAll   = 20               // every code is void
+	sessionLife  = 60 * time.Minute // of a proved code in a browser
+)
+
+// View is what a link's page may show before a code was proved.
+type View struct {
+	ID          string
+	Mode        Mode
+	MaskedPhone string
+	Lang        string
+	Expires     time.Time
+	// CodeSent: a code is valid now. By SMS it has left; by the sender it can be told.
+	CodeSent bool
+	// LockedUntil is in the future while codes are not looked at.
+	LockedUntil time.Time
+}
+
+// find gives the living deposit of a link. Wrong and unknown links take the same path: one HMAC, one look-up.
+func (v *Vault) find(ctx context.Context, link string) (*row, string, error) {
+	secret, ok := token.ParseLink(link)
+	if !ok {
+		return nil, "", &Error{Reason: NotFound}
+	}
+	r, err := v.row(ctx, `link = ?`, v.linkMark(secret))
+	if err != nil {
+		return nil, "", err
+	}
+	return r, secret, r.check(v.cfg.Now())
+}
+
+// Look tells what a link's page may show. It changes nothing, however often and by whomever it is called.
+func (v *Vault) Look(ctx context.Context, link string) (*View, error) {
+	r, _, err := v.find(ctx, link)
+	if err != nil {
+		return nil, err
+	}
+	now := v.cfg.Now()
+	w := &View{ID: r.id, Mode: r.mode, Lang: r.lang, Expires: fromMS(r.expires), CodeSent: r.codeValid(now), MaskedPhone: v.masked(r)}
+	if r.locked > ms(now) {
+		w.LockedUntil = fromMS(r.locked)
+	}
+	return w, nil
+}
+
+// Prove compares a code with the last two and gives a session where it fits. Wrong codes slow down, lock for a while and at last
+// void the codes; they never touch the content. What is refused by a limit or a lock was not compared.
+func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (session string, err error) {
+	r, _, err := v.find(ctx, link)
+	if err != nil {
+		return "", err
+	}
+	now := v.cfg.Now()
+	code, ok := token.ParseCode(code)
+	if !ok { // what is no code is no guess: an empty form that a scanner sends costs the patient nothing
+		return "", &Error{Reason: WrongCode}
+	}
+	if !v.links.allow(r.id, now) || !v.peers.allow(Range(from), now) {
+		codesTotal.WithLabelValues("slowed").Inc()
+		return "", &Error{Reason: SlowDown, Until: now.Add(codeEvery)}
+	}
+	mark := v.codeMark(r.id, code)
+	var outcome error
+	var was State
+	err = v.db.Write(ctx, func(tx *sql.Tx) error {
+		outcome, was = nil, ""
+		r, err := readRow(ctx, tx, `id = ?`, r.id)
+		if err != nil {
+			return err
+		}
+		if outcome = r.check(now); outcome != nil {
+			return nil
+		}
+		if r.locked > ms(now) {
+			outcome = &Error{Reason: Locked, Until: fromMS(r.locked)}
+			return nil
+		}
+		if !r.codeValid(now) {
+			outcome = &Error{Reason: CodeVoid}
+			return nil
+		}
+		fits1 := token.Equal(mark, r.code1) && ms(now) < r.code1Until
+		fits2 := token.Equal(mark, r.code2) && ms(now) < r.code2Until
+		if fits1 || fits2 {
+			was = r.state
+			if r.opened == 0 {
+				r.opened = ms(now)
+			}
+			return one(tx.ExecContext(ctx, `UPDATE vault_deposits SET state = ?, wrong = 0, opened = ?, openings = openings + 1, changed = ? WHERE id = ?`,
+				Opened, r.opened, ms(now), r.id))
+		}
+		e := &Error{Reason: WrongCode}
+		r.wrong++
+		switch {
+		case r.wrong >= wrongInAll:
+			e.Reason, r.code1, r.code2, r.wrong = CodeVoid, nil, nil, 0
+		case r.wrong%wrongPerLock == 0:
+			e.Reason, e.Until = Locked, now.Add(time.Duration(r.wrong/wrongPerLock)*lockStep)
+			r.locked = ms(e.Until)
+		}
+		outcome = e
+		return one(tx.ExecContext(ctx, `UPDATE vault_deposits SET wrong = ?, locked = ?, code1 = ?, code2 = ?, changed = ? WHERE id = ?`,
+			r.wrong, r.locked, r.code1, r.code2, ms(now), r.id))
+	})
+	if err == nil {
+		err = outcome
+	}
+	switch Why(err) {
+	case WrongCode:
+		codesTotal.WithLabelValues("wrong").Inc()
+	case Locked:
+		codesTotal.WithLabelValues("locked").Inc()
+	case CodeVoid:
+		codesTotal.WithLabelValues("void").Inc()
+		v.cfg.Log.Warn("no code is valid any more", "deposit", r.id, "from", Range(from))
+	}
+	if err != nil {
+		return "", fmt.Errorf("prove code: %w", err)
+	}
+	codesTotal.WithLabelValues("right").Inc()
+	moved(was, Opened)
+	return v.session(r.id, now.Add(sessionLife)), nil
+}
+
+// session is a proof that a browser shows again: end and HMAC. What ends a deposit ends its sessions, because every use looks at
+// the row.
+func (v *Vault) session(id string, end time.Time) string {
+	e := strconv.FormatInt(end.Unix(), 16)
+	return e + "." + hex.EncodeToString(seal.Mark(v.cfg.Key, "session", id, e))
+}
+
+func (v *Vault) sessionValid(id, session string, now time.Time) bool {
+	e, mac, ok := strings.Cut(session, ".")
+	got, err := hex.DecodeString(mac)
+	if !ok || err != nil || !token.Equal(got, seal.Mark(v.cfg.Key, "session", id, e)) {
+		return false
+	}
+	end, err := strconv.ParseInt(e, 16, 64)
+	return err == nil && now.Unix() < end
+}
+
+// Content is an open deposit. It must be closed.
+type Content struct {
+	*Manifest
+	ID                string
+	Sender, Recipient message.Address
+	Expires           time.Time
+	plain             io.ReaderAt
+	blob              Blob
+}
+
+// File reads the i-th file from any offset.
+func (c *Content) File(i int) *io.SectionReader {
+	f := c.Files[i]
+	return io.NewSectionReader(c.plain, f.Offset, f.Size)
+}
+
+// Close gives the payload back.
+func (c *Content) Close() error { return c.blob.Close() }
+
+// Open gives the content to a browser that proved the code.
+func (v *Vault) Open(ctx context.Context, link, session string) (*Content, error) {
+	r, secret, err := v.find(ctx, link)
+	if err != nil {
+		return nil, err
+	}
+	if !v.sessionValid(r.id, session, v.cfg.Now()) {
+		return nil, &Error{Reason: NoSession}
+	}
+	lock, err := seal.NewLock(v.cfg.Key, []byte(secret), r.id)
+	if err != nil {
+		return nil, fmt.Errorf("open deposit %s: %w", r.id, err)
+	}
+	blob, err := v.blobs.Open(r.id)
+	if err != nil {
+		return nil, &Error{Reason: Broken, Err: fmt.Errorf("open deposit %s: %w", r.id, err)}
+	}
+	plain, size, err := seal.Open(lock, r.header, blob, blob.Size())
+	if err == nil {
+		var m *Manifest
+		if m, err = readManifest(plain, size); err == nil {
+			return &Content{Manifest: m, ID: r.id, Sender: r.sender, Recipient: r.recipient, Expires: fromMS(r.expires), plain: plain, blob: blob}, nil
+		}
+	}
+	blob.Close()
+	return nil, &Error{Reason: Broken, Err: fmt.Errorf("open deposit %s: %w", r.id, err)}
+}
+
+// Answered counts an answer that the clinic's server has accepted.
+func (v *Vault) Answered(ctx context.Context, id string) error {
+	err := v.db.Write(ctx, func(tx *sql.Tx) error {
+		return one(tx.ExecContext(ctx, `UPDATE vault_deposits SET answers = answers + 1, changed = ? WHERE id = ?`, ms(v.cfg.Now()), id))
+	})
+	if err != nil {
+		return fmt.Errorf("note answer to deposit %s: %w", id, err)
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package vault
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"passerelle/crypto/seal"
+	"passerelle/crypto/token"
+	"passerelle/gateway/message"
+)
+
+// DepositRequest is what shall be kept for one recipient.
+type DepositRequest struct {
+	Sender, Recipient message.Address
+	// Phone is the recipient's number as it was given, "" where none is known. Where it cannot receive an SMS, or the vault has no
+	// way to send one, the code is told by the sender.
+	Phone string
+	// Mode asks for a way of the code; "" means by SMS where possible, else by the sender.
+	Mode Mode
+	Lang string // "fr" or "en", "" where unknown
+	// Expiry overrides the vault's.
+	Expiry time.Duration
+
+	Subject, FromLabel, MessageID string
+	Date                          time.Time
+	Text, HTML                    string
+	Files                         []File
+}
+
+// Deposit is a deposit as its maker holds it. Link and Code exist nowhere else in clear: neither goes into a log or a ledger.
+type Deposit struct {
+	ID                string
+	Link              string // URL of the patient's page
+	Code              string // BySender: the code to be told; else ""
+	Mode              Mode
+	Lang              string
+	Created, Expires  time.Time
+	Sender, Recipient message.Address
+	MaskedPhone       string
+	Size              int64 // of the sealed payload
+}
+
+// errGone tells a closure's caller that no row was in the state it needed.
+var errGone = errors.New("the deposit is not in that state")
+
+// Deposit seals the content and returns when row and payload are durable. The deposit is pending: until Activate it opens for
+// nobody, and a sweep removes it after an hour. The row is written first, so that a payload without a row is always an orphan.
+func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error) {
+	if r.Recipient.IsNull() {
+		return nil, errors.New("deposit: no recipient")
+	}
+	now := v.cfg.Now()
+	if r.Expiry <= 0 {
+		r.Expiry = v.cfg.Expiry
+	}
+	var raw [16]byte
+	rand.Read(raw[:])
+	id := hex.EncodeToString(raw[:])
+	secret := token.NewLink()
+	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient,
+		Created: now.UTC().Truncate(time.Millisecond), Expires: now.Add(r.Expiry).UTC().Truncate(time.Millisecond)}
+
+	var phone, phoneMark, resend, code []byte
+	var codeUntil int64
+	var err error
+	if e164, mobile, perr := ParsePhone(r.Phone); perr == nil {
+		if phone, err = seal.Value(v.cfg.Key, "phone", id, []byte(e164)); err != nil {
+			return nil, fmt.Errorf("deposit %s: %w", id, err)
+		}
+		phoneMark = seal.Mark(v.cfg.Key, "phone", e164)
+		d.MaskedPhone = MaskPhone(e164)
+		if mobile && v.cfg.SMS != nil && r.Mode != BySender {
+			d.Mode = BySMS
+		}
+	}
+	if d.Mode == BySender { // told once, so it lives as long as the deposit
+		d.Code = token.NewCode()
+		code, codeUntil = v.codeMark(id, d.Code), ms(d.Expires)
+	}
+	if !v.cfg.Strict {
+		if resend, err = seal.Value(v.cfg.Key, "resend", id, []byte(secret)); err != nil {
+			return nil, fmt.Errorf("deposit %s: %w", id, err)
+		}
+	}
+	lock, err := seal.NewLock(v.cfg.Key, []byte(secret), id)
+	if err != nil {
+		return nil, fmt.Errorf("deposit %s: %w", id, err)
+	}
+	header, payload, err := seal.Split(lock, container(Manifest{Subject: r.Subject, From: r.FromLabel, Date: r.Date, MessageID: r.MessageID,
+		Text: r.Text, HTML: r.HTML}, r.Files))
+	if err != nil {
+		return nil, fmt.Errorf("deposit %s: %w", id, err)
+	}
+	err = v.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO vault_deposits
+			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			id, v.linkMark(secret), header, resend, phone, phoneMark, ms(d.Created), ms(d.Expires), ms(d.Created), ms(d.Created.Add(pendingLife)),
+			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("deposit %s: %w", id, err)
+	}
+	moved("", Pending)
+	if err := v.blobs.Put(ctx, id, payload); err != nil {
+		// The caller's context may be what ended; the sweep would do the same in an hour.
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return nil, errors.Join(fmt.Errorf("deposit %s: %w", id, err), v.Destroy(clean, id))
+	}
+	return d, nil
+}
+
+// Activate opens a deposit to its recipient: the notice was accepted.
+func (v *Vault) Activate(ctx context.Context, id string) error {
+	b, err := v.blobs.Open(id)
+	if err != nil {
+		return fmt.Errorf("activate deposit %s: %w", id, err)
+	}
+	size := b.Size()
+	b.Close()
+	err = v.db.Write(ctx, func(tx *sql.Tx) error {
+		return one(tx.ExecContext(ctx, `UPDATE vault_deposits SET state = ?, size = ?, changed = ?, next_due = expires WHERE id = ? AND state = ?`,
+			Waiting, size, ms(v.cfg.Now()), id, Pending))
+	})
+	if err != nil {
+		return fmt.Errorf("activate deposit %s: %w", id, err)
+	}
+	moved(Pending, Waiting)
+	bytesGauge.Add(float64(size))
+	return nil
+}
+
+// Destroy makes the content of a deposit unreadable for good. A pending one leaves no trace: its notice was not accepted.
+// What is destroyed already is no error.
+func (v *Vault) Destroy(ctx context.Context, id string) error {
+	if err := v.end(ctx, id, Destroyed); err != nil {
+		return fmt.Errorf("destroy deposit %s: %w", id, err)
+	}
+	return nil
+}
+
+// Revoke is Destroy by the sender's or the operator's will; the patient's page tells that the message is no longer there.
+func (v *Vault) Revoke(ctx context.Context, id string) error {
+	if err := v.end(ctx, id, Revoked); err != nil {
+		return fmt.Errorf("revoke deposit %s: %w", id, err)
+	}
+	return nil
+}
+
+// forget is the part of an UPDATE that removes every key and every secret of a row.
+const forget = `header = NULL, resend = NULL, phone = NULL, phone_mark = NULL, code1 = NULL, code2 = NULL`
+
+func (v *Vault) end(ctx context.Context, id string, to State) error {
+	var from State
+	var size int64
+	err := v.db.Write(ctx, func(tx *sql.Tx) error {
+		from, size = "", 0
+		err := tx.QueryRowContext(ctx, `SELECT state, size FROM vault_deposits WHERE id = ?`, id).Scan(&from, &size)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return nil
+		case err != nil:
+			return err
+		case from == Pending:
+			_, err = tx.ExecContext(ctx, `DELETE FROM vault_deposits WHERE id = ?`, id)
+		case from == Waiting || from == Opened:
+			_, err = tx.ExecContext(ctx, `UPDATE vault_deposits SET state = ?, changed = ?, next_due = 0, `+forget+` WHERE id = ?`, to, ms(v.cfg.Now()), id)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	switch from {
+	case Pending:
+		moved(Pending, "")
+	case Waiting, Opened:
+		moved(from, to)
+		bytesGauge.Sub(float64(size))
+	}
+	return v.blobs.Delete(ctx, id)
+}
+
+// Reissue gives a living deposit again with its link, for a reminder. It fails where the resend record is absent (strict).
+func (v *Vault) Reissue(ctx context.Context, id string) (*Deposit, error) {
+	r, err := v.row(ctx, `id = ?`, id)
+	if err != nil {
+		return nil, fmt.Errorf("reissue deposit %s: %w", id, err)
+	}
+	if !r.alive(v.cfg.Now()) {
+		return nil, fmt.Errorf("reissue deposit %s: %w", id, errGone)
+	}
+	secret, err := seal.OpenValue(v.cfg.Key, "resend", id, r.resend)
+	if err != nil {
+		return nil, fmt.Errorf("reissue deposit %s: %w", id, err)
+	}
+	return &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + string(secret), Mode: r.mode, Lang: r.lang, Created: fromMS(r.created),
+		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, MaskedPhone: v.masked(r), Size: r.size}, nil
+}
+
+// one is nil where exactly one row was changed.
+func one(res sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return errGone
+	}
+	return nil
+}
+
+func (v *Vault) linkMark(secret string) []byte { return seal.Mark(v.cfg.Key, "link", secret) }
+
+func (v *Vault) codeMark(id, code string) []byte { return seal.Mark(v.cfg.Key, "code", id, code) }

@@ -1,0 +1,88 @@
+package vault
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"passerelle/crypto/seal"
+	"passerelle/gateway/message"
+)
+
+// row is one deposit as the database holds it.
+type row struct {
+	id                              string
+	header, resend, phone           []byte
+	phoneMark, code1, code2         []byte
+	created, expires                int64
+	code1Until, code2Until          int64
+	wrong, locked, opened, openings int64
+	size, answers                   int64
+	state                           State
+	mode                            Mode
+	lang                            string
+	sender, recipient               message.Address
+}
+
+const columns = `id, header, resend, phone, phone_mark, code1, code2, created, expires, code1_until, code2_until, wrong, locked, opened, openings,
+	size, answers, state, mode, lang, sender, recipient`
+
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func readRow(ctx context.Context, q querier, where string, args ...any) (*row, error) {
+	r := &row{}
+	var sender, recipient string
+	err := q.QueryRowContext(ctx, `SELECT `+columns+` FROM vault_deposits WHERE `+where, args...).Scan(&r.id, &r.header, &r.resend, &r.phone,
+		&r.phoneMark, &r.code1, &r.code2, &r.created, &r.expires, &r.code1Until, &r.code2Until, &r.wrong, &r.locked, &r.opened, &r.openings,
+		&r.size, &r.answers, &r.state, &r.mode, &r.lang, &sender, &recipient)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, &Error{Reason: NotFound}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read deposit: %w", err)
+	}
+	if r.sender, err = message.ParseAddress(sender, true); err != nil {
+		return nil, fmt.Errorf("read deposit %s: sender: %w", r.id, err)
+	}
+	if r.recipient, err = message.ParseAddress(recipient, true); err != nil {
+		return nil, fmt.Errorf("read deposit %s: recipient: %w", r.id, err)
+	}
+	return r, nil
+}
+
+func (v *Vault) row(ctx context.Context, where string, args ...any) (*row, error) {
+	return readRow(ctx, v.db.Read(), where, args...)
+}
+
+// alive tells whether the content may be asked for: expiry is checked at every access, not by the sweep.
+func (r *row) alive(now time.Time) bool {
+	return (r.state == Waiting || r.state == Opened) && ms(now) < r.expires && r.header != nil
+}
+
+// check turns what is not alive into the error that the patient's page shows.
+func (r *row) check(now time.Time) error {
+	switch {
+	case r.state == Pending:
+		return &Error{Reason: NotFound}
+	case !r.alive(now):
+		return &Error{Reason: Gone}
+	}
+	return nil
+}
+
+// codeValid tells whether any code can be proved now.
+func (r *row) codeValid(now time.Time) bool {
+	return r.code1 != nil && ms(now) < r.code1Until || r.code2 != nil && ms(now) < r.code2Until
+}
+
+func (v *Vault) masked(r *row) string {
+	p, err := seal.OpenValue(v.cfg.Key, "phone", r.id, r.phone)
+	if err != nil {
+		return ""
+	}
+	return MaskPhone(string(p))
+}

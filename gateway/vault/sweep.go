@@ -1,0 +1,116 @@
+package vault
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+const (
+	pendingLife = time.Hour // a deposit whose notice was not accepted by then is what a crash left
+	sweepBatch  = 500       // rows per commit, so that a large sweep does not hold up mail
+)
+
+// Swept counts what a sweep removed.
+type Swept struct{ Expired, Pending, Orphans int }
+
+// Sweep ends what is past its time: expired deposits lose their key and their payload, pending ones and payloads without a row
+// go. It may be run at any time, on several gateways at once, and again after a crash at any point.
+func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
+	var s Swept
+	now := v.cfg.Now()
+	for {
+		ids, err := v.ids(ctx, `SELECT id FROM vault_deposits WHERE next_due > 0 AND next_due <= ? ORDER BY next_due LIMIT ?`, ms(now), sweepBatch)
+		if err != nil {
+			return s, fmt.Errorf("sweep: %w", err)
+		}
+		if len(ids) == 0 {
+			break
+		}
+		var expired, pending int
+		err = v.db.Write(ctx, func(tx *sql.Tx) error {
+			expired, pending = 0, 0
+			for _, id := range ids {
+				n, err := affected(tx.ExecContext(ctx, `DELETE FROM vault_deposits WHERE id = ? AND state = ? AND next_due <= ?`, id, Pending, ms(now)))
+				if err != nil {
+					return err
+				}
+				pending += n
+				n, err = affected(tx.ExecContext(ctx, `UPDATE vault_deposits SET state = ?, changed = ?, next_due = 0, `+forget+`
+					WHERE id = ? AND state IN (?, ?) AND expires <= ?`, Expired, ms(now), id, Waiting, Opened, ms(now)))
+				if err != nil {
+					return err
+				}
+				expired += n
+			}
+			return nil
+		})
+		if err != nil {
+			return s, fmt.Errorf("sweep: %w", err)
+		}
+		if expired+pending == 0 {
+			break // another gateway was faster; its deletions follow below as orphans
+		}
+		s.Expired, s.Pending = s.Expired+expired, s.Pending+pending
+	}
+	if err := v.orphans(ctx, &s); err != nil {
+		return s, fmt.Errorf("sweep: %w", err)
+	}
+	err := v.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM vault_codes WHERE at <= ?`, ms(now.Add(-day)))
+		return err
+	})
+	if err != nil {
+		return s, fmt.Errorf("sweep: %w", err)
+	}
+	return s, v.count(ctx)
+}
+
+// orphans deletes the payloads that no row can open. A row stands before its payload does, so none in the making is hit.
+func (v *Vault) orphans(ctx context.Context, s *Swept) error {
+	blobs, err := v.blobs.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range blobs {
+		var n int
+		err := v.db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM vault_deposits WHERE id = ? AND header IS NOT NULL`, id).Scan(&n)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			continue
+		}
+		if err := v.blobs.Delete(ctx, id); err != nil {
+			return err
+		}
+		s.Orphans++
+	}
+	return nil
+}
+
+func (v *Vault) ids(ctx context.Context, query string, args ...any) ([]string, error) {
+	rows, err := v.db.Read().QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+func affected(res sql.Result, err error) (int, error) {
+	if err != nil {
+		return 0, err
+	}
+	n, err := res.RowsAffected()
+	return int(n), err
+}

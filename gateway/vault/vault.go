@@ -1,0 +1,249 @@
+// Package vault keeps sealed deposits and their life: codes, expiry, revocation. It takes a message's text and files with the
+// addresses of its sender and recipient, gives a link, the notice that brings it, and the content back to whoever proved a code;
+// and knows nothing of rules, sockets of mail or pages.
+//
+// A deposit's content is sealed so that neither the database nor the link alone opens it (crypto/seal). Its life:
+//
+//	pending -> waiting -> opened           Deposit, Activate (the notice was accepted), Prove
+//	   |          |          |
+//	 (gone)    expired | revoked | destroyed   Sweep, Revoke, Destroy: the key header is removed, the blob deleted
+package vault
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+	_ "time/tzdata" // people read Europe/Paris, also in a container without zone files
+
+	"passerelle/crypto/seal"
+	"passerelle/gateway/message"
+)
+
+// Database is what the vault needs of a store: closures that commit durably before Write returns, and may be run more than once.
+type Database interface {
+	Write(ctx context.Context, f func(*sql.Tx) error) error
+	Read() *sql.DB
+	Migrate(ctx context.Context, room string, steps ...string) error
+}
+
+// Blob is a stored payload.
+type Blob interface {
+	io.ReaderAt
+	Size() int64
+	Close() error
+}
+
+// Blobs is the blob place. Put is durable before it returns; Delete of what is not there is no error.
+type Blobs interface {
+	Put(ctx context.Context, id string, r io.Reader) error
+	Open(id string) (Blob, error)
+	Delete(ctx context.Context, id string) error
+	List(ctx context.Context) ([]string, error)
+}
+
+// Clinic is how the clinic presents itself to patients.
+type Clinic struct {
+	Name string
+	// Phone is the number to call back, as it shall be read.
+	Phone string
+}
+
+// Mode is the way in which a code reaches the patient.
+type Mode string
+
+// The code comes by SMS when the patient asks for it, or the sender tells it by telephone.
+const (
+	BySMS    Mode = "sms"
+	BySender Mode = "sender"
+)
+
+// Config sets up a vault. Key, PublicURL and Clinic.Name are required.
+type Config struct {
+	// Key is the server key. It lives outside of the state folder.
+	Key seal.Key
+	// PublicURL is the portal's address as patients reach it, without the final slash.
+	PublicURL string
+	// Expiry is a deposit's life; 0 means 30 days.
+	Expiry time.Duration
+	// Strict leaves out the resend record: with database, blobs and server key stolen together nothing opens without the link.
+	Strict bool
+	Clinic Clinic
+	// NoticeLabel is the neutral display name of the notice's From; "" means "Messagerie sécurisée".
+	NoticeLabel string
+	// SMS sends a code to a telephone; nil means that every code is told by the sender.
+	SMS SMS
+	// ToSender hands a mail to the clinic's own server and returns when it was accepted. It brings a sender the new code after too
+	// many wrong ones; nil means that the patient is asked to call.
+	ToSender func(ctx context.Context, to message.Address, body *message.Body) error
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// State is where a deposit stands.
+type State string
+
+// The states of a deposit.
+const (
+	Pending   State = "pending"
+	Waiting   State = "waiting"
+	Opened    State = "opened"
+	Expired   State = "expired"
+	Revoked   State = "revoked"
+	Destroyed State = "destroyed"
+)
+
+// Reason says why the vault did not do what a person asked for.
+type Reason string
+
+// The reasons of an Error.
+const (
+	NotFound  Reason = "not found"     // no such link, or not yet active
+	Gone      Reason = "gone"          // expired, revoked or destroyed
+	WrongCode Reason = "wrong code"    // not one of the last two, or out of date
+	SlowDown  Reason = "slow down"     // too fast, not looked at
+	Locked    Reason = "locked"        // too many wrong ones, until Until
+	CodeVoid  Reason = "code void"     // no code is valid: a new one must be asked for
+	Limited   Reason = "limited"       // enough codes were sent for now
+	NotSent   Reason = "not sent"      // the code could not be handed over
+	NoSession Reason = "not proved"    // the code was not proved, or too long ago
+	Broken    Reason = "does not open" // the sealed bytes do not open
+)
+
+// Error is what a patient's request ended in.
+type Error struct {
+	Reason Reason
+	Until  time.Time // of Locked and Limited: when to try again
+	Err    error
+}
+
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return "vault: " + string(e.Reason) + ": " + e.Err.Error()
+	}
+	return "vault: " + string(e.Reason)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Why gives the reason in err, or "" where it is no *Error.
+func Why(err error) Reason {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return ""
+}
+
+// Vault keeps deposits. It has no goroutine of its own: its owner calls Sweep.
+type Vault struct {
+	db    Database
+	blobs Blobs
+	cfg   Config
+	paris *time.Location
+	links *limiter
+	peers *limiter
+}
+
+const schema = `
+CREATE TABLE vault_deposits (
+	id         TEXT PRIMARY KEY,
+	link       BLOB NOT NULL UNIQUE, -- HMAC of the link's secret
+	header     BLOB,                 -- age header: without it the payload is noise
+	resend     BLOB,                 -- the link's secret, sealed; NULL with strict
+	phone      BLOB,                 -- sealed
+	phone_mark BLOB,                 -- HMAC, to count messages to one number
+	created    INTEGER NOT NULL,     -- times are milliseconds since 1970, UTC
+	expires    INTEGER NOT NULL,
+	changed    INTEGER NOT NULL,
+	next_due   INTEGER NOT NULL,
+	state      TEXT NOT NULL,
+	sender     TEXT NOT NULL,
+	recipient  TEXT NOT NULL,
+	lang       TEXT NOT NULL,
+	mode       TEXT NOT NULL,
+	size       INTEGER NOT NULL DEFAULT 0,
+	code1      BLOB, code1_until INTEGER NOT NULL DEFAULT 0, -- HMACs of the last two codes
+	code2      BLOB, code2_until INTEGER NOT NULL DEFAULT 0,
+	wrong      INTEGER NOT NULL DEFAULT 0, -- wrong codes since the last new one
+	locked     INTEGER NOT NULL DEFAULT 0,
+	opened     INTEGER NOT NULL DEFAULT 0, -- first time
+	openings   INTEGER NOT NULL DEFAULT 0,
+	answers    INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX vault_deposits_due ON vault_deposits (next_due);
+CREATE TABLE vault_codes (
+	deposit TEXT NOT NULL,
+	phone   BLOB,
+	at      INTEGER NOT NULL
+);
+CREATE INDEX vault_codes_deposit ON vault_codes (deposit, at);
+CREATE INDEX vault_codes_phone ON vault_codes (phone, at);
+CREATE INDEX vault_codes_at ON vault_codes (at);`
+
+// New opens the vault on a database and a blob place.
+func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, error) {
+	u, err := url.Parse(cfg.PublicURL)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("new vault: the public URL must be https://host[/path]")
+	}
+	if cfg.Key == (seal.Key{}) {
+		return nil, errors.New("new vault: the server key is missing")
+	}
+	if cfg.Clinic.Name == "" {
+		return nil, errors.New("new vault: the clinic's name is missing")
+	}
+	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
+	if cfg.Expiry <= 0 {
+		cfg.Expiry = 30 * 24 * time.Hour
+	}
+	if cfg.NoticeLabel == "" {
+		cfg.NoticeLabel = "Messagerie sécurisée"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	paris, err := time.LoadLocation("Europe/Paris")
+	if err != nil {
+		return nil, fmt.Errorf("new vault: %w", err)
+	}
+	if err := db.Migrate(ctx, "vault", schema); err != nil {
+		return nil, fmt.Errorf("new vault: %w", err)
+	}
+	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
+		links: newLimiter(codeEvery, codeBurst), peers: newLimiter(peerEvery, peerBurst)}
+	if err := v.count(ctx); err != nil {
+		return nil, fmt.Errorf("new vault: %w", err)
+	}
+	return v, nil
+}
+
+// Clinic is how the clinic presents itself.
+func (v *Vault) Clinic() Clinic { return v.cfg.Clinic }
+
+// PublicURL is the portal's address without the final slash.
+func (v *Vault) PublicURL() string { return v.cfg.PublicURL }
+
+// Now is the vault's clock.
+func (v *Vault) Now() time.Time { return v.cfg.Now() }
+
+// Local gives a time as people read it, in Paris.
+func (v *Vault) Local(t time.Time) time.Time { return t.In(v.paris) }
+
+func ms(t time.Time) int64 { return t.UnixMilli() }
+
+func fromMS(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(n).UTC()
+}
