@@ -90,13 +90,19 @@ func TestRefusalsOfAllRecipients(t *testing.T) {
 		script func(*session)
 		want   string
 	}{
-		"banner 5xx":  {func(s *session) { s.send("554 5.7.1 go away") }, "554 5.7.1 banner"},
-		"banner 4xx":  {func(s *session) { s.send("421 4.3.2 later") }, "451 4.3.2 banner"},
-		"hello 5xx":   {func(s *session) { s.send("220 x"); s.want("EHLO"); s.send("550 no"); s.gone() }, "550 5.0.0 hello"},
-		"mail 5xx":    {func(s *session) { s.greet("x"); s.want("MAIL"); s.send("553 5.1.8 no"); s.quit() }, "553 5.1.8 mail"},
-		"mail 4xx":    {func(s *session) { s.greet("x"); s.want("MAIL"); s.send("451 no"); s.quit() }, "451 4.0.0 mail"},
-		"data 4xx":    {dataRefused, "451 4.3.0 data"},
-		"421 at rcpt": {func(s *session) { s.greet("x"); s.want("MAIL"); s.send("250 ok"); s.want("RCPT"); s.send("421 4.3.2 bye") }, "451 4.3.2 rcpt"},
+		"banner 5xx": {func(s *session) { s.send("554 5.7.1 go away") }, "554 5.7.1 banner"},
+		"banner 4xx": {func(s *session) { s.send("421 4.3.2 later") }, "451 4.3.2 banner"},
+		"hello 5xx":  {func(s *session) { s.send("220 x"); s.want("EHLO"); s.send("550 no"); s.gone() }, "550 5.0.0 hello"},
+		"mail 5xx":   {func(s *session) { s.greet("x"); s.want("MAIL"); s.send("553 5.1.8 no"); s.quit() }, "553 5.1.8 mail"},
+		"mail 4xx":   {func(s *session) { s.greet("x"); s.want("MAIL"); s.send("451 no"); s.quit() }, "451 4.0.0 mail"},
+		"data 4xx":   {dataRefused, "451 4.3.0 data"},
+		"421 at rcpt": {func(s *session) {
+			s.greet("x")
+			s.want("MAIL")
+			s.send("250 ok")
+			s.want("RCPT")
+			s.send("421 4.3.2 bye")
+		}, "451 4.3.2 rcpt"},
 		"final 5xx": {func(s *session) {
 			s.greet("x")
 			s.want("MAIL")
@@ -109,7 +115,15 @@ func TestRefusalsOfAllRecipients(t *testing.T) {
 			s.send("554 5.7.1 virus")
 			s.quit()
 		}, "554 5.7.1 final"},
-		"HELO only": {func(s *session) { s.send("220 x"); s.want("EHLO"); s.send("502 what"); s.want("HELO"); s.send("250 x"); s.take(1); s.quit() }, "accepted"},
+		"HELO only": {func(s *session) {
+			s.send("220 x")
+			s.want("EHLO")
+			s.send("502 what")
+			s.want("HELO")
+			s.send("250 x")
+			s.take(1)
+			s.quit()
+		}, "accepted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hop := hopTo(peer(t, c.script))
@@ -183,7 +197,11 @@ func TestWhatTheHopCannotTake(t *testing.T) {
 		"null sender":       {nil, func(l *Letter) { l.Sender = message.Address{} }, "accepted, accepted", "MAIL FROM:<>"},
 		"CRLF in rcpt":      {nil, func(l *Letter) { l.Recipients[1].Local = "b\r\nRSET" }, "accepted, 553 5.1.3 rcpt", "MAIL FROM:<from@clinic.test>"},
 		"bracket in domain": {nil, func(l *Letter) { l.Recipients[1].Domain = "d> NOTIFY=NEVER" }, "accepted, 553 5.1.3 rcpt", "MAIL FROM:<from@clinic.test>"},
-		"bad dsn words":     {[]string{"DSN"}, func(l *Letter) { l.Ret = "X\r\n"; l.Recipients[0].Notify = []string{"NEVER", "DELAY"}; l.Recipients[0].ORcpt = "a b;c" }, "accepted, accepted", "MAIL FROM:<from@clinic.test>"},
+		"bad dsn words": {[]string{"DSN"}, func(l *Letter) {
+			l.Ret = "X\r\n"
+			l.Recipients[0].Notify = []string{"NEVER", "DELAY"}
+			l.Recipients[0].ORcpt = "a b;c"
+		}, "accepted, accepted", "MAIL FROM:<from@clinic.test>"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hop := hopTo(peer(t, func(s *session) {
