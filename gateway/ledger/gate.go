@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,7 +53,7 @@ func (l *Ledger) prove(ctx context.Context) error {
 		}
 		return &NotReadyError{err}
 	}
-	return nil
+	return l.Ready() // a note may have failed while we wrote
 }
 
 func (l *Ledger) fresh() (bool, error) {
@@ -69,7 +70,7 @@ func (l *Ledger) fresh() (bool, error) {
 // after it finds those recipients served.
 func (l *Ledger) probe(ctx context.Context) error {
 	l.mu.Lock()
-	late := l.late
+	late := slices.Clone(l.late)
 	l.mu.Unlock()
 	err := l.db.Write(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.Stmt(l.st.probe).Exec(); err != nil {
