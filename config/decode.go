@@ -100,10 +100,8 @@ func (d *decoder) value(key string, n ast.Node, v reflect.Value, depth int) {
 	case reflect.Slice:
 		d.list(key, n, v, depth)
 	case reflect.Pointer:
-		if n.Type() == ast.StringType {
-			if s, ok := d.scalar(key, n); !ok || s == "" {
-				return
-			}
+		if d.empty(n) {
+			return
 		}
 		p := reflect.New(v.Type().Elem())
 		d.value(key, n, p.Elem(), depth+1)
@@ -202,10 +200,8 @@ func (d *decoder) pairs(key string, n ast.Node) (names []string, values []ast.No
 	case *ast.MappingValueNode:
 		nodes = []*ast.MappingValueNode{n}
 	default:
-		if s, isScalar := n.(*ast.StringNode); isScalar {
-			if v, err := expand(s.Value, d.getenv); err == nil && v == "" {
-				return nil, nil, true
-			}
+		if d.empty(n) {
+			return nil, nil, true
 		}
 		d.fault(key, "want a mapping (key: value), got %s", shape(n))
 		return nil, nil, false
@@ -293,11 +289,23 @@ func (d *decoder) list(key string, n ast.Node, v reflect.Value, depth int) {
 		if out.Len() == 0 {
 			return // unset: the default stays
 		}
+	case d.empty(n):
+		return
 	default:
 		d.fault(key, "want a list, got %s", shape(n))
 		return
 	}
 	v.Set(out)
+}
+
+// empty tells whether a node is a string that expands to nothing: "not set", wherever it stands.
+func (d *decoder) empty(n ast.Node) bool {
+	s, ok := n.(*ast.StringNode)
+	if !ok {
+		return false
+	}
+	text, err := expand(s.Value, d.getenv)
+	return err == nil && text == ""
 }
 
 // first gives the token at which a node begins; the library's own answer for a mapping is its first colon.

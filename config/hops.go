@@ -33,7 +33,7 @@ func (v *validator) hops() {
 			v.fault(key+".max_conns", "must not be negative")
 		}
 		if h.Addr == "" {
-			if v.ok(key) {
+			if !v.broken[key] && v.ok(key+".addr") {
 				v.fault(key+".addr", "must be set (host:port)")
 			}
 			continue

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -42,7 +43,7 @@ func (v *validator) all() {
 func (v *validator) general() {
 	v.oneOf("mode", v.c.Mode, "enforce", "observe")
 	v.oneOf("log.level", v.c.Log.Level, "debug", "info", "warn", "error")
-	if v.c.Hostname != "" && v.ok("clinic.domains") {
+	if v.c.Hostname != "" && (v.seen("hostname") || v.ok("clinic.domains")) { // what was made from a faulty domain is no second fault
 		v.domain("hostname", v.c.Hostname)
 	}
 	if v.c.StateDir == "" {
@@ -74,7 +75,7 @@ func (v *validator) clinic() {
 	if c.QueueLifetime.Std() < day/24 && v.ok("clinic.queue_lifetime") {
 		v.fault("clinic.queue_lifetime", "must be an hour at least, as the clinic server's own (Postfix: maximal_queue_lifetime)")
 	}
-	if c.Postmaster != "" && v.ok("clinic.domains") {
+	if c.Postmaster != "" && (v.seen("clinic.postmaster") || v.ok("clinic.domains")) {
 		v.address("clinic.postmaster", c.Postmaster)
 	}
 }
@@ -127,7 +128,7 @@ func (v *validator) limits() {
 }
 
 func (v *validator) rules() {
-	sound := v.ok("rules")
+	sound, before := v.ok("rules"), maps.Clone(v.broken)
 	u := v.c.Trust.ListedUnverified
 	if u != policy.Trust && u != policy.Refuse {
 		v.fault("trust.listed_unverified", "%q is not trust or refuse: mail for a listed domain never takes an Internet route", string(u))
@@ -142,8 +143,9 @@ func (v *validator) rules() {
 	for _, e := range split(err) {
 		var r *policy.RuleError
 		if errors.As(e, &r) {
-			if key := index("rules", r.Index) + "." + r.Field; v.ok(key) && !v.broken[index("rules", r.Index)] {
-				v.fault(key, "%v", r.Err)
+			if key := index("rules", r.Index) + "." + r.Field; !before[key] && !before[index("rules", r.Index)] {
+				text, _, _ := strings.Cut(r.Err.Error(), "\n") // the rest is an excerpt with a caret
+				v.fault(key, "%s", text)
 			}
 		} else {
 			v.fault("rules", "%v", e)
@@ -238,12 +240,10 @@ func (v *validator) pickup() {
 	}
 	if p.URL != "" {
 		v.weburl("pickup.url", p.URL, true)
-		return
-	}
-	if v.ok("pickup.url") && v.reaches(policy.Pickup) {
+	} else if v.ok("pickup.url") && v.reaches(policy.Pickup) {
 		v.fault("pickup.url", "must be set: %s", v.why(policy.Pickup))
 	}
-	if v.c.Listen.Portal.Addr == "" && v.ok("listen.portal") && v.reaches(policy.Pickup) {
+	if v.c.Listen.Portal.Addr == "" && !v.broken["listen"] && v.ok("listen.portal.addr") && v.reaches(policy.Pickup) {
 		v.fault("listen.portal.addr", "must be set: %s", v.why(policy.Pickup))
 	}
 }
