@@ -1,0 +1,118 @@
+package protect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"passerelle/crypto/openpgp"
+	"passerelle/gateway/message"
+)
+
+// OpenPGP gives the message as PGP/MIME (RFC 3156 section 4) for one recipient. keys are blocks of public keys, armoured or binary; all
+// of them can open it. Inside stands the original MIME entity, its body byte for byte, with protected headers; outside a header
+// built anew. Where the message is Unclear, all of it stands inside as message/rfc822.
+func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, keys [][]byte, o Options) (*message.Body, error) {
+	now := o.now()
+	var all []*openpgp.Key
+	for _, block := range keys {
+		k, err := openpgp.ParseKeys(block, now)
+		if err != nil {
+			return nil, &Error{Step: "key", Err: err}
+		}
+		all = append(all, k...)
+	}
+	if len(all) == 0 {
+		return nil, &Error{Step: "key", Err: errors.New("no key")}
+	}
+	var hidden []*openpgp.Key
+	if o.Hidden {
+		all, hidden = nil, all
+	}
+	mark := boundary()
+	h := outer(env, x.Header, to, o)
+	if err := h.Append("Content-Type", `multipart/encrypted; protocol="application/pgp-encrypted"; boundary="`+mark+`"`); err != nil {
+		return nil, &Error{Step: "seal", Err: err}
+	}
+	return build(o, b.Size()/3*4+b.Size()/20+8<<10, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%sThis is an OpenPGP/MIME encrypted message (RFC 3156)\r\n"+
+			"--%s\r\nContent-Type: application/pgp-encrypted\r\nContent-Description: PGP/MIME version identification\r\n\r\nVersion: 1\r\n\r\n"+
+			"--%[2]s\r\nContent-Type: application/octet-stream; name=\"encrypted.asc\"\r\nContent-Disposition: inline; filename=\"encrypted.asc\"\r\n\r\n",
+			h.Bytes(), mark)
+		if err != nil {
+			return err
+		}
+		pt, err := openpgp.Encrypt(w, all, hidden, now)
+		if err != nil {
+			return err
+		}
+		if err := writeEntity(ctx, pt, b, x, to); err != nil {
+			return err
+		}
+		if err := pt.Close(); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "\r\n--%s--\r\n", mark)
+		return err
+	})
+}
+
+// writeEntity writes what is encrypted: the content fields and the body as they came, with the header fields that a reader shows.
+// To names this recipient alone: the lists of the others do not leave.
+func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.Index, to message.Recipient) error {
+	var h message.Header
+	for _, name := range []string{"Subject", "From", "Date", "Message-ID"} {
+		if v := x.Header.Get(name); v != "" {
+			h.Append(name, v)
+		}
+	}
+	h.Append("To", "<"+to.Address.String()+">")
+	if x.Unclear != "" {
+		h.Append("Content-Type", `message/rfc822; protected-headers="v1"`)
+		h.Append("Content-Disposition", `inline; filename="message.eml"`)
+		if _, err := w.Write(append(h.Bytes(), inside(x.Header)...)); err != nil {
+			return err
+		}
+		return copyTo(ctx, w, b.Section(x.Parts[0].HeaderEnd, -1))
+	}
+	typed := false
+	for _, f := range x.Header.Fields() {
+		switch name := strings.ToLower(f.Name); {
+		case name == "content-type":
+			// The parameter tells readers (Thunderbird, K-9, Mailpile) that the fields beside it are the true ones.
+			raw := bytes.TrimRight(f.Raw, "; \t\r\n")
+			f.Raw = append(bytes.Clone(raw), ";\r\n\tprotected-headers=\"v1\"\r\n"...)
+			h.AppendRaw(f)
+			typed = true
+		case strings.HasPrefix(name, "content-"):
+			h.AppendRaw(f)
+		}
+	}
+	if !typed {
+		h.Append("Content-Type", `text/plain; protected-headers="v1"`)
+	}
+	if _, err := w.Write(h.Bytes()); err != nil {
+		return err
+	}
+	return copyTo(ctx, w, b.Section(x.Parts[0].HeaderEnd, -1))
+}
+
+// asError makes every failure the room's own.
+func asError(err error) error {
+	var own *Error
+	var key *openpgp.KeyError
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &key):
+		return &Error{Step: "key", Err: err}
+	case errors.Is(err, message.ErrNoRoom):
+		return &Error{Step: "room", Passing: true, Err: err}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &Error{Step: "read", Passing: true, Err: err}
+	}
+	return &Error{Step: "seal", Passing: true, Err: err}
+}

@@ -1,0 +1,180 @@
+// Package protect rewrites a message for its way out. It takes a message with its index, one recipient and keys or a passphrase,
+// gives the bytes that may leave, and knows nothing of directories, rules, sockets or where keys come from. It also writes what the
+// gateway says about messages: the trace, the marks, reports of failure.
+//
+// On a protecting route the outer header is built anew from a closed list; what stands in the message stays in the message. What
+// cannot be read unambiguously (message.Index.Unclear) is never taken apart: it is sealed as one message/rfc822.
+package protect
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"mime"
+	"strings"
+	"time"
+
+	"passerelle/gateway/message"
+)
+
+// Options are what the operator chose for protected mail.
+type Options struct {
+	// Keep names further fields that are copied to the outer header ("headers.keep"); fields that tell content or
+	// recipients are never copied.
+	Keep []string
+	// Subject of the outer message, "" for a neutral one.
+	Subject string
+	// Lang is the recipient's language: "en" puts English first, everything else French.
+	Lang string
+	// Clinic and Phone say in the cover text who sent this and who can be called.
+	Clinic, Phone string
+	// Hidden leaves the ids of the recipient's keys out (OpenPGP).
+	Hidden bool
+	// Budget takes the result.
+	Budget *message.Budget
+	// Now is the clock, time.Now where nil.
+	Now func() time.Time
+}
+
+func (o Options) now() time.Time {
+	if o.Now == nil {
+		return time.Now()
+	}
+	return o.Now()
+}
+
+// Error says at which step a message could not be protected. Nothing of it may leave then.
+type Error struct {
+	Step string // "key", "passphrase", "read", "seal", "room"
+	// Passing is true where the same message may succeed later without anyone changing anything.
+	Passing bool
+	Err     error
+}
+
+func (e *Error) Error() string { return "protect: " + e.Step + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// neutralSubject says nothing of the content.
+const neutralSubject = "Message sécurisé / Secure message"
+
+// never are the fields that no setting copies to an outer header: content, recipients, the clinic's inside, what answers by itself.
+var never = map[string]bool{"subject": true, "to": true, "cc": true, "bcc": true, "resent-to": true, "resent-cc": true, "resent-bcc": true, "received": true,
+	"from": true, "date": true, "message-id": true, "mime-version": true, "disposition-notification-to": true, "return-receipt-to": true,
+	"x-confirm-reading-to": true, "thread-topic": true, "comments": true, "keywords": true, "return-path": true, "delivered-to": true, "x-original-to": true,
+	"x-envelope-to": true, "apparently-to": true}
+
+// outer builds the header of a protecting route. The list is closed: From, To with this recipient alone, Date, Message-ID, Reply-To,
+// In-Reply-To, References, Subject (neutral), and what the operator keeps. Fields are written anew, so that no fold or doubled field
+// of the original can be read in two ways. Content fields are the caller's.
+func outer(env *message.Envelope, h message.Header, to message.Recipient, o Options) message.Header {
+	var out message.Header
+	one := func(name string) {
+		if v := h.Get(name); v != "" {
+			out.Append(name, v) // a value with NUL is left out
+		}
+	}
+	if h.Get("From") == "" && !env.Sender.IsNull() {
+		out.Append("From", "<"+env.Sender.String()+">")
+	} else {
+		one("From")
+	}
+	one("Reply-To")
+	out.Append("To", "<"+to.Address.String()+">")
+	subject := o.Subject
+	if subject == "" {
+		subject = neutralSubject
+	}
+	out.Append("Subject", encodeWords(subject))
+	if h.Get("Date") == "" {
+		out.Append("Date", o.now().Format(time.RFC1123Z))
+	} else {
+		one("Date")
+	}
+	for _, name := range []string{"Message-ID", "In-Reply-To", "References"} {
+		one(name)
+	}
+	for _, name := range o.Keep {
+		if low := strings.ToLower(name); never[low] || strings.HasPrefix(low, "content-") {
+			continue
+		}
+		for _, v := range h.Values(name) {
+			out.Append(name, v)
+		}
+	}
+	out.Append("MIME-Version", "1.0")
+	return out
+}
+
+func encodeWords(s string) string {
+	return strings.ReplaceAll(mime.QEncoding.Encode("utf-8", strings.NewReplacer("\r", "", "\n", " ", "\x00", "").Replace(s)), "\r\n", "")
+}
+
+// inside gives the header of a message that is sealed whole: as it came, without the lists of other recipients, the clinic's inner
+// trace and what asks for receipts.
+func inside(h message.Header) []byte {
+	var out message.Header
+	for _, f := range h.Fields() {
+		name := f.Name
+		if name == "" { // "Bcc : x" is a field to some readers
+			before, _, _ := strings.Cut(string(f.Raw), ":")
+			name = strings.TrimSpace(before)
+		}
+		switch strings.ToLower(name) {
+		case "to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc", "received", "return-path", "delivered-to", "x-original-to", "x-envelope-to",
+			"apparently-to", "disposition-notification-to", "return-receipt-to", "x-confirm-reading-to":
+			continue
+		}
+		if strings.HasPrefix(strings.ToLower(name), "x-passerelle-") {
+			continue
+		}
+		out.AppendRaw(f)
+	}
+	return out.Bytes()
+}
+
+// boundary gives one that nothing in the message can hold, for it is drawn now.
+func boundary() string {
+	var b [18]byte
+	rand.Read(b[:])
+	return "=_" + hex.EncodeToString(b[:])
+}
+
+// build collects what write produces, and gives everything back where it fails or panics: a library's panic on a stranger's bytes
+// stays with its message.
+func build(o Options, hint int64, write func(io.Writer) error) (body *message.Body, err error) {
+	w := o.Budget.NewWriter(hint)
+	defer func() {
+		if r := recover(); r != nil {
+			w.Abort()
+			body, err = nil, &Error{Step: "seal", Err: fmt.Errorf("panic: %v", r)}
+		}
+	}()
+	if err := write(w); err != nil {
+		w.Abort()
+		return nil, asError(err)
+	}
+	if body, err = w.Body(); err != nil {
+		return nil, asError(err)
+	}
+	return body, nil
+}
+
+// reader stops reading when the context ends.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+func copyTo(ctx context.Context, w io.Writer, r io.Reader) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, reader{ctx, r}, make([]byte, 64<<10))
+	return err
+}

@@ -1,0 +1,237 @@
+package protect
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"mime/quotedprintable"
+	"path"
+	"strings"
+
+	"passerelle/crypto/zipaes"
+	"passerelle/gateway/message"
+)
+
+// ZIP gives a message whose attachment message.zip (AES-256, AE-2) holds the text and the files under neutral names, with a list of
+// the real ones, and whose text says how to open it. The passphrase goes another way, never with it; zipaes says what it must be. A
+// message that is Unclear, signed or encrypted as a whole, or broken in an encoding, lies in the archive as message.eml.
+func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase string, o Options) (*message.Body, error) {
+	mark := boundary()
+	h := outer(env, x.Header, to, o)
+	if err := h.Append("Content-Type", `multipart/mixed; boundary="`+mark+`"`); err != nil {
+		return nil, &Error{Step: "seal", Err: err}
+	}
+	return build(o, b.Size()+b.Size()/20+16<<10, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", h.Bytes(), mark)
+		if err != nil {
+			return err
+		}
+		q := quotedprintable.NewWriter(w)
+		io.WriteString(q, coverText(o))
+		if err := q.Close(); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "\r\n--%s\r\nContent-Type: application/zip; name=\"message.zip\"\r\nContent-Disposition: attachment; filename=\"message.zip\"\r\n"+
+			"Content-Transfer-Encoding: base64\r\n\r\n", mark)
+		if err != nil {
+			return err
+		}
+		lines := &base64Lines{w: w}
+		z, err := zipaes.NewWriter(lines, passphrase, o.now().UTC())
+		if err != nil {
+			return &Error{Step: "passphrase", Err: err}
+		}
+		if err := fillArchive(ctx, z, b, x); err != nil {
+			return err
+		}
+		if err := z.Close(); err != nil {
+			return err
+		}
+		if err := lines.Close(); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "\r\n--%s--\r\n", mark)
+		return err
+	})
+}
+
+// archive fills one ZIP: entries, and the list of what they are called in truth.
+type archive struct {
+	ctx           context.Context
+	z             *zipaes.Writer
+	b             *message.Body
+	x             *message.Index
+	pieces, texts int
+	list          strings.Builder
+}
+
+func fillArchive(ctx context.Context, z *zipaes.Writer, b *message.Body, x *message.Index) error {
+	if x.Unclear != "" || x.Parts[0].Opaque || x.Check(b) != nil {
+		w, err := z.Create("message.eml", false)
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(inside(x.Header)); err != nil {
+			return err
+		}
+		return copyTo(ctx, w, b.Section(x.Parts[0].HeaderEnd, -1))
+	}
+	a := &archive{ctx: ctx, z: z, b: b, x: x}
+	for _, f := range [][2]string{{"Objet / Subject", "Subject"}, {"De / From", "From"}, {"Date", "Date"}} {
+		fmt.Fprintf(&a.list, "%s : %s\r\n", f[0], x.Header.Text(f[1]))
+	}
+	a.list.WriteString("\r\nContenu / Content :\r\n")
+	if err := a.add(0); err != nil {
+		return err
+	}
+	w, err := z.Create("contenu.txt", false)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, "\ufeff"+a.list.String())
+	return err
+}
+
+// add writes part i: a multipart by its parts, everything else as one entry. No leaf is left out.
+func (a *archive) add(i int) error {
+	p := a.x.Parts[i]
+	if strings.HasPrefix(p.Type, "multipart/") && !p.Opaque {
+		for _, c := range p.Children {
+			if err := a.add(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	name, r, prefix := "", message.DecodePart(a.b, p), ""
+	file := p.Disposition == "attachment" || p.Name != ""
+	switch {
+	case p.Opaque && strings.HasPrefix(p.Type, "multipart/"): // its signature covers its bytes: the entity as it is
+		name, r = a.piece("eml"), a.b.Section(p.Start, p.End-p.Start)
+	case p.Type == "text/plain" && !file, p.Type == "text/html" && !file:
+		name = a.text(p.Type)
+		if s, err := message.DecodeString(a.b, p); err == nil {
+			r = s
+			if p.Type == "text/html" {
+				prefix = "\ufeff" // stronger than the charset that the page itself names
+			}
+		}
+	default:
+		name = a.piece(extension(p))
+	}
+	w, err := a.z.Create(name, compressed[path.Ext(name)])
+	if err != nil {
+		return err
+	}
+	real := strings.Map(func(r rune) rune {
+		if r == '/' || r == '\\' {
+			return '_'
+		}
+		return r
+	}, p.Name)
+	if real == "" {
+		real = "(" + p.Type + ")"
+	}
+	fmt.Fprintf(&a.list, "  %s = %s\r\n", name, real)
+	if _, err := io.WriteString(w, prefix); err != nil {
+		return err
+	}
+	return copyTo(a.ctx, w, r)
+}
+
+func (a *archive) piece(ext string) string {
+	a.pieces++
+	return fmt.Sprintf("piece-%02d.%s", a.pieces, ext)
+}
+
+func (a *archive) text(typ string) string {
+	ext := map[string]string{"text/plain": "txt", "text/html": "html"}[typ]
+	if a.texts++; a.texts == 1 || a.texts == 2 && ext == "html" {
+		return "message." + ext
+	}
+	return fmt.Sprintf("message-%02d.%s", a.texts, ext)
+}
+
+// extensions are those that an entry may bear: what people send each other and no mail filter refuses. Archives and programs are not
+// among them: names in a ZIP are readable, and filters refuse an archive in an archive. contenu.txt holds the real name.
+var extensions = map[string]string{
+	"application/pdf": "pdf", "image/jpeg": "jpg", "image/png": "png", "image/gif": "gif", "image/tiff": "tif", "image/bmp": "bmp", "image/webp": "webp",
+	"image/heic": "heic", "application/dicom": "dcm", "text/plain": "txt", "text/csv": "csv", "text/html": "html", "text/calendar": "ics",
+	"application/ics": "ics", "text/vcard": "vcf", "text/xml": "xml", "application/xml": "xml", "application/json": "json", "application/rtf": "rtf", "text/rtf": "rtf",
+	"application/msword": "doc", "application/vnd.ms-excel": "xls", "application/vnd.ms-powerpoint": "ppt",
+	"application/vnd.openxmlformats-officedocument.wordprocessingml.document":   "docx",
+	"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet":         "xlsx",
+	"application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
+	"application/vnd.oasis.opendocument.text":                                   "odt", "application/vnd.oasis.opendocument.spreadsheet": "ods", "application/vnd.oasis.opendocument.presentation": "odp",
+	"message/rfc822": "eml", "message/global": "eml", "application/pkcs7-mime": "p7m", "application/x-pkcs7-mime": "p7m", "application/hl7-v2": "hl7",
+	"audio/mpeg": "mp3", "audio/mp4": "m4a", "audio/wav": "wav", "video/mp4": "mp4",
+}
+
+var safe = func() map[string]bool {
+	m := map[string]bool{"jpeg": true, "tiff": true}
+	for _, e := range extensions {
+		m[e] = true
+	}
+	return m
+}()
+
+// compressed are the endings of what deflating does not shrink.
+var compressed = map[string]bool{".jpg": true, ".jpeg": true, ".png": true, ".gif": true, ".webp": true, ".heic": true, ".docx": true, ".xlsx": true, ".pptx": true,
+	".odt": true, ".ods": true, ".odp": true, ".mp3": true, ".m4a": true, ".mp4": true}
+
+func extension(p message.Part) string {
+	if e := strings.ToLower(strings.TrimPrefix(path.Ext(p.Name), ".")); safe[e] {
+		return e
+	}
+	if e := extensions[p.Type]; e != "" && path.Ext(p.Name) == "" {
+		return e
+	}
+	return "bin"
+}
+
+// base64Lines writes base64 in lines of 76 columns (RFC 2045 section 6.8).
+type base64Lines struct {
+	w    io.Writer
+	rest []byte
+	out  []byte
+}
+
+func (l *base64Lines) Write(p []byte) (int, error) {
+	n := len(p)
+	if len(l.rest) > 0 {
+		k := min(57-len(l.rest), len(p))
+		l.rest, p = append(l.rest, p[:k]...), p[k:]
+		if len(l.rest) == 57 {
+			l.line(l.rest)
+			l.rest = l.rest[:0]
+		}
+	}
+	for ; len(p) >= 57; p = p[57:] {
+		l.line(p[:57])
+		if len(l.out) > 32<<10 {
+			if err := l.flush(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	l.rest = append(l.rest, p...)
+	return n, nil
+}
+
+func (l *base64Lines) line(p []byte) {
+	l.out = append(base64.StdEncoding.AppendEncode(l.out, p), '\r', '\n')
+}
+
+func (l *base64Lines) flush() error {
+	_, err := l.w.Write(l.out)
+	l.out = l.out[:0]
+	return err
+}
+
+func (l *base64Lines) Close() error {
+	if len(l.rest) > 0 {
+		l.line(l.rest)
+	}
+	return l.flush()
+}
