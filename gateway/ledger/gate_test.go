@@ -1,0 +1,280 @@
+package ledger
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"passerelle/gateway/store"
+)
+
+// "after one failed note the gate answers 451 before any hop is contacted, until a probe write succeeds."
+func TestFailedNoteShutsTheGate(t *testing.T) {
+	log, again := heard("ledger can be written again")
+	h := newHouse(t, t.TempDir(), func(c *Config) { c.Log, c.Probe = log, 5*time.Millisecond })
+	a := asks("body", "a@x.test", "b@x.test")
+	c := h.claim(a)
+	unlock := h.lock()
+	var notReady *NotReadyError
+	if err := c.Note(t.Context(), []Entry{entry(0, Delivered), entry(1, Deferred)}); err == nil {
+		t.Fatal("noted in a locked database")
+	}
+	c.Settled(-1, false, true)
+	if err := h.Ready(); !errors.As(err, &notReady) {
+		t.Errorf("ready: %v", err)
+	}
+	if _, err := h.Claim(t.Context(), asks("other", "z@x.test")); !errors.As(err, &notReady) {
+		t.Errorf("claim: %v", err)
+	}
+	unlock()
+	<-again
+	if err := h.Ready(); err != nil {
+		t.Errorf("after the probe: %v", err)
+	}
+	// the deed of the failed note was done: it was written late, and the next attempt does not repeat it
+	h.wantServed(a, true, false)
+	h.restart()
+	h.wantServed(a, true, false)
+	if es, err := h.Query(t.Context(), Filter{}); err != nil || len(es) != 1 || es[0].Outcome != Delivered {
+		t.Errorf("got %+v, %v", es, err)
+	}
+}
+
+// "Nothing is handed on unless the ledger has just proved writable": under load the last commit is the proof and a claim writes
+// nothing; after a silence it must write, and cannot in a locked database.
+func TestClaimProvesAfterASilenceOnly(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	unlock := h.lock()
+	h.claim(asks("body", "a@x.test")).Release() // just proved: no write
+	h.pass(2 * time.Minute)
+	var notReady *NotReadyError
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			if _, err := h.Claim(context.Background(), asks("body", strconv.Itoa(i))); !errors.As(err, &notReady) {
+				t.Errorf("silent for long, locked: got %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	unlock()
+	h.reopen(t.Context())
+	h.claim(asks("body", "a@x.test")).Release()
+	h.pass(-time.Hour) // a clock set back proves nothing, but a write does
+	h.claim(asks("body", "a@x.test")).Release()
+}
+
+// "repeated later [...] never delays the reply": not even while nothing can be written.
+func TestRepeatNeverWaits(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test")
+	c := h.claim(a)
+	h.note(c, entry(0, Deferred))
+	c.Release()
+	c = h.claim(a)
+	unlock := h.lock()
+	h.note(c, entry(0, Deferred)) // fails the test if it cannot
+	h.note(c, entry(0, Deferred))
+	if _, n, _ := c.Waiting(0); n != 3 {
+		t.Errorf("%d attempts, want 3", n)
+	}
+	h.flush(t.Context()) // cannot
+	if h.Ready() == nil {
+		t.Error("a failed background write left the gate open")
+	}
+	c.Release()
+	unlock()
+	h.restart() // Close probes and writes what waits
+	c = h.claim(a)
+	if _, n, ok := c.Waiting(0); !ok || n != 3 {
+		t.Errorf("after a restart: %d, %v", n, ok)
+	}
+	c.Release()
+}
+
+func TestRepeatsAreBounded(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	for i := range maxRepeats + 10 {
+		h.again(key{byte(i), byte(i >> 8), 1}, repeat{memo: memo{n: 2}})
+	}
+	if n := len(h.repeat); n != maxRepeats {
+		t.Errorf("%d wait, want %d", n, maxRepeats)
+	}
+	h.again(key{0, 0, 1}, repeat{memo: memo{n: 3}})
+	if got := h.repeat[key{0, 0, 1}].memo.n; got != 3 {
+		t.Errorf("a newer repeat of one that waits: n=%d, want 3", got)
+	}
+}
+
+func TestEndedContextDoesNotUndoTheDeed(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test")
+	c := h.claim(a)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Note(ctx, []Entry{entry(0, Delivered)}); err != nil {
+		t.Fatal(err)
+	}
+	c.Release()
+	h.wantServed(a, true)
+}
+
+func TestDiskFull(t *testing.T) {
+	if testing.Short() {
+		return
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Fatalf("mount a small tmpfs: %v (this test must run as root with CAP_SYS_ADMIN; -short leaves it out)", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	h := newHouse(t, dir)
+	served := 0
+	var failed []Ask
+	for i := 0; i < 20000 && failed == nil; i++ {
+		a := asks("body", fmt.Sprint("r", i))
+		c, err := h.Claim(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := entry(0, Delivered)
+		e.Text = strings.Repeat("x", 1000)
+		if err := c.Note(t.Context(), []Entry{e}); err != nil {
+			failed = a
+		} else {
+			served++
+		}
+		c.Settled(0, false, true)
+	}
+	if failed == nil || served == 0 {
+		t.Fatal("the disk did not get full")
+	}
+	if _, err := h.Claim(t.Context(), asks("next", "r")); err == nil {
+		t.Fatal("the gate is open on a full disk")
+	}
+	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT, "size=32m"); err != nil {
+		t.Fatal(err)
+	}
+	h.reopen(t.Context())
+	h.wantServed(failed, true)
+	h.restart()
+	for i := range served {
+		h.wantServed(asks("body", fmt.Sprint("r", i)), true)
+	}
+}
+
+// child delivers for ever and says what was noted; its parent kills it.
+func child(dir string) {
+	ctx := context.Background()
+	db, err := store.Open(ctx, store.Config{Dir: dir})
+	if err != nil {
+		panic(err)
+	}
+	l, err := New(ctx, db, Config{Key: [32]byte{1}})
+	if err != nil {
+		panic(err)
+	}
+	var wg sync.WaitGroup
+	for w := range 10 {
+		wg.Go(func() {
+			for i := w; ; i += 10 {
+				c, err := l.Claim(ctx, asks("body", "told"+strconv.Itoa(i), "untold"+strconv.Itoa(i)))
+				if err != nil {
+					panic(err)
+				}
+				if err := c.Note(ctx, []Entry{{I: 0, Outcome: Delivered}, {I: 1, Outcome: Delivered}}); err != nil {
+					panic(err)
+				}
+				fmt.Println(i)
+				c.Settled(0, true, true)
+				c.Settled(1, true, false)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestKillLeavesEveryUntoldRecipientServed(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+dir)
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var noted []int
+	sc := bufio.NewScanner(pipe)
+	for sc.Scan() {
+		i, err := strconv.Atoi(sc.Text())
+		if err != nil {
+			t.Errorf("child: %s", sc.Text())
+		}
+		if noted = append(noted, i); len(noted) == 1500 {
+			cmd.Process.Kill()
+		}
+	}
+	cmd.Wait()
+	h := newHouse(t, dir, func(c *Config) { c.Now = time.Now })
+	told := 0
+	for _, i := range noted {
+		c := h.claim(asks("body", "told"+strconv.Itoa(i), "untold"+strconv.Itoa(i)))
+		if _, ok := c.Served(1); !ok {
+			t.Errorf("%d: noted, reply never written, and forgotten", i)
+		}
+		if _, ok := c.Served(0); ok {
+			told++
+		}
+		c.Release()
+	}
+	// the limit admitted at Config.Idle: only what was settled in the last moment before the kill
+	if told > len(noted)/2 {
+		t.Errorf("%d of %d told recipients are still remembered", told, len(noted))
+	}
+	t.Logf("%d noted, %d told ones still remembered", len(noted), told)
+}
+
+func BenchmarkMessage(b *testing.B) {
+	for _, workers := range []int{1, 10, 50} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			h := newHouse(b, b.TempDir(), func(c *Config) { c.Now, c.Idle, c.Proof, c.Probe = nil, 0, 0, 0 })
+			var wg sync.WaitGroup
+			b.ResetTimer()
+			for w := range workers {
+				wg.Go(func() {
+					for i := w; i < b.N; i += workers {
+						c, err := h.Claim(context.Background(), asks(strconv.Itoa(i), "someone@peer.test"))
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						e := Entry{MessageID: strconv.Itoa(i), Sender: "doc@clinic.test", Recipient: "someone@peer.test", Route: "trust", Rule: "professionals",
+							Reason: "verified", Source: "extraction", Outcome: Delivered, Code: 250, Enhanced: "2.0.0", Text: "2.0.0 Ok: queued as 4X7",
+							Hop: "trust", PeerSubject: "CN=mx.peer.test,O=PEER", PeerFingerprint: strings.Repeat("ab", 32), TLS: "TLS1.3"}
+						if err := c.Note(context.Background(), []Entry{e}); err != nil {
+							b.Error(err)
+						}
+						c.Settled(0, true, true)
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
+}

@@ -1,0 +1,516 @@
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"passerelle/gateway/store"
+)
+
+const childEnv = "LEDGER_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		child(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// house is a ledger on a real folder with a clock of its own; it can be restarted. The background does nothing by itself.
+type house struct {
+	*Ledger
+	t   testing.TB
+	dir string
+	db  *store.DB
+	cfg Config
+	mu  sync.Mutex
+	at  time.Time
+}
+
+func (h *house) now() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.at }
+func (h *house) pass(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at = h.at.Add(d)
+}
+
+func newHouse(t testing.TB, dir string, change ...func(*Config)) *house {
+	t.Helper()
+	h := &house{t: t, dir: dir, at: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
+	h.cfg = Config{Key: [32]byte{1}, Now: h.now, Proof: time.Minute, Probe: time.Hour, Idle: time.Hour}
+	for _, f := range change {
+		f(&h.cfg)
+	}
+	h.start()
+	t.Cleanup(h.end)
+	return h
+}
+
+func (h *house) start() {
+	h.t.Helper()
+	var err error
+	if h.db, err = store.Open(context.Background(), store.Config{Dir: h.dir, Busy: 100 * time.Millisecond}); err != nil {
+		h.t.Fatal(err)
+	}
+	if h.Ledger, err = New(context.Background(), h.db, h.cfg); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) end() {
+	if err := errors.Join(h.Close(), h.db.Close()); err != nil {
+		h.t.Error(err)
+	}
+}
+
+func (h *house) restart() { h.t.Helper(); h.end(); h.start() }
+
+// lock takes the database's write lock as a foreign process would.
+func (h *house) lock() (unlock func()) {
+	h.t.Helper()
+	u := url.URL{Scheme: "file", OmitHost: true, Path: filepath.Join(h.dir, "passerelle.db"), RawQuery: "_txlock=immediate&_pragma=busy_timeout(5000)"}
+	other, err := sql.Open("sqlite", u.String())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	tx, err := other.Begin()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return func() { tx.Rollback(); other.Close() }
+}
+
+func asks(body string, rcpts ...string) []Ask {
+	out := make([]Ask, len(rcpts))
+	for i, r := range rcpts {
+		out[i] = Ask{Client: "192.0.2.1", Sender: "doc@clinic.test", Recipient: r, Body: sha256.Sum256([]byte(body))}
+	}
+	return out
+}
+
+func (h *house) claim(a []Ask) *Claim {
+	h.t.Helper()
+	c, err := h.Claim(h.t.Context(), a)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
+func entry(i int, o Outcome) Entry {
+	e := Entry{I: i, MessageID: "m1", Sender: "doc@clinic.test", Recipient: fmt.Sprintf("R%d@peer.test", i), Outcome: o, Code: 250, Hop: "internet"}
+	if o == Deferred {
+		e.Code, e.Reason = 451, "hop-away"
+	}
+	return e
+}
+
+func (h *house) note(c *Claim, es ...Entry) {
+	h.t.Helper()
+	if err := c.Note(h.t.Context(), es); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) wantServed(a []Ask, want ...bool) {
+	h.t.Helper()
+	c := h.claim(a)
+	defer c.Release()
+	for i, w := range want {
+		if e, ok := c.Served(i); ok != w {
+			h.t.Errorf("recipient %d: got served %v (%+v), want %v", i, ok, e, w)
+		}
+	}
+}
+
+// "A recipient counts as served only if an earlier attempt [...] was answered 4xx as a whole, or its reply was never written.
+// After a written final reply the same bytes are a new message."
+func TestServedOnlyIfTheClientWasNotTold(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		final, written bool
+		served         bool
+	}{
+		{"answered 250 or 5xx", true, true, false},
+		{"answered 4xx as a whole", false, true, true},
+		{"final reply never written", true, false, true},
+		{"4xx never written", false, false, true},
+	} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s restart=%v", c.name, restart), func(t *testing.T) {
+				h := newHouse(t, t.TempDir())
+				a := asks("body", "a@x.test", "b@x.test")
+				one := h.claim(a)
+				h.note(one, entry(0, Delivered), entry(1, Deferred))
+				one.Settled(-1, c.final, c.written)
+				if restart {
+					h.restart()
+				}
+				h.wantServed(a, c.served, false)
+				two := h.claim(a)
+				if _, _, ok := two.Waiting(1); ok != c.served {
+					t.Errorf("recipient 1 waits: %v, want %v", ok, c.served)
+				}
+				two.Release()
+			})
+		}
+	}
+}
+
+func TestDeathBeforeTheReplyLeavesServed(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test")
+	c := h.claim(a)
+	e := entry(0, Failed)
+	e.Code, e.Enhanced, e.Text = 550, "5.1.1", "inconnu"
+	h.note(c, e)
+	h.restart() // no Settled, no Release
+	c = h.claim(a)
+	got, ok := c.Served(0)
+	if !ok || got.Outcome != Failed || got.Code != 550 || got.Enhanced != "5.1.1" || got.Text != "inconnu" || got.Bounced {
+		t.Errorf("got %+v, %v", got, ok)
+	}
+	c.Settled(-1, true, true) // now the client was told
+	h.wantServed(a, false)
+	h.restart()
+	h.wantServed(a, false)
+}
+
+// Under LMTP each recipient has a reply of its own.
+func TestLMTPRepliesSettleOneByOne(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test", "b@x.test", "c@x.test")
+	c := h.claim(a)
+	h.note(c, entry(0, Delivered), entry(1, Delivered), entry(2, Deferred))
+	c.Settled(0, true, true)
+	h.wantServed(a[:1], false) // settled, so no longer in hand, and forgotten
+	if _, err := h.Claim(t.Context(), a[1:2]); !errors.Is(err, ErrInHand) {
+		t.Errorf("before its reply: got %v, want ErrInHand", err)
+	}
+	c.Settled(1, true, false) // the connection broke
+	c.Settled(2, false, false)
+	h.wantServed(a, false, true, false)
+	h.restart()
+	h.wantServed(a, false, true, false)
+}
+
+// "While a message is in hand, a second copy of it is answered 451."
+func TestInHand(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test", "b@x.test")
+	c := h.claim(a)
+	if _, err := h.Claim(t.Context(), a[1:]); !errors.Is(err, ErrInHand) {
+		t.Errorf("second copy: got %v", err)
+	}
+	other := asks("body", "c@x.test", "b@x.test")
+	if _, err := h.Claim(t.Context(), other); !errors.Is(err, ErrInHand) {
+		t.Errorf("one of two: got %v", err)
+	}
+	h.claim(other[:1]).Release() // all or none: c was not taken
+	h.claim(asks("other body", "a@x.test")).Release()
+	c.Release()
+	c.Release()
+	second := h.claim(a)
+	c.Settled(-1, true, true) // late words of an ended claim do not touch the next one
+	if _, err := h.Claim(t.Context(), a); !errors.Is(err, ErrInHand) {
+		t.Errorf("got %v, want still in hand", err)
+	}
+	second.Release()
+}
+
+// "client, envelope sender, recipient as written and hash of the bytes received"; "HMACs under a server key".
+func TestEveryPartOfTheAskCounts(t *testing.T) {
+	dir := t.TempDir()
+	h := newHouse(t, dir)
+	base := asks("body", "a@x.test")
+	c := h.claim(base)
+	h.note(c, entry(0, Delivered))
+	c.Release()
+	h.wantServed(base, true)
+	for name, change := range map[string]func(*Ask){
+		"client":               func(a *Ask) { a.Client = "192.0.2.2" },
+		"sender":               func(a *Ask) { a.Sender = "" },
+		"recipient as written": func(a *Ask) { a.Recipient = "A@x.test" },
+		"body":                 func(a *Ask) { a.Body[31]++ },
+		"shifted border":       func(a *Ask) { a.Client, a.Sender = a.Client+"d", a.Sender[1:] },
+	} {
+		a := base[0]
+		change(&a)
+		t.Run(name, func(t *testing.T) { h.wantServed([]Ask{a}, false) })
+	}
+	h.cfg.Key[0]++
+	h.restart()
+	h.wantServed(base, false)
+}
+
+func TestOneRecipientNamedTwiceHasTwoLives(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test", "a@x.test")
+	c := h.claim(a)
+	h.note(c, entry(0, Delivered), entry(1, Deferred))
+	c.Release()
+	h.wantServed(a, true, false)
+}
+
+// "kept 7 days".
+func TestMemoryEndsAfterSevenDays(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test", "b@x.test")
+	c := h.claim(a)
+	h.note(c, entry(0, Delivered), entry(1, Deferred))
+	c.Settled(-1, false, true)
+	h.pass(7 * 24 * time.Hour)
+	h.wantServed(a, true, false)
+	h.pass(time.Second)
+	h.wantServed(a, false, false)
+	h.purge(t.Context())
+	if n := h.rows("ledger_memory"); n != 0 || len(h.index) != 0 {
+		t.Errorf("%d memory rows and %d index entries left", n, len(h.index))
+	}
+	if n := h.rows("ledger_entries"); n != 2 {
+		t.Errorf("%d ledger rows, want 2: the trace outlives the memory", n)
+	}
+}
+
+func (h *house) rows(table string) (n int) {
+	h.t.Helper()
+	if err := h.db.Read().QueryRow(`SELECT count(*) FROM ` + table).Scan(&n); err != nil {
+		h.t.Fatal(err)
+	}
+	return n
+}
+
+// A forgetting that still waits to be written must not take the memory of a newer message with the same bytes.
+func TestLateForgettingSparesTheNextMessage(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("scanner page", "a@x.test")
+	c := h.claim(a)
+	h.note(c, entry(0, Delivered))
+	c.Settled(0, true, true)
+	c = h.claim(a)
+	if _, ok := c.Served(0); ok {
+		t.Fatal("a deliberate resend was swallowed")
+	}
+	h.Ledger.mu.Lock()
+	old := map[key]int64{}
+	for k, v := range h.forget {
+		old[k] = v
+	}
+	h.Ledger.mu.Unlock()
+	if len(old) != 1 {
+		t.Fatalf("%d waiting to be forgotten, want 1", len(old))
+	}
+	h.note(c, entry(0, Delivered)) // takes the forgetting with it
+	h.putBack(old, nil)            // as if that commit had failed after the second was noted
+	h.flush(t.Context())
+	c.Settled(0, true, false)
+	h.restart()
+	h.wantServed(a, true)
+}
+
+func TestCloseWritesWhatIsToBeForgotten(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test")
+	c := h.claim(a)
+	h.note(c, entry(0, Delivered))
+	c.Settled(0, true, true)
+	h.end()
+	db, err := store.Open(t.Context(), store.Config{Dir: h.dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := db.Read().QueryRow(`SELECT count(*) FROM ledger_memory`).Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d rows (%v), want 0", n, err)
+	}
+	db.Close()
+	h.start()
+}
+
+func TestFirstSeenSurvivesRestartsAndRepeatsCollapse(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test")
+	start := h.now()
+	for n := range 4 {
+		c := h.claim(a)
+		first, times, ok := c.Waiting(0)
+		if ok != (n > 0) || times != n || ok && !first.Equal(start) {
+			t.Errorf("attempt %d: got %v %d %v", n, first, times, ok)
+		}
+		e := entry(0, Deferred)
+		e.Text = fmt.Sprintf("words of attempt %d", n)
+		h.note(c, e)
+		c.Settled(-1, false, true)
+		if n == 2 {
+			h.restart()
+		}
+		h.pass(time.Hour)
+	}
+	h.flush(t.Context())
+	es, err := h.Query(t.Context(), Filter{MessageID: "m1"})
+	if err != nil || len(es) != 1 {
+		t.Fatalf("got %d rows, %v; want one", len(es), err)
+	}
+	if e := es[0]; !e.First.Equal(start) || !e.Last.Equal(start.Add(3*time.Hour)) || e.Count != 4 || e.Text != "words of attempt 3" {
+		t.Errorf("got %+v", e)
+	}
+	if got := h.OldestWaiting(); len(got) != 1 || !got["hop-away"].Equal(start) {
+		t.Errorf("oldest waiting: %v", got)
+	}
+	c := h.claim(a)
+	h.note(c, entry(0, Delivered))
+	if got := h.OldestWaiting(); len(got) != 0 {
+		t.Errorf("delivered and still waiting: %v", got)
+	}
+	c.Settled(-1, true, true)
+	if es, _ := h.Query(t.Context(), Filter{}); len(es) != 2 || es[0].Outcome != Delivered || es[1].Count != 4 {
+		t.Errorf("got %+v", es)
+	}
+}
+
+func TestOldestWaitingForgetsClientsThatStayAway(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	c := h.claim(asks("body", "a@x.test"))
+	h.note(c, entry(0, Deferred))
+	c.Release()
+	h.pass(7 * time.Hour)
+	if got := h.OldestWaiting(); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+}
+
+// "A bounce that cannot be handed over is 4xx, and that state is remembered."
+func TestBounceStateIsRemembered(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test", "b@x.test")
+	c := h.claim(a)
+	h.note(c, entry(0, Delivered), entry(1, Failed))
+	c.Settled(-1, false, true) // the bounce was not accepted
+	h.restart()
+	c = h.claim(a)
+	if e, ok := c.Served(1); !ok || e.Outcome != Failed || e.Bounced {
+		t.Fatalf("got %+v, %v", e, ok)
+	}
+	if err := c.Bounced(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	h.restart() // died between the bounce and the reply
+	c = h.claim(a)
+	if e, ok := c.Served(1); !ok || e.Outcome != Failed || !e.Bounced {
+		t.Fatalf("got %+v, %v", e, ok)
+	}
+	if e, ok := c.Served(0); !ok || e.Bounced {
+		t.Errorf("the other: %+v, %v", e, ok)
+	}
+	c.Settled(-1, true, true)
+	h.restart()
+	h.wantServed(a, false, false)
+	got, err := h.Counts(t.Context(), time.Time{})
+	if err != nil || got[Delivered] != 1 || got[Failed] != 1 || got[Bounced] != 1 {
+		t.Errorf("counts: %v, %v", got, err)
+	}
+	// in one attempt
+	c = h.claim(a)
+	if err := c.Bounced(t.Context(), 1); err == nil {
+		t.Error("a bounce of what did not fail was noted")
+	}
+	h.note(c, entry(0, Delivered), entry(1, Failed))
+	if err := c.Bounced(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	c.Release()
+	c = h.claim(a)
+	if e, ok := c.Served(1); !ok || !e.Bounced {
+		t.Errorf("got %+v, %v", e, ok)
+	}
+	c.Release()
+}
+
+func TestEntryKeepsEveryField(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	want := Entry{MessageID: "m", Sender: "s@x.test", Recipient: "R@x.test", Route: "trust", Rule: "pros", Reason: "verified", Source: "extraction",
+		AsOf: h.now().Add(-time.Hour), Outcome: Delivered, Code: 250, Enhanced: "2.0.0", Text: "ok", Hop: "trust", PeerSubject: "CN=peer",
+		PeerFingerprint: "ab", TLS: "TLS1.3", DepositID: "d", Clear: true, Size: 1 << 40, Form: "zip", HeaderMessageID: "<x@y>"}
+	c := h.claim(asks("body", "a", "b"))
+	other := want
+	other.I, other.Recipient, other.Text = 1, "other@x.test", "\xff"+strings.Repeat("é", 2000)
+	h.note(c, want, other)
+	c.Release()
+	for name, f := range map[string]Filter{
+		"recipient": {Recipient: "r@X.test"},
+		"all":       {MessageID: "m", Sender: "S@x.test", Recipient: "R@x.test", Since: h.now(), Until: h.now().Add(time.Microsecond)},
+	} {
+		es, err := h.Query(t.Context(), f)
+		if name == "all" {
+			want.First, want.Last, want.Count = h.now(), h.now(), 1
+		}
+		if err != nil || len(es) != 1 {
+			t.Fatalf("%s: %d rows, %v", name, len(es), err)
+		}
+		got := es[0]
+		if got.Salt == [16]byte{} {
+			t.Error("no salt")
+		}
+		want.First, want.Last, want.Count, want.Seq, want.Salt = h.now(), h.now(), 1, got.Seq, got.Salt
+		if got != want {
+			t.Errorf("%s:\n got %+v\nwant %+v", name, got, want)
+		}
+	}
+	es, _ := h.Query(t.Context(), Filter{Limit: 1})
+	if len(es) != 1 || len(es[0].Text) > maxText+1 || es[0].Salt == want.Salt {
+		t.Errorf("got %+v", es)
+	}
+	if es, err := h.Query(t.Context(), Filter{Until: h.now()}); err != nil || len(es) != 0 {
+		t.Errorf("until: %v, %v", es, err)
+	}
+}
+
+func TestNoteRefusesNonsense(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	c := h.claim(asks("body", "a"))
+	defer c.Release()
+	for _, e := range []Entry{{I: 1, Outcome: Delivered}, {I: -1, Outcome: Delivered}, {Outcome: "gone"}, {}} {
+		if err := c.Note(t.Context(), []Entry{e}); err == nil {
+			t.Errorf("%+v was noted", e)
+		}
+	}
+	if err := h.Ready(); err != nil {
+		t.Errorf("a caller's fault shut the gate: %v", err)
+	}
+}
+
+// heard is closed when a line with the given words is logged.
+func heard(words string) (*slog.Logger, <-chan struct{}) {
+	ch := make(chan struct{})
+	var once sync.Once
+	return slog.New(listener{slog.DiscardHandler, func(r slog.Record) {
+		if r.Message == words {
+			once.Do(func() { close(ch) })
+		}
+	}}), ch
+}
+
+type listener struct {
+	slog.Handler
+	f func(slog.Record)
+}
+
+func (l listener) Enabled(context.Context, slog.Level) bool { return true }
+func (l listener) Handle(_ context.Context, r slog.Record) error {
+	l.f(r)
+	return nil
+}
