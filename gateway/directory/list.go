@@ -198,7 +198,7 @@ func readContacts(file string, keyFiles map[string]string) (contacts map[string]
 	if file != "" {
 		text, err := readBounded(file, maxListSize)
 		if err != nil {
-			return nil, 0, nil, &ListError{[]Fault{{File: filepath.Base(file), Text: err.Error()}}}
+			return nil, 0, nil, &ListError{[]Fault{{File: filepath.Base(file), Text: strings.TrimPrefix(err.Error(), filepath.Base(file)+": ")}}}
 		}
 		var cs []*Contact
 		switch strings.ToLower(filepath.Ext(file)) {

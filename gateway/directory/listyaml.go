@@ -16,7 +16,7 @@ func parseYAML(file string, text []byte) (cs []*Contact, faults []Fault) {
 	if !utf8.Valid(text) {
 		return nil, []Fault{{file, 0, "the list is not UTF-8"}}
 	}
-	tree, err := parser.ParseBytes(text, 0)
+	tree, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		line := 0
 		if ye := yaml.Error(nil); errors.As(err, &ye) {
