@@ -218,6 +218,19 @@ func (c *conn) tlsConfig() *tls.Config {
 	return cfg
 }
 
+var errEarly = fmt.Errorf("%w: a reply came before its command", errProtocol)
+
+// inStep tells whether the hop has said nothing but a refusal (a 421, say) that was not asked for: one reply too many, and each that
+// follows would be taken for another's.
+func (c *conn) inStep() error {
+	if c.br.Buffered() > 0 {
+		if p, _ := c.br.Peek(1); p[0] != '4' && p[0] != '5' {
+			return errEarly
+		}
+	}
+	return nil
+}
+
 // command writes one line and reads its reply.
 func (c *conn) command(step string, d time.Duration, line string) (reply, *Error) {
 	if err := c.write([]byte(line+"\r\n"), d); err != nil {

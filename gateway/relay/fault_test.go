@@ -101,20 +101,28 @@ func TestStallWithinContent(t *testing.T) {
 	wantCodes(t, res, "451 4.4.2 content")
 }
 
-// TestRefusalWithinContent: a hop that says why before it closes is believed; it never saw the final dot.
-func TestRefusalWithinContent(t *testing.T) {
+// TestReplyBeforeTheEnd: a hop that refuses early is believed, one that accepts early is not; the connection is not kept.
+func TestReplyBeforeTheEnd(t *testing.T) {
+	for early, want := range map[string]string{"552 5.3.4 too big": "552 5.3.4 content", "250 2.0.0 yes": "451 4.5.0 content"} {
+		hop := hopTo(peer(t, func(s *session) {
+			s.greet("X")
+			s.want("MAIL")
+			s.send("250 ok")
+			s.want("RCPT")
+			s.send("250 ok")
+			s.want("DATA")
+			s.send("354 go", early)
+			s.gone()
+		}))
+		wantCodes(t, newRelay(t, Config{}).Send(background(), hop, letter(t, "x", "a@d.test")), want)
+	}
 	hop := hopTo(peer(t, func(s *session) {
 		s.greet("X")
 		s.want("MAIL")
-		s.send("250 ok")
-		s.want("RCPT")
-		s.send("250 ok")
-		s.want("DATA")
-		s.send("354 go", "552 5.3.4 too big")
+		s.send("250 ok", "250 ok")
 		s.gone()
 	}))
-	l := letter(t, "x\r\n", "a@d.test")
-	wantCodes(t, newRelay(t, Config{}).Send(background(), hop, l), "552 5.3.4 final")
+	wantCodes(t, newRelay(t, Config{}).Send(background(), hop, letter(t, "x", "a@d.test")), "451 4.5.0 rcpt")
 }
 
 // TestBrokenBodyIsNeverFinished: a body that cannot be read to its end leaves a cut connection, no final dot.

@@ -129,7 +129,11 @@ func (t *transfer) talk(steps []step, again *bool) bool {
 		if steps[0].name == "data" && len(t.accepted) == 0 {
 			return true // nobody to send it to
 		}
-		if err := c.write(line, t.limit(steps[0].name)); err != nil {
+		err := c.inStep()
+		if err == nil {
+			err = c.write(line, t.limit(steps[0].name))
+		}
+		if err != nil {
 			*again = first
 			t.failOpen(c.lost(steps[0].name, err))
 			return false
@@ -218,6 +222,9 @@ func (t *transfer) content(ctx context.Context, stop func() bool) {
 	defer t.buffers.Put(buf)
 	began := time.Now()
 	ended, err := t.c.sendContent(t.letter, &t.survey, buf, func() error {
+		if t.c.br.Buffered() > 0 { // a 250 that came before the end was reached must not count as one for the letter
+			return errEarly
+		}
 		if !stop() {
 			return ctx.Err()
 		}
