@@ -70,7 +70,7 @@ type Listen struct {
 // ListenLMTP is the clinic's door in LMTP: one reply per recipient.
 type ListenLMTP struct {
 	Addr string `yaml:"addr"`
-	// TLSDir holds cert.pem and key.pem and, where clients must show a certificate, ca.pem.
+	// TLSDir holds cert.pem and key.pem.
 	TLSDir string `yaml:"tls_dir"`
 	Cert   string `yaml:"cert"`
 	Key    string `yaml:"key"`
@@ -83,7 +83,7 @@ type ListenLMTP struct {
 // ListenSMTP is the clinic's door in SMTP.
 type ListenSMTP struct {
 	Addr string `yaml:"addr"`
-	// TLSDir holds cert.pem and key.pem and, where clients must show a certificate, ca.pem.
+	// TLSDir holds cert.pem and key.pem.
 	TLSDir string `yaml:"tls_dir"`
 	Cert   string `yaml:"cert"`
 	Key    string `yaml:"key"`

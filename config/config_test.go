@@ -222,7 +222,7 @@ listen: {smtp: {tls_dir: /tls}}
 trust: {tls_dir: /trust, crl: /else/crl.pem}
 `, noenv)
 	got := []string{c.Hostname, c.Clinic.Postmaster, c.Listen.SMTP.Cert, c.Listen.SMTP.Key, c.Listen.SMTP.ClientCA, c.Trust.CA, c.Trust.CRL, c.Hops["internet"].TLS}
-	want := []string{"passerelle.clinic.test", "postmaster@clinic.test", "/tls/cert.pem", "/tls/key.pem", "/tls/ca.pem", "/trust/ca.pem", "/else/crl.pem", "opportunistic"}
+	want := []string{"passerelle.clinic.test", "postmaster@clinic.test", "/tls/cert.pem", "/tls/key.pem", "", "/trust/ca.pem", "/else/crl.pem", "opportunistic"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -129,10 +129,8 @@ func (c *Config) complete(files func(string) error) {
 	l := &c.Listen
 	must(l.LMTP.TLSDir, "cert.pem", &l.LMTP.Cert)
 	must(l.LMTP.TLSDir, "key.pem", &l.LMTP.Key)
-	may(l.LMTP.TLSDir, "ca.pem", &l.LMTP.ClientCA)
 	must(l.SMTP.TLSDir, "cert.pem", &l.SMTP.Cert)
 	must(l.SMTP.TLSDir, "key.pem", &l.SMTP.Key)
-	may(l.SMTP.TLSDir, "ca.pem", &l.SMTP.ClientCA)
 	must(l.Portal.TLSDir, "cert.pem", &l.Portal.Cert)
 	must(l.Portal.TLSDir, "key.pem", &l.Portal.Key)
 	must(c.Trust.TLSDir, "ca.pem", &c.Trust.CA)

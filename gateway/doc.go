@@ -55,7 +55,7 @@
 // Imports run one way; arrows_test.go holds this map over `go list` and fails on any other arrow. A new one is made there, in the open.
 //
 //	cmd/passerelle       -> config, gateway
-//	cmd/passerelle/demo  -> gatewaytest
+//	cmd/passerelle/demo  -> gatewaytest, crypto/zipaes (it opens what it receives)
 //	gateway              -> every room, config
 //	config               -> policy
 //	policy, crypto/*     -> nothing of ours

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	mirrorName = "directory.db"
+	MirrorName = "directory.db"
 	tempPrefix = "directory-"
 	lockName   = "directory.lock"
 
@@ -179,7 +179,7 @@ func (b *builder) publish(ctx context.Context, meta map[string]string) (err erro
 			}
 		}
 	}
-	if err := os.Rename(b.path, filepath.Join(b.dir, mirrorName)); err != nil {
+	if err := os.Rename(b.path, filepath.Join(b.dir, MirrorName)); err != nil {
 		return fmt.Errorf("swap the mirror: %w", err)
 	}
 	b.path = ""

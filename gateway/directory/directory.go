@@ -133,7 +133,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{cfg: cfg, path: filepath.Join(abs, mirrorName), list: l, fault: faultMissing()}
+	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, fault: faultMissing()}
 	d.importConfigured(ctx)
 	d.ensure(ctx, true)
 	live.Store(d)

@@ -37,7 +37,7 @@ var errUnreadable = errors.New("its mode lets nobody read it")
 
 // openMirror opens the mirror of a state folder and proves it whole.
 func openMirror(ctx context.Context, stateDir string) (m *mirror, err error) {
-	path := filepath.Join(stateDir, mirrorName)
+	path := filepath.Join(stateDir, MirrorName)
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"passerelle/gateway"
+)
+
+type explainCmd struct {
+	configFlag
+	From    string `required:"" help:"Sender, as in MAIL FROM."`
+	To      string `required:"" help:"Recipient, as in RCPT TO."`
+	Message string `type:"existingfile" help:"A message (.eml); without it a short text is taken."`
+}
+
+func (c explainCmd) Run(e *env) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	raw := sampleMessage(c.From, c.To)
+	if c.Message != "" {
+		if raw, err = os.ReadFile(c.Message); err != nil {
+			return err
+		}
+		if int64(len(raw)) > int64(cfg.Limits.Message) {
+			return fmt.Errorf("%s is larger than limits.message", c.Message)
+		}
+		raw = crlf(raw)
+	}
+	g, err := openScratch(e.ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	x, err := g.Explain(e.ctx, c.From, c.To, raw)
+	if err != nil {
+		return err
+	}
+	printExplanation(e, x)
+	return nil
+}
+
+func printExplanation(e *env, x *gateway.Explanation) {
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	defer w.Flush()
+	row := func(k, v string) {
+		if v != "" {
+			fmt.Fprintf(w, "%s\t%s\n", k, v)
+		}
+	}
+	row("from", x.From)
+	row("to", x.To)
+	row("directory", string(x.Facts.Verdict)+ifAny(": ", x.Facts.VerdictWhy))
+	if !x.Answer.AsOf.IsZero() {
+		row("source", fmt.Sprintf("%s of %s (%s old)", x.Answer.Source, x.Answer.AsOf.Format(time.DateOnly), age(time.Since(x.Answer.AsOf))))
+	}
+	for _, r := range x.Answer.Records {
+		name := strings.Join(strings.Fields(strings.Join([]string{r.Title, r.FirstName, r.LastName}, " ")), " ")
+		row("record", strings.Join(nonEmpty(r.Kind, name, r.Profession, r.Structure, strings.TrimSpace(r.PostalCode+" "+r.City), ifAny("id ", r.ID)), ", "))
+	}
+	if c := x.Answer.Contact; c != nil {
+		row("own list", strings.Join(nonEmpty(c.Name, c.Person, ifAny("prefers ", c.Prefer), yes(len(c.OpenPGPKey) > 0, "OpenPGP key"), yes(c.Phone != "", "mobile phone"), yes(c.Opposed, "OPPOSED"), c.Label), ", "))
+	}
+	row("trust space", yes(x.Facts.TrustDomain, "the recipient's domain is in the white list"))
+	for i, t := range x.Decision.Tried {
+		mark := "no "
+		if t.Matched {
+			mark = "YES"
+		}
+		row(fmt.Sprintf("rule %d", i+1), fmt.Sprintf("%s %s  %s", mark, t.Rule, t.Why))
+	}
+	row("way", string(x.Decision.Route)+ifAny(" as ", x.Decision.Form))
+	row("why", x.Decision.Reason)
+	row("next hop", x.Hop)
+	row("recipient sees", x.Sees)
+	if x.Observe {
+		row("mode", "observe: noted as above, sent unchanged")
+	}
+}
+
+func age(d time.Duration) string {
+	if d > 48*time.Hour {
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	}
+	return d.Round(time.Minute).String()
+}
+
+func ifAny(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+func yes(b bool, s string) string {
+	if b {
+		return s
+	}
+	return ""
+}
+
+func nonEmpty(list ...string) []string {
+	var out []string
+	for _, s := range list {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// crlf gives a file saved by a mail client the line ends of the wire.
+func crlf(raw []byte) []byte {
+	return bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
+}

@@ -1,0 +1,144 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"mime"
+	"time"
+
+	"passerelle/gateway/ledger"
+	"passerelle/gateway/message"
+	"passerelle/gateway/portal"
+	"passerelle/policy"
+)
+
+// Answer hands a patient's answer to the clinic's Postfix as an ordinary mail in the thread, marked with how the patient proved
+// himself. It returns only when Postfix took it and the ledger knows: the page then says "sent".
+func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
+	if err := g.ledger.Ready(); err != nil {
+		return laterNote(err)
+	}
+	env := &message.Envelope{ID: newID(), Client: "portal", Sender: message.Address{}, Recipients: []message.Recipient{{Address: a.To, Raw: a.To.String()}}}
+	body, err := g.answerMail(a, env.ID)
+	if err != nil {
+		return fmt.Errorf("build answer: %w", err)
+	}
+	defer body.Close()
+	m, err := g.read(env, body)
+	if err != nil {
+		return err
+	}
+	claim, err := g.ledger.Claim(ctx, m.asks())
+	if err != nil {
+		return laterNote(err)
+	}
+	defer claim.Release()
+	m.mark(g, "patient", "proof="+a.Proof+" deposit="+a.DepositID)
+	ways := []way{{deposit: a.DepositID, decision: policy.Decision{Route: policy.Local, Rule: "answer", Reason: "a patient's answer to a deposit, proof " + a.Proof}}}
+	g.handOn(ctx, m, ways)
+	w := &ways[0]
+	if err := claim.Note(ctx, []ledger.Entry{g.entry(m, 0, w)}); err != nil {
+		return laterNote(err)
+	}
+	claim.Settled(0, w.fault == nil, true)
+	g.account(g.log.With("id", env.ID, "client", "portal"), m, 0, w)
+	if w.fault != nil {
+		return w.fault
+	}
+	return nil
+}
+
+// answerMail writes the answer as a mail to the professional who wrote, and to nobody else.
+func (g *Gateway) answerMail(a portal.Answer, id string) (*message.Body, error) {
+	out := g.budget.NewWriter(0)
+	boundary := "=_" + id
+	var h bytes.Buffer
+	fmt.Fprintf(&h, "From: %s <%s>\r\n", mime.QEncoding.Encode("utf-8", a.From.String()+" (réponse du patient par la page sécurisée)"), g.set.postmaster)
+	fmt.Fprintf(&h, "To: <%s>\r\n", a.To)
+	writeField(&h, "Subject", mime.QEncoding.Encode("utf-8", "Re: "+oneLine(a.Subject)))
+	fmt.Fprintf(&h, "Date: %s\r\nMessage-ID: <%s@%s>\r\n", g.now().Format(time.RFC1123Z), id, g.set.hostname)
+	if a.InReplyTo != "" {
+		writeField(&h, "In-Reply-To", oneLine(a.InReplyTo))
+		writeField(&h, "References", oneLine(a.InReplyTo))
+	}
+	fmt.Fprintf(&h, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"%s\"\r\n\r\n", boundary)
+	fmt.Fprintf(&h, "--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", boundary)
+	writeQP(&h, a.Text)
+	if _, err := out.Write(h.Bytes()); err != nil {
+		out.Abort()
+		return nil, err
+	}
+	for _, f := range a.Files {
+		if err := attach(out, boundary, f); err != nil {
+			out.Abort()
+			return nil, err
+		}
+	}
+	if _, err := fmt.Fprintf(out, "--%s--\r\n", boundary); err != nil {
+		out.Abort()
+		return nil, err
+	}
+	return out.Body()
+}
+
+func attach(out io.Writer, boundary string, f portal.Upload) error {
+	disp := mime.FormatMediaType("attachment", map[string]string{"filename": oneLine(f.Name)})
+	if disp == "" {
+		disp = "attachment"
+	}
+	// The patient's browser said what the file is; nobody should believe it. The name is kept for the reader.
+	if _, err := fmt.Fprintf(out, "--%s\r\nContent-Type: application/octet-stream\r\nContent-Disposition: %s\r\nContent-Transfer-Encoding: base64\r\n\r\n", boundary, disp); err != nil {
+		return err
+	}
+	r, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	in := make([]byte, 57*512)
+	for {
+		n, err := io.ReadFull(r, in)
+		for p := in[:n]; len(p) > 0; {
+			k := min(57, len(p))
+			if _, werr := out.Write(append(base64.StdEncoding.AppendEncode(nil, p[:k]), '\r', '\n')); werr != nil {
+				return werr
+			}
+			p = p[k:]
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// writeField folds at spaces so that no line passes 998 octets (RFC 5322 section 2.1.1).
+func writeField(b *bytes.Buffer, name, value string) {
+	col := len(name) + 1
+	b.WriteString(name + ":")
+	for _, word := range bytes.Fields([]byte(value)) {
+		if col+1+len(word) > 76 && col > len(name)+1 {
+			b.WriteString("\r\n")
+			col = 0
+		}
+		b.WriteByte(' ')
+		b.Write(word)
+		col += 1 + len(word)
+	}
+	b.WriteString("\r\n")
+}
+
+// oneLine drops what would end a header line.
+func oneLine(s string) string {
+	return string(bytes.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, []byte(cut(s, 500))))
+}

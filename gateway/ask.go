@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"context"
+	"net/textproto"
+	"strings"
+
+	"passerelle/gateway/directory"
+	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
+	"passerelle/gateway/trust"
+	"passerelle/policy"
+)
+
+// asked is what the house knows about one recipient of one message.
+type asked struct {
+	policy.Facts
+	answer directory.Answer
+}
+
+// ask gathers the facts that the policy may read: the directory's answer, the clinic's own list, the trust space, the message.
+func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) asked {
+	f := asked{answer: g.directory.Ask(ctx, r.Address)}
+	f.Sender, f.SenderDomain = m.env.Sender.Key(), m.env.Sender.Domain
+	f.Recipient, f.RecipientDomain = r.Key(), r.Domain
+	f.Recipients = len(m.env.Recipients)
+	f.Null = m.env.Sender.IsNull()
+
+	f.Verdict, f.VerdictWhy = policy.Verdict(f.answer.Verdict), f.answer.Why
+	f.Source, f.AsOf = f.answer.Source, f.answer.AsOf
+	if len(f.answer.Records) > 0 {
+		d := f.answer.Records[0]
+		f.Kind, f.Profession, f.Category, f.Structure = d.Kind, d.Profession, d.Category, d.Structure
+		f.DisplayName = strings.Join(strings.Fields(d.Title+" "+d.FirstName+" "+d.LastName), " ")
+	}
+	if c := f.answer.Contact; c != nil {
+		f.Contact, f.Person, f.Preferred, f.Form = c.Listed(), c.Person, policy.Route(c.Prefer), c.Form
+		f.OpenPGP, f.Phone, f.Secret = len(c.OpenPGPKey) > 0, c.Mobile(), c.Secret != ""
+		f.Opposed, f.Label = c.Opposed, c.Label
+	}
+	if g.space != nil {
+		f.TrustDomain, f.TrustSender = g.space.Listed(r.Domain), g.space.Own(m.env.Sender.Domain)
+		f.INSValid, f.PatientINS = trust.ParseINS(r.Address, g.set.patientDomain)
+	}
+	g.messageFacts(m, &f.Facts)
+	return f
+}
+
+// messageFacts are the same for every recipient; they are taken from the header, and from the parts only where a rule reads them.
+func (g *Gateway) messageFacts(m *mail, f *policy.Facts) {
+	f.Size = m.body.Size()
+	f.Headers = map[string][]string{}
+	for _, h := range m.header.Fields() {
+		if h.Name != "" {
+			name := textproto.CanonicalMIMEHeaderKey(h.Name)
+			f.Headers[name] = append(f.Headers[name], message.DecodeText(h.Value()))
+		}
+	}
+	f.Tags = subjectTags(m.header.Text("Subject"))
+	f.Sensitivity = strings.ToLower(strings.TrimSpace(m.header.Get("Sensitivity")))
+	if a := strings.ToLower(strings.TrimSpace(m.header.Get("Auto-Submitted"))); a != "" && a != "no" { // RFC 3834 section 5
+		f.Auto = true
+	}
+	switch strings.ToLower(strings.TrimSpace(m.header.Get("Precedence"))) {
+	case "list", "bulk", "junk":
+		f.List = true
+	}
+	f.List = f.List || m.header.Get("List-Id") != ""
+	f.Opposed = f.Opposed || strings.EqualFold(strings.TrimSpace(m.header.Get("X-Passerelle-Opposition")), "oui")
+	f.Marked = protect.VerifyMark(g.set.markKey, m.header, g.now())
+	if x, err := m.parts(); err == nil {
+		for _, a := range x.Attachments() {
+			f.Attachments = append(f.Attachments, policy.Attachment{Type: a.Type, Name: a.Name, Size: a.Size})
+		}
+		f.Calendar = x.Calendar()
+	}
+}
+
+// parts indexes the message once.
+func (m *mail) parts() (*message.Index, error) {
+	if m.index == nil {
+		x, err := message.Parse(m.body, message.DefaultLimits)
+		if err != nil {
+			return nil, err
+		}
+		m.index = x
+	}
+	return m.index, nil
+}
+
+// subjectTags gives the words in brackets at either end of a subject: "[secure] Compte rendu" has the tag "secure".
+func subjectTags(s string) []string {
+	var tags []string
+	for s = strings.TrimSpace(s); strings.HasPrefix(s, "["); s = strings.TrimSpace(s) {
+		tag, rest, ok := strings.Cut(s[1:], "]")
+		if !ok || len(tag) > 40 {
+			break
+		}
+		tags, s = append(tags, strings.ToLower(strings.TrimSpace(tag))), rest
+	}
+	for s = strings.TrimSpace(s); strings.HasSuffix(s, "]"); s = strings.TrimSpace(s) {
+		i := strings.LastIndexByte(s, '[')
+		if i < 0 || len(s)-i > 42 {
+			break
+		}
+		tags, s = append(tags, strings.ToLower(strings.TrimSpace(s[i+1:len(s)-1]))), s[:i]
+	}
+	return tags
+}
+
+// decide lets the policy decide; in observe mode its word is noted and everything leaves unchanged (handOn).
+func (g *Gateway) decide(f asked) policy.Decision {
+	d := g.policy.Decide(f.Facts)
+	mDecided.WithLabelValues(string(d.Route)).Inc()
+	return d
+}

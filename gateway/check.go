@@ -1,0 +1,111 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"passerelle/config"
+	"passerelle/gateway/console"
+	"passerelle/gateway/directory"
+	"passerelle/gateway/trust"
+)
+
+// OpenReadOnly builds what decides (directory, policy, trust space) and nothing that hands on or notes; it may run beside a gateway
+// that serves. Where no mirror was made yet, the extraction file is read into a scratch folder, removed by Close.
+func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway, err error) {
+	g := &Gateway{log: log, now: time.Now, policy: cfg.Policy}
+	defer func() {
+		if err != nil {
+			g.Close()
+		}
+	}()
+	if g.set, err = newSettings(cfg, [32]byte{}); err != nil {
+		return nil, err
+	}
+	dir := directoryConfig(cfg, log)
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {
+		dir.ExtractionFile = ""
+	} else {
+		scratch, err := os.MkdirTemp("", "passerelle-check-")
+		if err != nil {
+			return nil, err
+		}
+		g.closers = append(g.closers, func() error { return os.RemoveAll(scratch) })
+		dir.StateDir = scratch
+	}
+	if g.directory, err = directory.Open(ctx, dir); err != nil {
+		return nil, err
+	}
+	g.closers = append(g.closers, g.directory.Close)
+	if len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != "" {
+		if g.space, err = trust.New(trustConfig(cfg)); err != nil {
+			return nil, fmt.Errorf("trust space: %w", err)
+		}
+	}
+	return g, nil
+}
+
+// CheckHops looks whether a hop leads straight back to us: its greeting bears our own host name. A hop that does not answer is no
+// fault of the config.
+func (g *Gateway) CheckHops(ctx context.Context, cfg *config.Config) error {
+	var errs []error
+	for name, h := range cfg.Hops {
+		banner, err := greeting(ctx, h.Addr)
+		if err == nil && len(banner) > 1 && strings.EqualFold(banner[1], g.set.hostname) {
+			errs = append(errs, fmt.Errorf("hops.%s.addr: %s answers as %s, which is this gateway: mail would go round in a circle", name, h.Addr, banner[1]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func greeting(ctx context.Context, addr string) ([]string, error) {
+	c, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(2 * time.Second))
+	line, err := bufio.NewReader(io.LimitReader(c, 1024)).ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	io.WriteString(c, "QUIT\r\n")
+	return strings.Fields(line), nil
+}
+
+// console gives the operator's pages and the numbers that nobody counts.
+func (g *Gateway) console(version string) (*console.Console, error) {
+	gauges := console.Gauges{
+		OldestWaiting: func() map[string]float64 {
+			out := map[string]float64{}
+			for reason, first := range g.ledger.OldestWaiting() {
+				out[reason] = g.now().Sub(first).Seconds()
+			}
+			return out
+		},
+	}
+	if g.space != nil {
+		gauges.CertificateDays = func() map[string]float64 { return map[string]float64{"trust": g.space.DaysLeft()} }
+	}
+	if err := gauges.Register(nil); err != nil {
+		return nil, err
+	}
+	return console.New(console.Config{Version: version, Log: g.log, Ready: []console.Check{
+		{Name: "ledger", Func: func(context.Context) error { return g.ledger.Ready() }},
+		{Name: "directory", Func: func(context.Context) error {
+			if s := g.directory.Status(); s.Configured && s.Fault != "" {
+				return errors.New(s.Fault)
+			}
+			return nil
+		}},
+	}}), nil
+}

@@ -1,0 +1,92 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"time"
+
+	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
+	"passerelle/gateway/smtpd"
+)
+
+// clinicDoor answers the clinic's server: LMTP or SMTP.
+type clinicDoor struct {
+	g    *Gateway
+	lmtp bool
+}
+
+func (d clinicDoor) Mail(_ context.Context, _ smtpd.Client, _ *message.Envelope) error {
+	if err := d.g.ledger.Ready(); err != nil {
+		return &laterNote(err).Reply
+	}
+	return nil
+}
+
+// Rcpt refuses domains that the operator shut out, before any content is sent.
+func (d clinicDoor) Rcpt(_ context.Context, _ smtpd.Client, _ *message.Envelope, r message.Recipient) error {
+	if only := d.g.set.recipientDomains; len(only) > 0 && !only[r.Domain] {
+		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Domaine de destination non desservi par cette passerelle"}
+	}
+	return nil
+}
+
+func (d clinicDoor) Data(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
+	name := "smtp"
+	if d.lmtp {
+		name = "lmtp"
+	}
+	defer timed(name)()
+	return d.g.Outbound(ctx, c, d.lmtp, env, body)
+}
+
+// trustDoor admits listed peers of the trust space, for our own domains alone.
+type trustDoor struct{ g *Gateway }
+
+func (d trustDoor) Mail(_ context.Context, c smtpd.Client, env *message.Envelope) error {
+	if c.TLS == nil {
+		return &smtpd.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}, Text: "STARTTLS avec certificat client exige"}
+	}
+	if err := d.g.space.AdmitPeer(*c.TLS, env.Sender.Domain); err != nil {
+		d.g.log.Warn("peer was not admitted", "id", env.ID, "client", c.Addr, "sender", env.Sender, "err", err)
+		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Certificat ou domaine expediteur non admis dans l'espace de confiance"}
+	}
+	if err := d.g.ledger.Ready(); err != nil {
+		return &laterNote(err).Reply
+	}
+	return nil
+}
+
+// Rcpt asks the clinic's Postfix first, so that the trust space never gets a bounce from us.
+func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelope, r message.Recipient) error {
+	g := d.g
+	if !g.set.inboundDomains[r.Domain] {
+		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Aucun relais: ce domaine n'est pas celui de la clinique"}
+	}
+	if res := g.relay.Probe(ctx, g.set.hopClinic, env.Sender, r); res.Err != nil {
+		return &asFault(res.Err).Reply
+	}
+	return nil
+}
+
+func (d trustDoor) Data(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
+	defer timed("trust")()
+	return d.g.Inbound(ctx, c, env, body)
+}
+
+func timed(listener string) func() {
+	start := time.Now()
+	return func() { mWay.WithLabelValues(listener).Observe(time.Since(start).Seconds()) }
+}
+
+func peerName(cs *tls.ConnectionState) string {
+	if cs == nil || len(cs.PeerCertificates) == 0 {
+		return "none"
+	}
+	return cs.PeerCertificates[0].Subject.String()
+}
+
+// mark puts our mark on top of a message for the clinic; what bore that name before is dropped by unchanged.
+func (m *mail) mark(g *Gateway, origin, verified string) {
+	m.marks = protect.Mark(g.set.markKey, origin, verified, m.header, g.now())
+}

@@ -1,0 +1,80 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	"passerelle/gateway/directory"
+	"passerelle/gateway/message"
+	"passerelle/policy"
+)
+
+// Explanation is what `passerelle explain` prints: the real engine's word on one recipient, with all that it stands on.
+type Explanation struct {
+	From, To string
+	Answer   directory.Answer
+	Facts    policy.Facts
+	Decision policy.Decision
+	Hop      string
+	Observe  bool
+	// Sees says what the recipient would see.
+	Sees string
+}
+
+// Explain decides about one recipient as Outbound would, and hands nothing on. The message is message.eml or, where the operator
+// gave none, a short text.
+func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Explanation, error) {
+	sender, err := message.ParseAddress(from, true)
+	if err != nil {
+		return nil, fmt.Errorf("--from: %w", err)
+	}
+	rcpt, err := message.ParseAddress(to, true)
+	if err != nil || rcpt.IsNull() {
+		return nil, fmt.Errorf("--to: not a mailbox (%v)", err)
+	}
+	env := &message.Envelope{ID: "explain", Client: "explain", Sender: sender, Recipients: []message.Recipient{{Address: rcpt, Raw: to}}}
+	m, err := g.read(env, message.BytesBody(raw))
+	if err != nil {
+		return nil, err
+	}
+	f := g.ask(ctx, m, env.Recipients[0])
+	x := &Explanation{From: from, To: to, Answer: f.answer, Facts: f.Facts, Decision: g.policy.Explain(f.Facts), Observe: g.set.observe}
+	x.Hop, x.Sees = g.sees(x)
+	return x, nil
+}
+
+func (g *Gateway) sees(x *Explanation) (hop, sees string) {
+	d := x.Decision
+	if g.set.observe && d.Route != policy.Local {
+		return g.set.hopInternet.Addr, "the message unchanged (mode: observe); this is counted as left in clear"
+	}
+	switch d.Route {
+	case policy.Local:
+		return g.set.hopClinic.Addr, "the message unchanged, through the clinic's own server"
+	case policy.Trust:
+		h, err := g.trustHop(x.Facts.RecipientDomain)
+		if err != nil {
+			return "", "nothing yet: " + err.Error()
+		}
+		return h.Addr, "the message unchanged, in the MSSante mailbox"
+	case policy.Plain:
+		h := g.set.hopInternet
+		if d.Hop != "" {
+			h = g.set.hops[d.Hop]
+		}
+		if d.Form == policy.FormReport {
+			return h.Addr, "the report's headers and status, without the returned content"
+		}
+		return h.Addr, "the message unchanged"
+	case policy.Encrypt:
+		if d.Form == policy.FormZIP {
+			return g.set.hopInternet.Addr, "a short cover text and message.zip (AES-256); the passphrase comes by another channel"
+		}
+		return g.set.hopInternet.Addr, "a PGP/MIME message under a neutral subject"
+	case policy.Pickup:
+		return g.set.hopInternet.Addr, "a neutral notice with a link; the content after a code (SMS, or told by the sender)"
+	case policy.Later:
+		return "", "nothing yet: the clinic's server keeps the message and repeats"
+	}
+	return "", "nothing; the sender is told: " + d.Text
+}

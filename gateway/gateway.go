@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"passerelle/gateway/directory"
+	"passerelle/gateway/ledger"
+	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
+	"passerelle/gateway/relay"
+	"passerelle/gateway/smtpd"
+	"passerelle/gateway/trust"
+	"passerelle/gateway/vault"
+	"passerelle/policy"
+)
+
+// Gateway is the house with its rooms. New (wire.go) builds it from the config, Run (serve.go) opens its doors.
+type Gateway struct {
+	set       settings
+	log       *slog.Logger
+	now       func() time.Time
+	budget    *message.Budget
+	directory *directory.Directory
+	policy    *policy.Policy
+	space     *trust.Space // nil where the clinic is not in the trust space
+	relay     *relay.Relay
+	ledger    *ledger.Ledger
+	vault     *vault.Vault // nil where nothing can go to pickup
+	sms       vault.SMS    // nil where none is configured
+	portal    http.Handler
+	closers   []func() error
+}
+
+// Outbound carries one message of the clinic: every recipient by exactly one way, and an answer for each. It is the journey of
+// doc.go on one screen.
+func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *message.Envelope, body *message.Body) (out smtpd.Outcome) {
+	log := g.log.With("id", env.ID, "client", env.Client)
+	if err := g.ledger.Ready(); err != nil { // know that you can note, before any hop is contacted
+		return g.outcome(nil, env, all(env, laterNote(err)))
+	}
+	m, err := g.read(env, body)
+	if err != nil {
+		return g.outcome(nil, env, all(env, err))
+	}
+	claim, err := g.ledger.Claim(ctx, m.asks())
+	if err != nil {
+		return g.outcome(nil, env, all(env, laterNote(err)))
+	}
+	defer func() { // a panic must not leave the recipients in hand
+		if out.Settled == nil {
+			claim.Release()
+		}
+	}()
+
+	ways := make([]way, len(env.Recipients))
+	for i, r := range env.Recipients {
+		if e, served := claim.Served(i); served { // an earlier attempt did this; its reply never arrived
+			ways[i] = way{done: true, entry: e}
+			continue
+		}
+		facts := g.ask(ctx, m, r)
+		ways[i] = way{decision: g.decide(facts), answer: facts.answer, facts: facts.Facts}
+	}
+	g.handOn(ctx, m, ways)
+	return g.finish(ctx, log, lmtp, m, claim, ways)
+}
+
+// Inbound carries one message from the trust space to the clinic's Postfix, marked with who sent it and how that was verified.
+func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) (out smtpd.Outcome) {
+	log := g.log.With("id", env.ID, "client", env.Client, "from", "trust")
+	if err := g.ledger.Ready(); err != nil {
+		return g.outcome(nil, env, all(env, laterNote(err)))
+	}
+	m, err := g.read(env, body)
+	if err != nil {
+		return g.outcome(nil, env, all(env, err))
+	}
+	claim, err := g.ledger.Claim(ctx, m.asks())
+	if err != nil {
+		return g.outcome(nil, env, all(env, laterNote(err)))
+	}
+	defer func() {
+		if out.Settled == nil {
+			claim.Release()
+		}
+	}()
+	m.mark(g, "trust", "peer="+peerName(c.TLS))
+	ways := make([]way, len(env.Recipients))
+	for i := range env.Recipients {
+		if e, served := claim.Served(i); served {
+			ways[i] = way{done: true, entry: e}
+			continue
+		}
+		ways[i] = way{decision: policy.Decision{Route: policy.Local, Rule: "inbound", Reason: "received from the trust space for a domain of the clinic"}}
+	}
+	g.handOn(ctx, m, ways)
+	return g.finish(ctx, log, false, m, claim, ways)
+}
+
+// mail is one message in hand.
+type mail struct {
+	env    *message.Envelope
+	body   *message.Body
+	header message.Header // of the message as received
+	start  int64          // offset of the body behind the header
+	index  *message.Index // nil until somebody needs the parts
+	trace  []byte         // our Received field and loop mark
+	marks  []byte         // our mark, on mail for the clinic
+}
+
+// read looks at the header of a message and refuses loops.
+func (g *Gateway) read(env *message.Envelope, body *message.Body) (*mail, error) {
+	h, start, err := message.ReadHeader(body, g.set.maxHeader)
+	if err != nil {
+		return nil, refuse(554, [3]int{5, 6, 0}, "En-tete du message illisible ou trop grand", err)
+	}
+	if protect.Hops(h) > g.set.maxReceived || protect.Passes(h, g.set.loopKey) > maxPasses {
+		return nil, refuse(554, [3]int{5, 4, 6}, "Boucle de courrier: ce message est deja passe ici, verifiez la configuration du relais", nil)
+	}
+	trace := protect.Trace(env, g.set.hostname, g.now())
+	trace = append(trace, protect.Pass(g.set.loopKey)...)
+	return &mail{env: env, body: body, header: h, start: start, trace: trace}, nil
+}
+
+// maxPasses is how often one message may come through: an alias of the clinic may lead out again, a circle may not.
+const maxPasses = 4
+
+func (m *mail) asks() []ledger.Ask {
+	asks := make([]ledger.Ask, len(m.env.Recipients))
+	for i, r := range m.env.Recipients {
+		asks[i] = ledger.Ask{Client: m.env.Client, Sender: m.env.Sender.String(), Recipient: r.Raw, Body: m.body.Sum()}
+	}
+	return asks
+}

@@ -1,0 +1,387 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"passerelle/config"
+	"passerelle/gateway"
+	"passerelle/gateway/gatewaytest"
+)
+
+// house is a gateway that serves between real sockets.
+type house struct {
+	t              *testing.T
+	dir            string
+	lmtp, smtp     string
+	clinic, sink   *gatewaytest.NextHop
+	cfg            *config.Config
+	stop           func() // ends the gateway as SIGTERM would
+	rcpt, data     func(sender, recipient string) gatewaytest.Reply
+	log            *lockedBuffer
+	clinicRefuses  func() bool
+	queueLifetimed string
+}
+
+type lockedBuffer struct{ ch chan []byte }
+
+func newBuffer() *lockedBuffer {
+	b := &lockedBuffer{ch: make(chan []byte, 1)}
+	b.ch <- nil
+	return b
+}
+func (b *lockedBuffer) Write(p []byte) (int, error) { b.ch <- append(<-b.ch, p...); return len(p), nil }
+func (b *lockedBuffer) String() string              { p := <-b.ch; b.ch <- p; return string(p) }
+
+const houseConfig = `
+hostname: gw.clinic.test
+state_dir: {dir}/state
+clinic: {name: Clinique Test, phone: "+33 1 00 00 00 00", domains: [clinic.test], queue_lifetime: {lifetime}}
+listen:
+  lmtp: {addr: "{lmtp}"}
+  smtp: {addr: "{smtp}"}
+  portal: {addr: ""}
+  metrics: {addr: ""}
+hops:
+  clinic: {addr: "{clinic}", tls: none}
+  internet: {addr: "{sink}", tls: none}
+rules:
+  - {name: forbidden, recipient: ["never@*"], route: refuse, text: "Interdit par la clinique"}
+  - {name: rest, route: plain}
+`
+
+// newHouse opens the doors. reply answers each recipient at the Internet hop.
+func newHouse(t *testing.T, lifetime string, reply func(recipient string) gatewaytest.Reply) *house {
+	t.Helper()
+	h := &house{t: t, dir: t.TempDir(), log: newBuffer()}
+	var err error
+	if h.sink, err = gatewaytest.StartNextHop(gatewaytest.Options{Rcpt: func(_, to string) gatewaytest.Reply {
+		if reply != nil {
+			return reply(to)
+		}
+		return gatewaytest.Reply{}
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.sink.Close() })
+	if h.clinic, err = gatewaytest.StartNextHop(gatewaytest.Options{Rcpt: func(string, string) gatewaytest.Reply {
+		if h.clinicRefuses != nil && h.clinicRefuses() {
+			return gatewaytest.Reply{Code: 451, Enhanced: [3]int{4, 3, 0}, Text: "pas maintenant"}
+		}
+		return gatewaytest.Reply{}
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.clinic.Close() })
+	h.lmtp, h.smtp = freeAddr(t), freeAddr(t)
+	text := strings.NewReplacer("{dir}", h.dir, "{lmtp}", h.lmtp, "{smtp}", h.smtp, "{clinic}", h.clinic.Addr(), "{sink}", h.sink.Addr(), "{lifetime}", lifetime).Replace(houseConfig)
+	path := filepath.Join(h.dir, "passerelle.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if h.cfg, err = config.Load(path, os.LookupEnv); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	t.Cleanup(func() { h.stop() })
+	return h
+}
+
+func (h *house) start() {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	g, err := gateway.Open(ctx, h.cfg, slog.New(slog.NewJSONHandler(h.log, nil)))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx, h.cfg, "test") }()
+	stopped := false
+	h.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			h.t.Errorf("run: %v", err)
+		}
+		if err := g.Close(); err != nil {
+			h.t.Errorf("close: %v", err)
+		}
+	}
+	for _, addr := range []string{h.lmtp, h.smtp} {
+		for {
+			c, err := net.Dial("tcp", addr)
+			if err == nil {
+				c.Close()
+				break
+			}
+			select {
+			case err := <-done:
+				h.t.Fatalf("the gateway stopped: %v", err)
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// send hands one message in; it gives the reply to each RCPT that was refused, or the replies to the dot.
+func (h *house) send(addr, from, content string, to ...string) []string {
+	h.t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	c := textproto.NewConn(conn)
+	line := func(want int, format string, args ...any) {
+		h.t.Helper()
+		if format != "" {
+			c.PrintfLine(format, args...)
+		}
+		if _, msg, err := c.ReadResponse(want); err != nil {
+			h.t.Fatalf("%s: %v %s", fmt.Sprintf(format, args...), err, msg)
+		}
+	}
+	line(220, "")
+	hello, replies := "EHLO", 1
+	if addr == h.lmtp {
+		hello, replies = "LHLO", len(to)
+	}
+	line(250, hello+" client.clinic.test")
+	line(250, "MAIL FROM:<%s>", from)
+	for _, r := range to {
+		line(250, "RCPT TO:<%s>", r)
+	}
+	line(354, "DATA")
+	w := c.DotWriter()
+	fmt.Fprint(w, strings.ReplaceAll(content, "\n", "\r\n"))
+	w.Close()
+	var out []string
+	for range replies {
+		code, msg, err := c.ReadResponse(0)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		out = append(out, fmt.Sprint(code, " ", msg))
+	}
+	return out
+}
+
+const hello = "From: <dr@clinic.test>\nTo: <a@dest.test>\nSubject: essai\nMessage-ID: <1@clinic.test>\nDate: Mon, 23 Nov 2026 10:00:00 +0100\n\nbonjour\n"
+
+func codes(replies []string) string {
+	var out []string
+	for _, r := range replies {
+		out = append(out, r[:3])
+	}
+	return strings.Join(out, " ")
+}
+
+func later(to string) gatewaytest.Reply {
+	switch {
+	case strings.HasPrefix(to, "later"):
+		return gatewaytest.Reply{Code: 451, Enhanced: [3]int{4, 2, 0}, Text: "try again"}
+	case strings.HasPrefix(to, "bad"):
+		return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such user"}
+	}
+	return gatewaytest.Reply{}
+}
+
+// Under LMTP each recipient has a reply of its own, and what Postfix repeats is only the one that waits.
+func TestLMTPEachRecipientItsOwnReply(t *testing.T) {
+	h := newHouse(t, "5d", later)
+	got := h.send(h.lmtp, "dr@clinic.test", hello, "ok@dest.test", "later@dest.test", "bad@dest.test", "never@dest.test", "colleague@clinic.test")
+	if codes(got) != "250 451 550 550 250" {
+		t.Errorf("got %q", got)
+	}
+	if !strings.Contains(got[3], "Interdit par la clinique") {
+		t.Errorf("refusal says %q", got[3])
+	}
+	if n := len(h.sink.To("ok@dest.test")); n != 1 {
+		t.Errorf("ok got %d copies", n)
+	}
+	if n := len(h.clinic.To("colleague@clinic.test")); n != 1 {
+		t.Errorf("the colleague got %d copies", n)
+	}
+}
+
+// A repeat of a message that was answered 4xx as a whole never reaches again whom it reached; after the final reply the same bytes
+// are a new message.
+func TestSMTPRetryMemory(t *testing.T) {
+	wait := make(chan struct{})
+	h := newHouse(t, "5d", func(to string) gatewaytest.Reply {
+		select {
+		case <-wait:
+			return gatewaytest.Reply{}
+		default:
+			return later(to)
+		}
+	})
+	for range 3 {
+		if got := h.send(h.smtp, "dr@clinic.test", hello, "ok@dest.test", "later@dest.test"); codes(got) != "451" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	if n := len(h.sink.To("ok@dest.test")); n != 1 {
+		t.Fatalf("served recipient got %d copies while the other waits", n)
+	}
+	h.stop() // the memory survives a restart
+	h.start()
+	close(wait)
+	if got := h.send(h.smtp, "dr@clinic.test", hello, "ok@dest.test", "later@dest.test"); codes(got) != "250" {
+		t.Fatalf("got %q", got)
+	}
+	if a, b := len(h.sink.To("ok@dest.test")), len(h.sink.To("later@dest.test")); a != 1 || b != 1 {
+		t.Fatalf("copies: %d and %d, want 1 and 1", a, b)
+	}
+	if got := h.send(h.smtp, "dr@clinic.test", hello, "ok@dest.test", "later@dest.test"); codes(got) != "250" {
+		t.Fatalf("got %q", got)
+	}
+	if a, b := len(h.sink.To("ok@dest.test")), len(h.sink.To("later@dest.test")); a != 2 || b != 2 {
+		t.Errorf("sent twice on purpose: copies %d and %d, want 2 and 2", a, b)
+	}
+}
+
+// What failed for good beside a served recipient gets one bounce, handed to Postfix before the 250; while it cannot be handed over
+// the reply is 4xx, and nobody is served twice.
+func TestSMTPMixedOutcomeBounces(t *testing.T) {
+	h := newHouse(t, "5d", later)
+	away := true
+	h.clinicRefuses = func() bool { return away }
+	secret := hello + "le contenu medical\n"
+	for range 2 {
+		if got := h.send(h.smtp, "dr@clinic.test", secret, "ok@dest.test", "bad@dest.test"); codes(got) != "451" {
+			t.Fatalf("got %q while the bounce cannot be handed over", got)
+		}
+	}
+	away = false
+	if got := h.send(h.smtp, "dr@clinic.test", secret, "ok@dest.test", "bad@dest.test"); codes(got) != "250" {
+		t.Fatalf("got %q", got)
+	}
+	if n := len(h.sink.To("ok@dest.test")); n != 1 {
+		t.Errorf("served recipient got %d copies", n)
+	}
+	bounces := h.clinic.To("dr@clinic.test")
+	if len(bounces) != 1 {
+		t.Fatalf("%d bounces", len(bounces))
+	}
+	b := string(bounces[0].Data)
+	if bounces[0].Sender != "" || !strings.Contains(b, "multipart/report") || !strings.Contains(b, "bad@dest.test") || !strings.Contains(b, "no such user") {
+		t.Errorf("bounce from %q:\n%s", bounces[0].Sender, b)
+	}
+	if strings.Contains(b, "contenu medical") || strings.Contains(b, "bonjour") {
+		t.Error("the bounce holds the body")
+	}
+}
+
+func TestSMTPAllFailedIsTheClientsToTell(t *testing.T) {
+	h := newHouse(t, "5d", later)
+	if got := h.send(h.smtp, "dr@clinic.test", hello, "bad@dest.test", "never@dest.test"); codes(got) != "550" {
+		t.Errorf("got %q", got)
+	}
+	if len(h.clinic.Messages()) != 0 {
+		t.Error("a bounce was sent although the client was told")
+	}
+}
+
+// Before the client's own queue lifetime ends, the gateway gives up the waiting ones itself: a served one is never bounced.
+func TestSMTPGivesUpBeforeTheClient(t *testing.T) {
+	h := newHouse(t, "1s", later)
+	if got := h.send(h.smtp, "dr@clinic.test", hello, "ok@dest.test", "later@dest.test"); codes(got) != "451" {
+		t.Fatalf("got %q", got)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
+		if got := h.send(h.smtp, "dr@clinic.test", hello, "ok@dest.test", "later@dest.test"); codes(got) == "250" {
+			break
+		}
+		<-time.After(200 * time.Millisecond)
+	}
+	if n := len(h.sink.To("ok@dest.test")); n != 1 {
+		t.Errorf("served recipient got %d copies", n)
+	}
+	b := h.clinic.To("dr@clinic.test")
+	if len(b) != 1 || !strings.Contains(string(b[0].Data), "later@dest.test") || strings.Contains(string(b[0].Data), "ok@dest.test\r\nAction: failed") {
+		t.Errorf("%d bounces", len(b))
+	}
+}
+
+// While a message is in hand, a second copy of it is answered 451.
+func TestSecondCopyInHand(t *testing.T) {
+	hold, held := make(chan struct{}), make(chan struct{}, 1)
+	h := newHouse(t, "5d", func(string) gatewaytest.Reply {
+		select {
+		case held <- struct{}{}:
+			<-hold
+		default:
+		}
+		return gatewaytest.Reply{}
+	})
+	first := make(chan []string)
+	go func() { first <- h.send(h.lmtp, "dr@clinic.test", hello, "ok@dest.test") }()
+	<-held
+	if got := h.send(h.lmtp, "dr@clinic.test", hello, "ok@dest.test"); codes(got) != "451" || !strings.Contains(got[0], "deja en cours") {
+		t.Errorf("second copy: %q", got)
+	}
+	close(hold)
+	if got := <-first; codes(got) != "250" {
+		t.Errorf("first copy: %q", got)
+	}
+	if n := len(h.sink.To("ok@dest.test")); n != 1 {
+		t.Errorf("%d copies", n)
+	}
+}
+
+// A circle is cut: by Received fields, and by our own passes.
+func TestLoops(t *testing.T) {
+	h := newHouse(t, "5d", nil)
+	if got := h.send(h.smtp, "dr@clinic.test", strings.Repeat("Received: from a by b; Mon, 23 Nov 2026 10:00:00 +0100\n", 120)+hello, "ok@dest.test"); codes(got) != "554" {
+		t.Errorf("120 Received fields: %q", got)
+	}
+	content := hello
+	for range 8 {
+		got := h.send(h.smtp, "dr@clinic.test", content, "ok@dest.test")
+		if codes(got) == "554" {
+			return
+		}
+		ms := h.sink.To("ok@dest.test")
+		content = strings.ReplaceAll(string(ms[len(ms)-1].Data), "\r\n", "\n")
+	}
+	t.Error("a message came round eight times")
+}
+
+// The log tells the admin what happened without telling who.
+func TestLogHidesPeople(t *testing.T) {
+	h := newHouse(t, "5d", later)
+	h.send(h.lmtp, "dr.secret@clinic.test", strings.Replace(hello, "essai", "grossesse", 1), "patiente@dest.test", "later.martin@dest.test")
+	log := h.log.String()
+	for _, s := range []string{"dr.secret", "patiente", "later.martin", "grossesse", "bonjour"} {
+		if strings.Contains(log, s) {
+			t.Errorf("the log tells %q:\n%s", s, log)
+		}
+	}
+	if !strings.Contains(log, `"route":"plain"`) || !strings.Contains(log, `"code":451`) {
+		t.Errorf("the log says too little:\n%s", log)
+	}
+}

@@ -1,0 +1,259 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"passerelle/gateway/directory"
+	"passerelle/gateway/ledger"
+	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
+	"passerelle/gateway/relay"
+	"passerelle/policy"
+)
+
+// way is what was decided for one recipient, and what came of it.
+type way struct {
+	decision policy.Decision
+	answer   directory.Answer
+	facts    policy.Facts
+	done     bool // served by an earlier attempt: entry says how
+	entry    ledger.Entry
+	fault    *fault
+	result   relay.Result
+	hop      string
+	deposit  string
+	clear    bool // left in clear
+}
+
+// handOn carries out the decisions. Recipients whose copies are the same bytes to the same hop share a transaction; different
+// ways go side by side, so that a slow one costs the others nothing.
+func (g *Gateway) handOn(ctx context.Context, m *mail, ways []way) {
+	same := map[string][]int{}
+	var order []string
+	for i := range ways {
+		w := &ways[i]
+		if w.done {
+			continue
+		}
+		key := g.lane(m, i, w)
+		if same[key] == nil {
+			order = append(order, key)
+		}
+		same[key] = append(same[key], i)
+	}
+	if len(order) == 1 {
+		g.carry(ctx, m, ways, same[order[0]])
+		return
+	}
+	slots := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	for _, key := range order {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			g.carry(ctx, m, ways, same[key])
+		})
+	}
+	wg.Wait()
+}
+
+// lane names the transaction that a recipient's copy may share.
+func (g *Gateway) lane(m *mail, i int, w *way) string {
+	d := w.decision
+	switch d.Route {
+	case policy.Local:
+		return "local"
+	case policy.Plain:
+		return "plain " + d.Hop + " " + d.Form + fmt.Sprint(d.VerifiedTLS)
+	case policy.Trust:
+		if w.facts.PatientINS {
+			return fmt.Sprint("patient ", i) // one patient, one message
+		}
+		return "trust " + m.env.Recipients[i].Domain
+	}
+	return fmt.Sprint(i)
+}
+
+// carry serves the recipients at group, all by the way of the first.
+func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
+	w := &ways[group[0]]
+	d := w.decision
+	fail := func(err error) {
+		for _, i := range group {
+			ways[i].fault = asFault(err)
+		}
+	}
+	switch d.Route {
+	case policy.Refuse:
+		fail(refuse(550, [3]int{5, 7, 1}, d.Text, nil))
+		return
+	case policy.Later:
+		text := d.Text
+		if w.answer.Reply != "" {
+			text = w.answer.Reply
+		}
+		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(w.answer.Why)))
+		return
+	}
+	if g.set.observe && d.Route != policy.Local {
+		g.send(ctx, m, ways, group, g.set.hopInternet, m.unchanged())
+		for _, i := range group {
+			ways[i].clear = ways[i].fault == nil
+		}
+		return
+	}
+	switch d.Route {
+	case policy.Local:
+		g.send(ctx, m, ways, group, g.set.hopClinic, m.unchanged())
+	case policy.Plain:
+		g.plain(ctx, m, ways, group)
+	case policy.Trust:
+		hop, err := g.trustHop(m.env.Recipients[group[0]].Domain)
+		if err != nil {
+			fail(err)
+			return
+		}
+		g.send(ctx, m, ways, group, hop, m.unchanged())
+	case policy.Encrypt:
+		if err := g.encrypt(ctx, m, ways, group[0]); err != nil {
+			fail(err)
+		}
+	case policy.Pickup:
+		if err := g.pickup(ctx, m, ways, group[0]); err != nil {
+			fail(err)
+		}
+	default:
+		fail(later("Decision inconnue, message garde", fmt.Errorf("route %q", d.Route)))
+	}
+}
+
+// unchanged is the message as received under our trace: body bytes untouched, marks that are not ours removed.
+func (m *mail) unchanged() relay.Letter {
+	top := slices.Concat(m.trace, m.marks)
+	if !hasForeignMarks(m.header) { // the header leaves as part of the body, unread
+		return m.letter(top, m.body, 0)
+	}
+	h := m.header
+	h.Del(protect.MarkHeaders...)
+	return m.letter(append(top, h.Bytes()...), m.body, m.start)
+}
+
+func hasForeignMarks(h message.Header) bool {
+	for _, name := range protect.MarkHeaders {
+		if h.Get(name) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *mail) letter(top []byte, body *message.Body, from int64) relay.Letter {
+	e := m.env
+	return relay.Letter{Sender: e.Sender, EightBit: e.EightBit, SMTPUTF8: e.SMTPUTF8, RequireTLS: e.RequireTLS,
+		Ret: e.Ret, EnvID: e.EnvID, Header: top, Body: body, Offset: from}
+}
+
+// send hands one letter to a hop for the recipients at group.
+func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, hop relay.Hop, l relay.Letter) {
+	l.Recipients = make([]message.Recipient, len(group))
+	for k, i := range group {
+		l.Recipients[k] = m.env.Recipients[i]
+	}
+	if hop.Addr == "" {
+		for _, i := range group {
+			ways[i].fault = later("Prochain relais non configure", fmt.Errorf("hop %s has no address", hop.Name))
+		}
+		return
+	}
+	for k, r := range g.relay.Send(ctx, hop, l) {
+		w := &ways[group[k]]
+		w.hop, w.result, w.fault = hop.Name, r, nil
+		if r.Err != nil {
+			w.fault = asFault(r.Err)
+		}
+	}
+}
+
+// plain leaves unchanged to the hop that the rule names. What does not go over verified TLS is counted as left in clear.
+func (g *Gateway) plain(ctx context.Context, m *mail, ways []way, group []int) {
+	d := ways[group[0]].decision
+	hop := g.set.hopInternet
+	if d.Hop != "" {
+		hop = g.set.hops[d.Hop]
+		hop.Name = d.Hop
+	}
+	if d.VerifiedTLS {
+		hop.TLS.Mode = relay.Verify
+	}
+	l := m.unchanged()
+	if d.Form == policy.FormReport { // a report without a person behind it: its headers and status, not the returned content
+		x, err := m.parts()
+		if err == nil {
+			l.Body, err = protect.Report(m.env, m.body, x)
+		}
+		if err != nil {
+			for _, i := range group {
+				ways[i].fault = asFault(err)
+			}
+			return
+		}
+		defer l.Body.Close()
+		l.Header, l.Offset = m.trace, 0
+	}
+	g.send(ctx, m, ways, group, hop, l)
+	for _, i := range group {
+		ways[i].clear = ways[i].fault == nil && hop.TLS.Mode != relay.Verify && d.Form != policy.FormReport
+	}
+}
+
+// encrypt seals the copy of one recipient in the form that he opens.
+func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error {
+	w := &ways[i]
+	to := m.env.Recipients[i]
+	x, err := m.parts()
+	if err != nil {
+		return err
+	}
+	c := w.answer.Contact
+	if c == nil {
+		return later("Cle du destinataire introuvable", fmt.Errorf("no contact for an encrypt decision"))
+	}
+	o := g.set.protect
+	o.Budget = g.budget
+	var passphrase string
+	var sealed *message.Body
+	switch w.decision.Form {
+	case policy.FormOpenPGP:
+		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{c.OpenPGPKey}, o)
+	case policy.FormZIP:
+		if passphrase = string(c.Secret); passphrase == "" {
+			passphrase = newPassphrase()
+		}
+		sealed, err = protect.ZIP(ctx, m.env, m.body, x, to, passphrase, o)
+	default:
+		err = fmt.Errorf("form %q is not known", w.decision.Form)
+	}
+	if err != nil {
+		return fmt.Errorf("seal as %s: %w", w.decision.Form, err)
+	}
+	defer sealed.Close()
+	g.send(ctx, m, ways, []int{i}, g.set.hopInternet, m.letter(m.trace, sealed, 0))
+	if w.fault != nil || passphrase == "" || passphrase == string(c.Secret) {
+		return nil
+	}
+	return g.tellPassphrase(ctx, m, to, c, w.decision.Notify, passphrase)
+}
+
+// toClinic hands a mail of our own (bounce, code, answer) to the clinic's server.
+func (g *Gateway) toClinic(ctx context.Context, from, to message.Address, top []byte, body *message.Body) error {
+	r := g.relay.Send(ctx, g.set.hopClinic, relay.Letter{Sender: from, Recipients: []message.Recipient{{Address: to, Raw: to.String()}},
+		Header: top, Body: body, EightBit: true})[0]
+	if r.Err != nil {
+		return r.Err
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	"passerelle/crypto/token"
+	"passerelle/gateway/directory"
+	"passerelle/gateway/message"
+	"passerelle/gateway/vault"
+)
+
+// pickup keeps the copy of one recipient in the vault and sends a neutral notice instead. The 250 stands on three things: the
+// deposit is sealed on disk, the notice was accepted, and a code for the sender to tell was accepted by the clinic's server. A
+// deposit whose notice was not accepted is destroyed before the reply.
+func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err error) {
+	w := &ways[i]
+	if g.vault == nil {
+		return later("Retrait securise non configure sur la passerelle", fmt.Errorf("pickup decided, pickup.url is empty"))
+	}
+	req, err := g.depositRequest(m, w, i)
+	if err != nil {
+		return err
+	}
+	dep, err := g.vault.Deposit(ctx, req)
+	if err != nil {
+		return fmt.Errorf("seal deposit: %w", err)
+	}
+	w.deposit = dep.ID
+	defer func() {
+		if err != nil || w.fault != nil {
+			if derr := g.vault.Destroy(context.WithoutCancel(ctx), dep.ID); derr != nil {
+				g.log.Error("deposit of a failed hand-over was not destroyed, the sweep will", "id", m.env.ID, "err", derr)
+			}
+			w.deposit = ""
+		}
+	}()
+	notice, err := g.vault.Notice(dep, vault.NoticeRequest{From: g.set.noticeFrom, Keep: g.keep(m)})
+	if err != nil {
+		return fmt.Errorf("write notice: %w", err)
+	}
+	l := m.letter(nil, notice, 0)
+	l.Ret, l.EnvID = "HDRS", m.env.EnvID
+	g.send(ctx, m, ways, []int{i}, g.set.hopInternet, l)
+	if w.fault != nil {
+		return nil
+	}
+	if dep.Code != "" {
+		mail, err := g.vault.CodeForSender(dep, vault.NoticeRequest{From: g.set.noticeFrom, Keep: g.keep(m)})
+		if err != nil {
+			return fmt.Errorf("write the code for the sender: %w", err)
+		}
+		if err := g.toClinic(ctx, message.Address{}, notifyAddress(w.decision.Notify, m.env.Sender), nil, mail); err != nil {
+			return fmt.Errorf("hand the code to the sender: %w", err)
+		}
+	}
+	if err := g.vault.Activate(ctx, dep.ID); err != nil {
+		return fmt.Errorf("activate deposit: %w", err)
+	}
+	return nil
+}
+
+// keep gives the header fields that headers.keep copies to notices and sealed messages.
+func (g *Gateway) keep(m *mail) []byte {
+	var out []byte
+	for _, name := range g.set.protect.Keep {
+		for _, v := range m.header.Values(name) {
+			if f, err := message.FormatField(name, v); err == nil {
+				out = append(out, f...)
+			}
+		}
+	}
+	return out
+}
+
+func notifyAddress(notify string, sender message.Address) message.Address {
+	if a, err := message.ParseAddress(notify, true); err == nil && !a.IsNull() {
+		return a
+	}
+	return sender
+}
+
+// depositRequest takes the message apart for the patient: a text to read, files to keep.
+func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, error) {
+	x, err := m.parts()
+	if err != nil {
+		return vault.DepositRequest{}, err
+	}
+	req := vault.DepositRequest{Sender: notifyAddress(w.decision.Notify, m.env.Sender), Recipient: m.env.Recipients[i].Address,
+		Mode: g.set.codeMode, Subject: m.header.Text("Subject"), FromLabel: m.header.Text("From"), MessageID: m.header.Get("Message-Id"), Date: g.now()}
+	if c := w.answer.Contact; c.Mobile() {
+		req.Phone, req.Lang = c.Phone, c.Lang
+	}
+	if x.Unclear != "" { // what cannot be read unambiguously is never taken apart: the patient gets it whole
+		req.Text = "Ce message est joint en entier, au format courrier (.eml)."
+		req.Files = []vault.File{{Name: "message.eml", Type: "message/rfc822", Size: m.body.Size(), Open: wholeOf(m.body)}}
+		return req, nil
+	}
+	files := map[int]bool{}
+	for _, a := range x.Attachments() {
+		files[a.Part] = true
+		name := a.Name
+		if name == "" {
+			name = "piece-jointe"
+		}
+		req.Files = append(req.Files, vault.File{Name: name, Type: a.Type, Size: a.Size, Open: partOf(m.body, x.Parts[a.Part])})
+	}
+	for n, p := range x.Parts {
+		if files[n] || len(p.Children) > 0 {
+			continue
+		}
+		switch {
+		case p.Type == "text/plain" && req.Text == "":
+			req.Text, err = message.TextOf(m.body, p, g.set.maxText)
+		case p.Type == "text/html" && req.HTML == "":
+			req.HTML, err = message.TextOf(m.body, p, g.set.maxText)
+		default: // an inline picture, or a part that no page shows: nothing of the message may be lost
+			name := p.Name
+			if name == "" {
+				name = fmt.Sprintf("partie-%d", n)
+			}
+			req.Files = append(req.Files, vault.File{Name: name, Type: p.Type, Size: p.End - p.HeaderEnd, Open: partOf(m.body, p)})
+		}
+		if err != nil {
+			return req, fmt.Errorf("read text of part %d: %w", n, err)
+		}
+	}
+	return req, nil
+}
+
+// tellPassphrase sends a ZIP's passphrase by the channel of the codes: an SMS where a phone is known, else to the sender.
+func (g *Gateway) tellPassphrase(ctx context.Context, m *mail, to message.Recipient, c *directory.Contact, notify, passphrase string) error {
+	if c.Mobile() && g.sms != nil {
+		text := g.set.clinicName + ": mot de passe du fichier recu par courriel: " + passphrase
+		if err := g.sms.Send(ctx, c.Phone, text); err != nil {
+			return later("Envoi du mot de passe par SMS impossible, nouvel essai plus tard", err)
+		}
+		return nil
+	}
+	mail := passphraseMail(g, m, to, passphrase)
+	if err := g.toClinic(ctx, message.Address{}, notifyAddress(notify, m.env.Sender), nil, mail); err != nil {
+		return fmt.Errorf("hand the passphrase to the sender: %w", err)
+	}
+	return nil
+}
+
+func newPassphrase() string { return token.NewPassphrase() }

@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"passerelle/gateway/ledger"
+	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
+	"passerelle/gateway/relay"
+	"passerelle/gateway/smtpd"
+)
+
+// fault is why a recipient's copy did not leave: the reply that says so, and the detail for the log alone.
+type fault struct {
+	smtpd.Reply
+	err error
+}
+
+func (f *fault) Error() string {
+	if f.err != nil {
+		return f.Text + ": " + f.err.Error()
+	}
+	return f.Text
+}
+func (f *fault) Unwrap() error   { return f.err }
+func (f *fault) permanent() bool { return f.Code >= 500 }
+
+func refuse(code int, enhanced [3]int, text string, err error) *fault {
+	return &fault{smtpd.Reply{Code: code, Enhanced: enhanced, Text: text}, err}
+}
+
+// later is the answer to every doubt: the client keeps the message and repeats.
+func later(text string, err error) *fault { return refuse(451, [3]int{4, 3, 0}, text, err) }
+
+// laterNote: the ledger could not take a note, or another copy of this message is in hand.
+func laterNote(err error) *fault {
+	if errors.Is(err, ledger.ErrInHand) {
+		return refuse(451, [3]int{4, 5, 0}, "Ce message est deja en cours de traitement, nouvel essai plus tard", err)
+	}
+	return later("Registre de la passerelle indisponible, nouvel essai plus tard", err)
+}
+
+// asFault turns any error into a reply. What is not known to be permanent is passing.
+func asFault(err error) *fault {
+	var f *fault
+	var hop *relay.Error
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.As(err, &hop):
+		code, enh := hop.Code, hop.Enhanced
+		if code < 400 || code > 599 || hop.Permanent != (code >= 500) {
+			code, enh = 451, [3]int{4, 4, 0}
+			if hop.Permanent {
+				code, enh = 554, [3]int{5, 0, 0}
+			}
+		}
+		return refuse(code, enh, fmt.Sprintf("Relais %s: %s", hop.Hop, hop.Text), err)
+	case errors.Is(err, message.ErrNoRoom):
+		return refuse(452, [3]int{4, 3, 1}, "Plus de place pour ce message, nouvel essai plus tard", err)
+	}
+	return later("Incident interne de la passerelle, nouvel essai plus tard", err)
+}
+
+var accepted = smtpd.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok"}
+
+// all gives every recipient of a message the same fault.
+func all(env *message.Envelope, err error) []way {
+	ways := make([]way, len(env.Recipients))
+	for i := range ways {
+		ways[i].fault = asFault(err)
+	}
+	return ways
+}
+
+// finish notes what happened to each recipient, then words the replies. Under SMTP, where one reply must do for all, it follows
+// the design: 4xx while any recipient waits and the others are remembered; one bounce where some failed for good.
+func (g *Gateway) finish(ctx context.Context, log *slog.Logger, lmtp bool, m *mail, claim *ledger.Claim, ways []way) smtpd.Outcome {
+	if !lmtp && len(ways) > 1 {
+		g.giveUp(claim, ways)
+	}
+	entries := make([]ledger.Entry, 0, len(ways))
+	for i := range ways {
+		if w := &ways[i]; !w.done {
+			w.entry = g.entry(m, i, w)
+			entries = append(entries, w.entry)
+		}
+	}
+	if err := claim.Note(ctx, entries); err != nil {
+		log.Error("note before reply failed: the client will repeat", "err", err)
+		return g.outcome(claim, m.env, all(m.env, laterNote(err)))
+	}
+	for i := range ways {
+		g.account(log, m, i, &ways[i])
+	}
+	if lmtp {
+		return g.outcome(claim, m.env, ways)
+	}
+	return g.whole(ctx, log, m, claim, ways)
+}
+
+// whole words the single SMTP reply.
+func (g *Gateway) whole(ctx context.Context, log *slog.Logger, m *mail, claim *ledger.Claim, ways []way) smtpd.Outcome {
+	out := g.outcome(claim, m.env, ways)
+	var failed []int
+	served := 0
+	for i := range ways {
+		switch r := out.Replies[i]; {
+		case r.Code < 400:
+			served++
+		case r.Code < 500:
+			out.Whole = r
+			return out
+		default:
+			failed = append(failed, i)
+		}
+	}
+	switch {
+	case len(failed) == 0:
+		out.Whole = &accepted
+		return out
+	case served == 0 && !anyBounced(ways):
+		out.Whole = out.Replies[failed[0]] // the client tells its sender
+		return out
+	}
+	if err := g.bounce(ctx, m, claim, ways, failed); err != nil {
+		log.Warn("bounce could not be handed over: the client will repeat", "err", err)
+		out.Whole = &later("Avis de non-remise impossible pour l'instant, nouvel essai plus tard", err).Reply
+		return out
+	}
+	out.Whole = &accepted
+	return out
+}
+
+func anyBounced(ways []way) bool {
+	for _, w := range ways {
+		if w.entry.Bounced {
+			return true
+		}
+	}
+	return false
+}
+
+// bounce hands one report about the failed recipients to the clinic's server; the headers alone, never the content.
+func (g *Gateway) bounce(ctx context.Context, m *mail, claim *ledger.Claim, ways []way, failed []int) error {
+	var open []int
+	var about []protect.Failure
+	for _, i := range failed {
+		if w := ways[i]; !w.entry.Bounced {
+			r := g.replyOf(&w)
+			open = append(open, i)
+			about = append(about, protect.Failure{Recipient: m.env.Recipients[i], Code: r.Code, Enhanced: r.Enhanced, Text: r.Text, Hop: w.entry.Hop})
+		}
+	}
+	if len(open) == 0 || m.env.Sender.IsNull() { // a report about a report is never sent (RFC 5321 section 6.1)
+		return nil
+	}
+	report := protect.Bounce(g.set.hostname, m.env, about, m.header, g.now())
+	if err := g.toClinic(ctx, message.Address{}, m.env.Sender, nil, report); err != nil {
+		return fmt.Errorf("hand over bounce: %w", err)
+	}
+	return claim.Bounced(ctx, open...)
+}
+
+// giveUp turns "later" into a failure where the client's own patience is about to end: it would bounce all recipients, the served
+// ones too.
+func (g *Gateway) giveUp(claim *ledger.Claim, ways []way) {
+	servedBefore := false
+	for i := range ways {
+		servedBefore = servedBefore || ways[i].done || ways[i].fault == nil
+	}
+	for i := range ways {
+		w := &ways[i]
+		if w.fault == nil || w.fault.permanent() || !servedBefore {
+			continue
+		}
+		if first, _, ok := claim.Waiting(i); ok && g.now().Sub(first) > g.set.patience {
+			w.fault = refuse(554, [3]int{5, 4, 7}, "Abandon apres "+g.now().Sub(first).Round(time.Hour).String()+": "+w.fault.Text, w.fault.err)
+		}
+	}
+}
+
+// replyOf words one recipient's reply.
+func (g *Gateway) replyOf(w *way) *smtpd.Reply {
+	switch {
+	case w.fault != nil:
+		return &w.fault.Reply
+	case w.done && w.entry.Code >= 400:
+		return &smtpd.Reply{Code: w.entry.Code, Enhanced: w.entry.EnhancedCode(), Text: w.entry.Text}
+	}
+	return &accepted
+}
+
+// outcome gives the replies and ties the retry memory to their being written.
+func (g *Gateway) outcome(claim *ledger.Claim, env *message.Envelope, ways []way) smtpd.Outcome {
+	out := smtpd.Outcome{Replies: make([]*smtpd.Reply, len(ways))}
+	for i := range ways {
+		out.Replies[i] = g.replyOf(&ways[i])
+	}
+	out.Whole = out.Replies[0]
+	if claim != nil {
+		out.Settled = func(i int, written bool) {
+			r := out.Whole
+			if i >= 0 {
+				r = out.Replies[i]
+			}
+			claim.Settled(i, r.Code < 400 || r.Code >= 500, written)
+		}
+	}
+	return out
+}

@@ -1,0 +1,231 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"passerelle/config"
+	"passerelle/gateway/smtpd"
+)
+
+// Run opens the doors and serves until ctx ends; then it takes no new work, finishes what is in DATA and returns. The first door
+// that fails ends the others.
+func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	doors, err := g.doors(cfg, version)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for _, d := range doors {
+		g.log.Info("listening", "door", d.name, "addr", d.addr)
+		wg.Go(func() {
+			if err := d.serve(ctx); err != nil {
+				cancel(fmt.Errorf("%s: %w", d.name, err))
+			}
+		})
+	}
+	wg.Go(func() { g.duties(ctx) })
+	<-ctx.Done()
+	g.log.Info("stopping: no new work, finishing what is in hand")
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// door is one listener.
+type door struct {
+	name, addr string
+	serve      func(context.Context) error
+}
+
+// doors binds every address before any is served, so that a wrong one is said at once and nothing was half open.
+func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err error) {
+	var bound []net.Listener
+	defer func() {
+		if err != nil {
+			for _, l := range bound {
+				l.Close()
+			}
+		}
+	}()
+	bind := func(key, addr string) net.Listener {
+		l, lerr := net.Listen("tcp", addr)
+		if lerr != nil {
+			err = errors.Join(err, fmt.Errorf("listen.%s: %w", key, lerr))
+			return nil
+		}
+		bound = append(bound, l)
+		return l
+	}
+	mail := func(key, addr string, lmtp bool, t *tls.Config, clientCert, requireTLS bool, nets []netip.Prefix, h smtpd.Handler) {
+		l := bind(key, addr)
+		if l == nil {
+			return
+		}
+		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: g.set.hostname, Networks: nets, TLS: t, RequireTLS: requireTLS,
+			RequireClientCert: clientCert, MaxMessage: int64(cfg.Limits.Message), MaxRecipients: cfg.Limits.Recipients,
+			MaxSessions: cfg.Limits.Sessions, MaxSessionsPerClient: cfg.Limits.SessionsPerClient, IdleTimeout: time.Duration(cfg.Limits.Idle),
+			Budget: g.budget, Log: g.log, NewID: newID, Handler: h})
+		if serr != nil {
+			err = errors.Join(err, fmt.Errorf("listen.%s: %w", key, serr))
+			return
+		}
+		ds = append(ds, door{key, l.Addr().String(), s.Serve})
+	}
+	nets, err := prefixes(cfg.Clinic.Networks)
+	if err != nil {
+		return nil, err
+	}
+	if c := cfg.Listen.LMTP; c.Addr != "" {
+		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA)
+		err = errors.Join(err, terr)
+		mail("lmtp", c.Addr, true, t, c.ClientCA != "", c.RequireTLS, nets, clinicDoor{g, true})
+	}
+	if c := cfg.Listen.SMTP; c.Addr != "" {
+		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA)
+		err = errors.Join(err, terr)
+		mail("smtp", c.Addr, false, t, c.ClientCA != "", c.RequireTLS, nets, clinicDoor{g, false})
+	}
+	if c := cfg.Listen.Trust; c.Addr != "" {
+		mail("trust", c.Addr, false, g.space.ServerTLS(), true, true, nil, trustDoor{g})
+	}
+	if c := cfg.Listen.Portal; c.Addr != "" && g.portal != nil {
+		t, terr := serverTLS(c.Cert, c.Key, "")
+		err = errors.Join(err, terr)
+		if l := bind("portal", c.Addr); l != nil {
+			ds = append(ds, webDoor("portal", l, t, g.portal, 30*time.Minute))
+		}
+	}
+	if c := cfg.Listen.Metrics; c.Addr != "" {
+		page, perr := g.console(version)
+		err = errors.Join(err, perr)
+		if l := bind("metrics", c.Addr); l != nil && perr == nil {
+			ds = append(ds, webDoor("metrics", l, nil, page, 30*time.Second))
+		}
+	}
+	return ds, err
+}
+
+// webDoor serves HTTP with limits on every phase; long lets a patient on a slow line load a large file.
+func webDoor(name string, l net.Listener, t *tls.Config, h http.Handler, long time.Duration) door {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 15 * time.Second, ReadTimeout: long, WriteTimeout: long, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
+	if t != nil {
+		t = t.Clone()
+		t.NextProtos = []string{"h2", "http/1.1"}
+		l = tls.NewListener(l, t)
+		s.TLSConfig = t
+	}
+	return door{name, l.Addr().String(), func(ctx context.Context) error {
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			<-ctx.Done()
+			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			if s.Shutdown(grace) != nil {
+				s.Close()
+			}
+		}()
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		<-stopped
+		return nil
+	}}
+}
+
+// duties sweeps the vault: expired and abandoned deposits lose their content for good.
+func (g *Gateway) duties(ctx context.Context) {
+	if g.vault == nil {
+		return
+	}
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		if _, err := g.vault.Sweep(ctx); err != nil && ctx.Err() == nil {
+			g.log.Error("sweep of the vault failed", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// serverTLS gives the TLS side of a listener, or nil where no certificate is set. The files are read again when they change, so
+// that a renewed certificate needs no restart.
+func serverTLS(cert, key, clientCA string) (*tls.Config, error) {
+	if cert == "" {
+		return nil, nil
+	}
+	pair := &keyPair{cert: cert, key: key}
+	if _, err := pair.get(nil); err != nil {
+		return nil, err
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
+	if clientCA != "" {
+		pem, err := os.ReadFile(clientCA)
+		if err != nil {
+			return nil, fmt.Errorf("client_ca: %w", err)
+		}
+		t.ClientCAs = x509.NewCertPool()
+		if !t.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("client_ca: no certificate in %s", clientCA)
+		}
+		t.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return t, nil
+}
+
+type keyPair struct {
+	cert, key string
+	mu        sync.Mutex
+	changed   time.Time
+	pair      *tls.Certificate
+}
+
+// get keeps the old certificate where the new files do not fit together.
+func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st, err := os.Stat(p.cert)
+	if err == nil && p.pair != nil && st.ModTime().Equal(p.changed) {
+		return p.pair, nil
+	}
+	if err == nil {
+		var pair tls.Certificate
+		if pair, err = tls.LoadX509KeyPair(p.cert, p.key); err == nil {
+			p.pair, p.changed = &pair, st.ModTime()
+		}
+	}
+	if p.pair == nil {
+		return nil, err
+	}
+	return p.pair, nil
+}
+
+func prefixes(nets []string) ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, 0, len(nets))
+	for _, n := range nets {
+		p, err := config.ParsePrefix(n)
+		if err != nil {
+			return nil, fmt.Errorf("clinic.networks: %w", err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}

@@ -1,0 +1,316 @@
+package gateway
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"passerelle/config"
+	"passerelle/gateway/directory"
+	"passerelle/gateway/ledger"
+	"passerelle/gateway/message"
+	"passerelle/gateway/portal"
+	"passerelle/gateway/protect"
+	"passerelle/gateway/relay"
+	"passerelle/gateway/store"
+	"passerelle/gateway/trust"
+	"passerelle/gateway/vault"
+)
+
+// settings are the plain values that the flow reads; no room knows the config.
+type settings struct {
+	observe          bool
+	hostname         string
+	clinicName       string
+	postmaster       string
+	patientDomain    string
+	maxHeader        int
+	maxText          int64
+	maxReceived      int
+	patience         time.Duration // the client's queue lifetime less a margin
+	recipientDomains map[string]bool
+	inboundDomains   map[string]bool
+	hops             map[string]relay.Hop
+	hopClinic        relay.Hop
+	hopInternet      relay.Hop
+	noticeFrom       message.Address
+	codeMode         vault.Mode
+	protect          protect.Options
+	markKey, loopKey [32]byte
+}
+
+// Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
+func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway, err error) {
+	g := &Gateway{log: log, now: time.Now, policy: cfg.Policy}
+	defer func() {
+		if err != nil {
+			g.Close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	key, err := serverKey(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if g.set, err = newSettings(cfg, key); err != nil {
+		return nil, err
+	}
+	g.budget = message.NewBudget(int64(cfg.Limits.Memory), "")
+
+	db, err := store.Open(ctx, store.Config{Dir: cfg.StateDir, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	g.closers = append(g.closers, db.Close)
+	if g.ledger, err = ledger.New(ctx, db, ledger.Config{Key: derive(key, "ledger"), Log: log}); err != nil {
+		return nil, err
+	}
+	g.closers = append(g.closers, g.ledger.Close)
+	if g.directory, err = directory.Open(ctx, directoryConfig(cfg, log)); err != nil {
+		return nil, err
+	}
+	g.closers = append(g.closers, g.directory.Close)
+	if len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != "" {
+		if g.space, err = trust.New(trustConfig(cfg)); err != nil {
+			return nil, fmt.Errorf("trust space: %w", err)
+		}
+	}
+	g.relay = relay.New(relay.Config{Log: log})
+	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
+	if cfg.Pickup.URL != "" {
+		if err := g.openVault(ctx, cfg, db, key); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// Close gives everything back, last opened first.
+func (g *Gateway) Close() error {
+	var errs []error
+	for i := len(g.closers) - 1; i >= 0; i-- {
+		errs = append(errs, g.closers[i]())
+	}
+	g.closers = nil
+	return errors.Join(errs...)
+}
+
+func (g *Gateway) openVault(ctx context.Context, cfg *config.Config, db *store.DB, key [32]byte) error {
+	blobs, err := store.OpenBlobs(filepath.Join(cfg.StateDir, "deposits"))
+	if err != nil {
+		return err
+	}
+	if cfg.SMS.URL.Reveal() != "" {
+		headers := make(map[string]string, len(cfg.SMS.Headers))
+		for k, v := range cfg.SMS.Headers {
+			headers[k] = v.Reveal()
+		}
+		g.sms, err = vault.NewSMS(vault.SMSConfig{URL: cfg.SMS.URL.Reveal(), Method: cfg.SMS.Method, Headers: headers,
+			Body: cfg.SMS.Body.Reveal(), ContentType: cfg.SMS.ContentType, Timeout: time.Duration(cfg.SMS.Timeout)})
+		if err != nil {
+			return fmt.Errorf("sms: %w", err)
+		}
+	}
+	g.vault, err = vault.New(ctx, db, vaultBlobs{blobs}, vault.Config{Key: derive(key, "vault"), PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"),
+		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
+		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
+			return g.toClinic(ctx, message.Address{}, to, nil, body)
+		}, Log: g.log})
+	if err != nil {
+		return fmt.Errorf("vault: %w", err)
+	}
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Log: g.log})
+	if err != nil {
+		return fmt.Errorf("portal: %w", err)
+	}
+	return nil
+}
+
+// vaultBlobs shows the folder of blobs as the vault wants it.
+type vaultBlobs struct{ *store.Blobs }
+
+type vaultBlob struct{ b *store.Blob }
+
+func (v vaultBlobs) Open(id string) (vault.Blob, error) {
+	b, err := v.Blobs.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	return vaultBlob{b}, nil
+}
+
+func (v vaultBlobs) Delete(_ context.Context, id string) error { return v.Blobs.Delete(id) }
+func (v vaultBlobs) List(context.Context) ([]string, error)    { return v.Blobs.List() }
+func (v vaultBlob) ReadAt(p []byte, off int64) (int, error)    { return v.b.ReadAt(p, off) }
+func (v vaultBlob) Size() int64                                { return v.b.Size }
+func (v vaultBlob) Close() error                               { return v.b.Close() }
+
+func directoryConfig(cfg *config.Config, log *slog.Logger) directory.Config {
+	return directory.Config{StateDir: cfg.StateDir, ExtractionFile: cfg.Directory.Extraction, ListFile: cfg.Directory.List,
+		MaxAge: time.Duration(cfg.Directory.MaxAge), KeyFiles: cfg.Encrypt.Keys, Log: log}
+}
+
+func trustConfig(cfg *config.Config) trust.Config {
+	t := cfg.Trust
+	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: t.CA, Cert: t.Cert, Key: t.Key}
+	if t.CRL != "" {
+		c.CRL = []string{t.CRL}
+	}
+	return c
+}
+
+func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
+	s := settings{
+		observe: cfg.Mode == "observe", hostname: cfg.Hostname, clinicName: cfg.Clinic.Name, postmaster: cfg.Clinic.Postmaster,
+		patientDomain: cfg.Trust.PatientDomain, maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
+		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
+		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
+		hops: map[string]relay.Hop{}, markKey: derive(key, "mark"), loopKey: derive(key, "loop"),
+		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
+	}
+	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
+		s.hops["trust:"+domain] = relay.Hop{Addr: addr}
+	}
+	for name, h := range cfg.Hops {
+		hop, err := newHop(name, s.hostname, h)
+		if err != nil {
+			return s, err
+		}
+		s.hops[name] = hop
+	}
+	var err error
+	if s.noticeFrom, err = message.ParseAddress(s.postmaster, false); err != nil {
+		return s, fmt.Errorf("clinic.postmaster: %w", err)
+	}
+	s.codeMode = vault.Mode(cfg.Pickup.Code)
+	s.hopClinic, s.hopInternet = s.hops["clinic"], s.hops["internet"]
+	return s, nil
+}
+
+func newHop(name, helo string, h config.Hop) (relay.Hop, error) {
+	hop := relay.Hop{Name: name, Addr: h.Addr, Helo: helo, LMTP: h.LMTP, MaxConns: h.MaxConns}
+	switch h.TLS {
+	case "none":
+		hop.TLS.Mode = relay.None
+	case "encrypt":
+		hop.TLS.Mode = relay.Encrypt
+	case "verify":
+		hop.TLS.Mode = relay.Verify
+	default:
+		hop.TLS.Mode = relay.Opportunistic
+	}
+	tc := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: h.ServerName}
+	if tc.ServerName == "" {
+		tc.ServerName = hostOf(h.Addr)
+	}
+	if h.CA != "" {
+		pem, err := os.ReadFile(h.CA)
+		if err != nil {
+			return hop, fmt.Errorf("hops.%s.ca: %w", name, err)
+		}
+		tc.RootCAs = x509.NewCertPool()
+		if !tc.RootCAs.AppendCertsFromPEM(pem) {
+			return hop, fmt.Errorf("hops.%s.ca: no certificate in %s", name, h.CA)
+		}
+	}
+	hop.TLS.Config = tc
+	return hop, nil
+}
+
+// trustHop is the next hop of a domain of the trust space, with the certificate that it must show.
+func (g *Gateway) trustHop(domain string) (relay.Hop, error) {
+	addr := g.set.hops["trust:"+domain].Addr
+	if g.space == nil || addr == "" {
+		return relay.Hop{}, later("Serveur du domaine MSSante inconnu (trust.hosts)", fmt.Errorf("no host for %s", domain))
+	}
+	tc, check, err := g.space.ClientTLS(domain)
+	if err != nil {
+		return relay.Hop{}, refuse(451, [3]int{4, 7, 5}, "Espace de confiance indisponible, nouvel essai plus tard", err)
+	}
+	return relay.Hop{Name: "trust " + domain, Addr: addr, Helo: g.set.hostname, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
+}
+
+func set(names []string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, n := range names {
+		if d, err := message.ParseDomain(n); err == nil {
+			m[d] = true
+		}
+	}
+	return m
+}
+
+func hostOf(addr string) string {
+	if i := strings.LastIndexByte(addr, ':'); i >= 0 {
+		return strings.Trim(addr[:i], "[]")
+	}
+	return addr
+}
+
+// derive gives each use of the server key a key of its own (RFC 5869).
+func derive(key [32]byte, use string) (out [32]byte) {
+	k, err := hkdf.Key(sha256.New, key[:], nil, "passerelle "+use, 32)
+	if err != nil {
+		panic("gateway: hkdf: " + err.Error()) // only for lengths that are not ours
+	}
+	copy(out[:], k)
+	return out
+}
+
+// serverKey reads the key that seals the state folder's contents. Kept beside them it protects nothing against a thief of the
+// disk: key_file names a better place.
+func serverKey(cfg *config.Config, log *slog.Logger) (key [32]byte, err error) {
+	path := cfg.KeyFile
+	if path == "" {
+		path = filepath.Join(cfg.StateDir, "server.key")
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && cfg.KeyFile == "" {
+		rand.Read(key[:])
+		log.Warn("made a server key inside the state folder; set key_file to keep it elsewhere")
+		return key, writeKey(path, key)
+	}
+	if err != nil {
+		return key, fmt.Errorf("server key: %w", err)
+	}
+	raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(raw) != len(key) {
+		return key, fmt.Errorf("server key %s: want 64 hexadecimal digits (openssl rand -hex 32)", path)
+	}
+	copy(key[:], raw)
+	return key, nil
+}
+
+// writeKey is durable before any message is sealed under the key.
+func writeKey(path string, key [32]byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("server key: %w", err)
+	}
+	_, err = f.WriteString(hex.EncodeToString(key[:]) + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("server key: %w", err)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("server key: %w", err)
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// newID names a message in log, ledger and trace: 80 random bits.
+func newID() string { return strings.ToLower(rand.Text()[:16]) }
