@@ -43,7 +43,8 @@ type given struct {
 	Attachments                []struct{ Type, Name string }
 	Tag                        []string
 	Sensitivity                string
-	Null, Auto, List, Marked   bool
+	Null                       bool `yaml:"null_sender"` // the library drops a mapping whose key is null
+	Auto, List, Marked         bool
 }
 
 func (g given) facts() Facts {

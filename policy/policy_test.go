@@ -294,3 +294,15 @@ func BenchmarkDecide(b *testing.B) {
 		p.Decide(f)
 	}
 }
+
+// BenchmarkDecideWhen is the same table with an expression reached before the last rule.
+func BenchmarkDecideWhen(b *testing.B) {
+	rules := tenRules()
+	rules[8].Person, rules[8].When = nil, `size > 1000000 and any(attachments, .type startsWith "image/")`
+	p := compile(b, rules...)
+	f := Facts{RecipientDomain: "courriel.example", Verdict: NotListed, Size: 12345, Recipients: 1}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Decide(f)
+	}
+}
