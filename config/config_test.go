@@ -254,6 +254,29 @@ rules:
 `, noenv)
 }
 
+// TestRuleKeys: names that YAML or an eager library could take for something else, single values for lists, flags that say no.
+func TestRuleKeys(t *testing.T) {
+	c := parse(t, small+`
+rules:
+  - {name: reports, null: true, list: false, route: refuse}
+  - name: one
+    domain: a.test
+    verdict: verified
+    size_over: 5MiB
+    header: {X-A: "b*"}
+    when: '"${Q:-x}" in tag'
+    route: pickup
+`, noenv)
+	want := []policy.Rule{
+		{Name: "reports", Null: new(true), List: new(false), Route: policy.Refuse},
+		{Name: "one", Domain: []string{"a.test"}, Verdict: []policy.Verdict{policy.Verified}, SizeOver: 5 << 20,
+			Header: map[string]string{"X-A": "b*"}, When: `"x" in tag`, Route: policy.Pickup},
+	}
+	if diff := cmp.Diff(want, c.Rules); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestSecretStaysHidden(t *testing.T) {
 	type holder struct {
 		URL  Secret

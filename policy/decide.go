@@ -26,7 +26,7 @@ func (p *Policy) Explain(f Facts) Decision {
 // decide tells the story: own mail first, who opposes, the table, what comes after it, and then the laws that no rule can break.
 func (p *Policy) decide(f *Facts, tried *[]Trial) Decision {
 	f.settleVerdict()
-	if p.own[f.RecipientDomain] {
+	if p.own[strings.ToLower(f.RecipientDomain)] {
 		return Decision{Route: Local, Rule: ruleOwn, Reason: reason(ruleOwn, "domain="+f.RecipientDomain, "local")}
 	}
 	if f.Opposed {
