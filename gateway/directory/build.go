@@ -171,19 +171,30 @@ func (b *builder) publish(ctx context.Context, meta map[string]string) (err erro
 	if err := sealFile(b.path); err != nil {
 		return fmt.Errorf("seal the new mirror: %w", err)
 	}
-	// An import run by root must not leave a file that the service's own user cannot read.
-	if fi, err := os.Stat(b.dir); err == nil && os.Geteuid() == 0 {
-		if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-			if err := os.Chown(b.path, int(st.Uid), int(st.Gid)); err != nil {
-				return fmt.Errorf("give the new mirror to the folder's owner: %w", err)
-			}
-		}
+	if err := giveToOwner(b.path, b.dir); err != nil {
+		return fmt.Errorf("give the new mirror to the folder's owner: %w", err)
 	}
 	if err := os.Rename(b.path, filepath.Join(b.dir, MirrorName)); err != nil {
 		return fmt.Errorf("swap the mirror: %w", err)
 	}
 	b.path = ""
 	return syncDir(b.dir)
+}
+
+// giveToOwner gives a new file to who owns the folder: an import run by root must not leave what the service's user cannot read.
+func giveToOwner(path, dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return os.Chown(path, int(st.Uid), int(st.Gid))
 }
 
 // discard removes what was not published.

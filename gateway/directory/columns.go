@@ -6,8 +6,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"passerelle/gateway/message"
-
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -188,11 +186,11 @@ func (r *row) parse(c columns, line []byte) lineFault {
 	if !isKind(r.value[colKind]) {
 		return lineBad
 	}
-	a, err := message.ParseAddress(r.value[colAddress], true)
-	if err != nil || a.IsNull() {
+	key, err := addressKey(r.value[colAddress])
+	if err != nil || len(key) > maxField {
 		return lineBad
 	}
-	r.value[colAddress] = a.Key()
+	r.value[colAddress] = key
 	return fault
 }
 

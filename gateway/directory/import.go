@@ -244,6 +244,10 @@ func lockImport(stateDir string) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("lock the import: another import is running: %w", err)
 	}
+	if err := giveToOwner(f.Name(), stateDir); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the import: %w", err)
+	}
 	left, _ := filepath.Glob(filepath.Join(globEscape(stateDir), tempPrefix+"*.tmp"))
 	for _, p := range left {
 		os.Remove(p)

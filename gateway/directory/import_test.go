@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -199,6 +200,48 @@ func TestImportOneAtATime(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); left != nil {
 		t.Fatalf("left: %v", left)
 	}
+}
+
+// Root imports for the service's own user: what it leaves belongs to the owner of the folder.
+func TestImportGivesFilesToFolderOwner(t *testing.T) {
+	dir := t.TempDir()
+	uid := os.Getuid()
+	if uid == 0 {
+		uid = 65534
+		if err := os.Chown(dir, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := importText(t, dir, "e.txt", text(t, extraction.Options{Lines: 10}), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{mirrorName, lockName} {
+		fi, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := int(fi.Sys().(*syscall.Stat_t).Uid); got != uid || fi.Mode().Perm() != 0o600 {
+			t.Fatalf("%s: owner %d mode %v, want %d", name, got, fi.Mode(), uid)
+		}
+	}
+}
+
+// A file that a stranger wrote ends in a mirror or in an error, never in a crash; and a mirror answers for what was counted.
+func FuzzImport(f *testing.F) {
+	f.Add([]byte(text(f, extraction.Options{Lines: 8, BadUTF8: 1, Malformed: 1, Duplicates: 1})))
+	f.Add(zipped(f, "a.txt"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		dir := t.TempDir()
+		s, err := importText(t, dir, "e", string(in), Options{})
+		if err != nil {
+			return
+		}
+		m, err := openMirror(t.Context(), dir)
+		if err != nil || m.meta.addresses != s.Addresses {
+			t.Fatalf("%+v: %v", s, err)
+		}
+		m.close()
+	})
 }
 
 func TestImportCancelled(t *testing.T) {

@@ -114,14 +114,27 @@ func contactKey(s string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		if strings.HasSuffix(d, ".") {
+			return "", errRootDot
+		}
 		return "@" + d, nil
 	}
+	return addressKey(s)
+}
+
+var errRootDot = errors.New("domain ends in two dots")
+
+// addressKey gives the form in which an address is looked up. It is stable: the key of a key is the key.
+func addressKey(s string) (string, error) {
 	a, err := message.ParseAddress(s, true)
 	if err != nil {
 		return "", err
 	}
 	if a.IsNull() {
 		return "", errors.New("address is empty")
+	}
+	if strings.HasSuffix(a.Domain, ".") { // "a@b.." and its look-alikes of other scripts
+		return "", errRootDot
 	}
 	return a.Key(), nil
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 )
 
 // gauge reads one metric as a scrape does.
@@ -20,21 +19,16 @@ func gauge(t *testing.T, name, kind string) float64 {
 	}
 	for _, f := range families {
 		for _, m := range f.Metric {
-			if f.GetName() == name && (kind == "" || hasLabel(m, kind)) {
+			hit := kind == ""
+			for _, l := range m.Label {
+				hit = hit || l.GetValue() == kind
+			}
+			if hit && f.GetName() == name {
 				return m.GetGauge().GetValue() + m.GetCounter().GetValue()
 			}
 		}
 	}
 	return 0
-}
-
-func hasLabel(m *dto.Metric, value string) bool {
-	for _, l := range m.Label {
-		if l.GetValue() == value {
-			return true
-		}
-	}
-	return false
 }
 
 func TestMetrics(t *testing.T) {

@@ -119,7 +119,9 @@ func (m *mirror) readMeta(ctx context.Context) error {
 	return fault
 }
 
-// lookup gives the records of an address key, none if it is not listed.
+// lookup gives the records of an address key, none if it is not listed. The pool may open the path anew after a swap that was not
+// noticed yet: then it is the next mirror that answers, whole as every published mirror is; what else may lie there is caught by
+// the look that Ask takes behind every "no".
 func (m *mirror) lookup(ctx context.Context, key string) ([]Record, error) {
 	rows, err := m.find.QueryContext(ctx, key)
 	if err != nil {
