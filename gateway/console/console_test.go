@@ -77,13 +77,13 @@ func TestPagesAndMetrics(t *testing.T) {
 	err := Gauges{
 		OldestWaiting:   func() map[string]float64 { return map[string]float64{"directory": 61, `odd"<b>`: 1} },
 		CertificateDays: func() map[string]float64 { return map[string]float64{"trust": 12.5} },
-		DirectoryAge:    func() float64 { return math.NaN() },
+		Observe:         func() float64 { return math.NaN() },
 		Ready:           func() float64 { return 0 },
 	}.Register(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (Gauges{DirectoryAge: func() float64 { return 1 }}).Register(r); err == nil {
+	if err := (Gauges{Observe: func() float64 { return 1 }}).Register(r); err == nil {
 		t.Error("a second set of gauges was registered without a word")
 	}
 	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "passerelle_store_commit_seconds", Help: "x"})
@@ -98,7 +98,7 @@ func TestPagesAndMetrics(t *testing.T) {
 		"/": {"Not ready", "v1&lt;b&gt;", "disk &lt;full&gt;", "Up 1m30s, since 2026-11-02T09:01:30Z", "passerelle_gateway_certificate_days", "12.5", "2, mean 0.75",
 			"unknown", "reason=odd&#34;&lt;b&gt;"},
 		"/metrics": {`passerelle_gateway_oldest_waiting_seconds{reason="directory"} 61`, `passerelle_gateway_certificate_days{certificate="trust"} 12.5`,
-			"passerelle_gateway_directory_age_seconds NaN", "passerelle_gateway_ready 0"},
+			"passerelle_gateway_observe NaN", "passerelle_gateway_ready 0"},
 		"/healthz":   {"ok"},
 		"/style.css": {"body {"},
 	} {

@@ -13,8 +13,8 @@ type Gauges struct {
 	OldestWaiting func() map[string]float64
 	// CertificateDays is how many days each certificate is still good for, by its place in the config ("trust", "listen.lmtp").
 	CertificateDays func() map[string]float64
-	// DirectoryAge is the age in seconds of the directory mirror's own date.
-	DirectoryAge func() float64
+	// Observe is 1 in observe mode, when everything leaves unchanged on purpose.
+	Observe func() float64
 	// Ready is 1 when /readyz answers 200.
 	Ready func() float64
 }
@@ -37,7 +37,7 @@ func (g Gauges) Register(r prometheus.Registerer) error {
 			add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
 		}
 	}
-	single("passerelle_gateway_directory_age_seconds", "Age of the directory mirror's own date.", g.DirectoryAge)
+	single("passerelle_gateway_observe", "1 in observe mode, when everything leaves unchanged on purpose, else 0.", g.Observe)
 	single("passerelle_gateway_ready", "1 when the gateway can do its work, else 0.", g.Ready)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("register gauges: %w", err)

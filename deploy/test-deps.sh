@@ -1,0 +1,36 @@
+#!/bin/sh
+# Installs the Debian packages that the tests drive and that are missing; asks the network for nothing when none is.
+set -eu
+missing=
+need() { # package, then a program or a file of it
+	command -v "$2" >/dev/null 2>&1 || [ -e "$2" ] || missing="$missing $1"
+}
+need gcc gcc # go test -race
+need libc6-dev /usr/include/stdlib.h
+need ca-certificates /etc/ssl/certs/ca-certificates.crt
+need git git
+need postfix /usr/sbin/postfix
+need gnupg gpg
+need gpg-agent gpg-agent
+need p7zip-full 7z
+need openssl openssl
+need chromium chromium
+need python3 python3
+need procps ps
+
+[ -n "$missing" ] || exit 0
+if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
+	echo "missing Debian packages:$missing (install them, or run as root on Debian)" >&2
+	exit 1
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+case " $missing " in
+*" postfix "*) # the tests run instances of their own; the system's own one shall serve nobody
+	echo "postfix postfix/main_mailer_type select Local only" | debconf-set-selections
+	echo "postfix postfix/mailname string localhost" | debconf-set-selections
+	;;
+esac
+apt-get update -q
+# shellcheck disable=SC2086
+apt-get install -y -q --no-install-recommends $missing
