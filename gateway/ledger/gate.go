@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -186,24 +185,4 @@ func (l *Ledger) purge(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// OldestWaiting gives, for each reason noted with "later", the first attempt of the recipient that waits longest. A client that
-// did not come back for six hours (Postfix repeats at least every 67 minutes) no longer waits.
-func (l *Ledger) OldestWaiting() map[string]time.Time {
-	now := l.cfg.Now()
-	since := now.Add(-6 * time.Hour).UnixMicro()
-	oldest := map[string]int64{}
-	l.mu.Lock()
-	for _, m := range l.index {
-		if at, ok := oldest[m.reason]; !m.served && m.last >= since && (!ok || m.first < at) {
-			oldest[m.reason] = m.first
-		}
-	}
-	l.mu.Unlock()
-	out := make(map[string]time.Time, len(oldest))
-	for reason, at := range oldest {
-		out[reason] = instant(at)
-	}
-	return out
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -174,6 +175,28 @@ func TestDiskFull(t *testing.T) {
 	for i := range served {
 		h.wantServed(asks("body", fmt.Sprint("r", i)), true)
 	}
+}
+
+// heard is closed when a line with the given words is logged.
+func heard(words string) (*slog.Logger, <-chan struct{}) {
+	ch := make(chan struct{})
+	var once sync.Once
+	return slog.New(listener{slog.DiscardHandler, func(r slog.Record) {
+		if r.Message == words {
+			once.Do(func() { close(ch) })
+		}
+	}}), ch
+}
+
+type listener struct {
+	slog.Handler
+	f func(slog.Record)
+}
+
+func (l listener) Enabled(context.Context, slog.Level) bool { return true }
+func (l listener) Handle(_ context.Context, r slog.Record) error {
+	l.f(r)
+	return nil
 }
 
 // child delivers for ever and says what was noted; its parent kills it.

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -371,6 +370,9 @@ func TestFirstSeenSurvivesRestartsAndRepeatsCollapse(t *testing.T) {
 	if got := h.OldestWaiting(); len(got) != 1 || !got["hop-away"].Equal(start) {
 		t.Errorf("oldest waiting: %v", got)
 	}
+	if got := h.CountWaiting(); len(got) != 1 || got["hop-away"] != 1 {
+		t.Errorf("count waiting: %v", got)
+	}
 	c := h.claim(a)
 	h.note(c, entry(0, Delivered))
 	if got := h.OldestWaiting(); len(got) != 0 {
@@ -491,26 +493,4 @@ func TestNoteRefusesNonsense(t *testing.T) {
 	if err := h.Ready(); err != nil {
 		t.Errorf("a caller's fault shut the gate: %v", err)
 	}
-}
-
-// heard is closed when a line with the given words is logged.
-func heard(words string) (*slog.Logger, <-chan struct{}) {
-	ch := make(chan struct{})
-	var once sync.Once
-	return slog.New(listener{slog.DiscardHandler, func(r slog.Record) {
-		if r.Message == words {
-			once.Do(func() { close(ch) })
-		}
-	}}), ch
-}
-
-type listener struct {
-	slog.Handler
-	f func(slog.Record)
-}
-
-func (l listener) Enabled(context.Context, slog.Level) bool { return true }
-func (l listener) Handle(_ context.Context, r slog.Record) error {
-	l.f(r)
-	return nil
 }
