@@ -121,6 +121,20 @@ func leaks(p []byte) string {
 	return ""
 }
 
+// TestLeaksSees is the proof that the search finds what it is there to find.
+func TestLeaksSees(t *testing.T) {
+	for i := range 3 {
+		if leaks([]byte(b64(strings.Repeat("y", 30+i)+marker+strings.Repeat("z", 90)))) == "" && leaks([]byte(crlf(b64(strings.Repeat("y", 30+i)+marker)))) == "" {
+			t.Errorf("base64 at alignment %d is not seen", i)
+		}
+	}
+	for name, in := range inputs() {
+		if leaks([]byte(crlf(in))) == "" {
+			t.Errorf("%s: nothing is seen in the original", name)
+		}
+	}
+}
+
 // leaves gives the decoded contents of all leaves, sorted.
 func leaves(t testing.TB, b *message.Body, x *message.Index) []string {
 	t.Helper()
