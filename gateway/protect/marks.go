@@ -1,0 +1,167 @@
+package protect
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"passerelle/gateway/message"
+)
+
+// MarkField is the header field that says where inbound mail came from.
+const MarkField = "X-Passerelle-Origine"
+
+// LoopField is the header field by which the gateway knows its own earlier pass.
+const LoopField = "X-Passerelle-Loop"
+
+// MarkAge is how long a mark speaks for a message that is delivered: the clinic's queue (5 days) and a holiday.
+const MarkAge = 30 * 24 * time.Hour
+
+var (
+	// ErrNoMark: the message bears none.
+	ErrNoMark = errors.New("no mark of origin")
+	// ErrForged: it bears one that is not ours, or ours on another message.
+	ErrForged = errors.New("the mark of origin is not ours")
+	// ErrOldMark: the mark is ours on this message, but older than MarkAge. It no longer vouches for a delivery; the message is marked
+	// all the same, and may leave by trust alone.
+	ErrOldMark = errors.New("the mark of origin is too old")
+)
+
+// Origin is what a mark says.
+type Origin struct {
+	Origin   string // "trust" or "patient"
+	Verified string // how that was verified, one line of ASCII without ";"
+	ID       string // the message's id in the ledger
+}
+
+// Mark gives the value of MarkField. The HMAC covers what it says, its time, and Message-ID, Date and From of the message, each field
+// with its number of occurrences. It does not cover the body: Postfix, virus scanners and list software behind us may rewrap and
+// re-encode it, and a mark that breaks on the way would be worth less than one that speaks of the header alone. Who holds a marked
+// message can thus send another body under the same Message-ID, Date and From, within MarkAge, if the clinic's Postfix lets mail
+// from outside keep the field: it does not (deploy/postfix header_checks).
+func Mark(key [32]byte, o Origin, h message.Header, now time.Time) (string, error) {
+	if o.Origin != "trust" && o.Origin != "patient" {
+		return "", fmt.Errorf("mark: no such origin")
+	}
+	for _, s := range []string{o.Verified, o.ID} {
+		if strings.ContainsAny(s, ";\r\n") || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e }) || s != collapse(s) {
+			return "", fmt.Errorf("mark: a value is not one line of ASCII")
+		}
+	}
+	t := strconv.FormatInt(now.Unix(), 10)
+	return "v1; " + o.Origin + "; verified=" + o.Verified + "; id=" + o.ID + "; t=" + t + "; mac=" + markMAC(key, o, t, h), nil
+}
+
+func markMAC(key [32]byte, o Origin, t string, h message.Header) string {
+	m := hmac.New(sha256.New, key[:])
+	put := func(s string) { // length first: no two lists of strings give the same bytes
+		m.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s))))
+		m.Write([]byte(s))
+	}
+	for _, s := range []string{"passerelle origin v1", o.Origin, o.Verified, o.ID, t} {
+		put(s)
+	}
+	for _, name := range []string{"Message-ID", "Date", "From"} {
+		values := h.Values(name)
+		put(strconv.Itoa(len(values)))
+		for _, v := range values {
+			put(collapse(v))
+		}
+	}
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+}
+
+// collapse makes runs of blanks one: refolding on the way changes nothing else.
+func collapse(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// VerifyMark gives what the first true mark of the message says. The error is ErrNoMark, ErrForged, or ErrOldMark beside a true Origin.
+func VerifyMark(key [32]byte, h message.Header, now time.Time) (Origin, error) {
+	err := ErrNoMark
+	for _, v := range h.Values(MarkField) {
+		o, t, ok := readMark(key, collapse(v), h)
+		if !ok {
+			err = ErrForged
+			continue
+		}
+		if age := now.Sub(t); age > MarkAge || age < -time.Hour {
+			return o, ErrOldMark
+		}
+		return o, nil
+	}
+	return Origin{}, err
+}
+
+func readMark(key [32]byte, v string, h message.Header) (Origin, time.Time, bool) {
+	f := strings.Split(v, ";")
+	if len(f) != 6 || f[0] != "v1" {
+		return Origin{}, time.Time{}, false
+	}
+	got := map[string]string{}
+	for i, want := range []string{"verified", "id", "t", "mac"} {
+		name, value, ok := strings.Cut(strings.TrimSpace(f[i+2]), "=")
+		if !ok || name != want {
+			return Origin{}, time.Time{}, false
+		}
+		got[name] = value
+	}
+	o := Origin{Origin: strings.TrimSpace(f[1]), Verified: got["verified"], ID: got["id"]}
+	secs, err := strconv.ParseInt(got["t"], 10, 64)
+	if err != nil || !hmac.Equal([]byte(markMAC(key, o, got["t"], h)), []byte(got["mac"])) {
+		return Origin{}, time.Time{}, false
+	}
+	return o, time.Unix(secs, 0), true
+}
+
+// Strip takes the marks off mail that comes in: whoever wrote them, it was not us.
+func Strip(h *message.Header) { h.Del(MarkField) }
+
+// Loop tells whether the message passed this gateway before, and how many hops it has seen in all.
+func Loop(h message.Header, hostname string) (own bool, received int) {
+	for _, v := range h.Values(LoopField) {
+		own = own || v == LoopToken(hostname)
+	}
+	return own, len(h.Values("Received"))
+}
+
+// LoopToken is the value of LoopField for this gateway. It is no secret; it is hashed so that a host name of the inside does not leave.
+func LoopToken(hostname string) string {
+	m := hmac.New(sha256.New, []byte("passerelle loop v1"))
+	m.Write([]byte(strings.ToLower(hostname)))
+	return hex.EncodeToString(m.Sum(nil)[:16])
+}
+
+// Trace gives the Received field (RFC 5321 section 4.4) for a message taken in now. The recipient is named only where there is one:
+// otherwise the field would tell each of the others.
+func Trace(env *message.Envelope, hostname string, now time.Time, id string) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Received: from %s (%s)\r\n\tby %s with %s id %s", word(env.Helo), word(env.Client), word(hostname),
+		map[bool]string{false: "ESMTP", true: "UTF8SMTP"}[env.SMTPUTF8], word(id))
+	if len(env.Recipients) == 1 {
+		if to := env.Recipients[0].Address; to.IsASCII() && !strings.ContainsAny(to.Local, "\r\n\x00") {
+			fmt.Fprintf(&b, "\r\n\tfor <%s>", to)
+		}
+	}
+	fmt.Fprintf(&b, ";\r\n\t%s\r\n", now.Format(time.RFC1123Z))
+	return []byte(b.String())
+}
+
+// word leaves of what a client says of itself what may stand in a trace field.
+func word(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r > ' ' && r < 0x7f && !strings.ContainsRune(`()<>;\"`, r) {
+			return r
+		}
+		return '_'
+	}, s)
+	if s == "" {
+		return "unknown"
+	}
+	return s[:min(len(s), 200)]
+}

@@ -1,0 +1,228 @@
+package protect
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"passerelle/gateway/message"
+)
+
+func header(t testing.TB, s string) message.Header {
+	t.Helper()
+	h, _, err := message.ReadHeader(message.BytesBody([]byte(crlf(s))), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestMark(t *testing.T) {
+	key := [32]byte{1}
+	fields := "From: Dr Martin\n <m@hopital.test>\nDate: Mon, 23 Nov 2026 11:00:00 +0000\nMessage-ID: <1@hopital.test>\nSubject: x\n\n"
+	h := header(t, fields)
+	o := Origin{"trust", "certificate of hopital.test, 2026-11-23", "id1"}
+	v, err := Mark(key, o, h, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(mark, fields string) message.Header { return header(t, "X-Passerelle-Origine: "+mark+"\n"+fields) }
+	folded := strings.ReplaceAll(v, "; ", ";\n\t")
+	for name, c := range map[string]struct {
+		h    message.Header
+		key  [32]byte
+		at   time.Time
+		want error
+	}{
+		"ours":               {with(v, fields), key, noon, nil},
+		"folded on the way":  {with(folded, strings.Replace(fields, "\n <", " <", 1)), key, noon, nil},
+		"other fields added": {with(v, "Received: x\nX-Spam: no\n"+fields), key, noon.Add(29 * 24 * time.Hour), nil},
+		"beside a forged":    {with("v1; trust; verified=x; id=1; t=1; mac=x\nX-Passerelle-Origine: "+v, fields), key, noon, nil},
+		"old":                {with(v, fields), key, noon.Add(31 * 24 * time.Hour), ErrOldMark},
+		"from the future":    {with(v, fields), key, noon.Add(-2 * time.Hour), ErrOldMark},
+		"none":               {h, key, noon, ErrNoMark},
+		"other key":          {with(v, fields), [32]byte{2}, noon, ErrForged},
+		"other sender":       {with(v, strings.Replace(fields, "m@", "n@", 1)), key, noon, ErrForged},
+		"other message":      {with(v, strings.Replace(fields, "<1@", "<2@", 1)), key, noon, ErrForged},
+		"second From":        {with(v, "From: x@evil.test\n"+fields), key, noon, ErrForged},
+		"other origin":       {with(strings.Replace(v, "trust", "patient", 1), fields), key, noon, ErrForged},
+		"other words":        {with(strings.Replace(v, "hopital.test", "chu.test", 1), fields), key, noon, ErrForged},
+		"other time":         {with(strings.Replace(v, "t=1", "t=2", 1), fields), key, noon, ErrForged},
+		"moved semicolon":    {with(strings.Replace(v, "; id=", " id=", 1), fields), key, noon, ErrForged},
+		"rubbish":            {with("yes", fields), key, noon, ErrForged},
+	} {
+		got, err := VerifyMark(c.key, c.h, c.at)
+		if !errors.Is(err, c.want) || (c.want == nil || errors.Is(c.want, ErrOldMark)) != (got == o) {
+			t.Errorf("%s: got %+v, %v, want %v", name, got, err, c.want)
+		}
+	}
+	for _, bad := range []Origin{{}, {"else", "", ""}, {"trust", "a;b", ""}, {"trust", "a\nb", ""}, {"trust", "é", ""}, {"trust", "", "a;b"}} {
+		if _, err := Mark(key, bad, h, noon); err == nil {
+			t.Errorf("%+v was marked", bad)
+		}
+	}
+	m := with(v, fields)
+	if Strip(&m); m.Get(MarkField) != "" {
+		t.Error("the mark is still there")
+	}
+}
+
+func TestLoop(t *testing.T) {
+	h := header(t, "Received: a\nReceived: b\nX-Passerelle-Loop: "+LoopToken("GW.clinic.test")+"\n\n")
+	if own, n := Loop(h, "gw.clinic.test"); !own || n != 2 {
+		t.Errorf("got %v, %d", own, n)
+	}
+	if own, _ := Loop(h, "other.test"); own {
+		t.Error("another gateway's token is taken for ours")
+	}
+}
+
+func TestTrace(t *testing.T) {
+	env := &message.Envelope{Helo: "mx (x)\r\nBcc: y", Client: "10.0.0.1", Recipients: []message.Recipient{dest}}
+	got := string(Trace(env, "gw.test", noon, "id7"))
+	want := "Received: from mx__x___Bcc:_y (10.0.0.1)\r\n\tby gw.test with ESMTP id id7\r\n\tfor <a@dest.test>;\r\n\tMon, 23 Nov 2026 12:00:00 +0000\r\n"
+	if got != want {
+		t.Errorf("got %q", got)
+	}
+	env.Recipients = append(env.Recipients, dest)
+	if got := Trace(env, "gw.test", noon, "id7"); bytes.Contains(got, []byte("dest.test")) {
+		t.Errorf("names one of several recipients: %q", got)
+	}
+}
+
+func TestBounce(t *testing.T) {
+	env := *envelope
+	env.EnvID = "env\r\n1"
+	never := dest
+	never.Notify = []string{"NEVER"}
+	failed := []Failure{
+		{Recipient: dest, Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such\r\nuser", Hop: "mx.dest.test"},
+		{Recipient: message.Recipient{Address: message.Address{Local: "b c", Domain: "dest.test"}, ORcpt: "rfc822;old@dest.test"}, Enhanced: [3]int{5, 7, 1}, Text: "refusé"},
+		{Recipient: never, Code: 550},
+	}
+	original := header(t, head+"X-Long: "+strings.Repeat("y", 3000)+"\n\n")
+	body, err := Bounce("gw.clinic.test", &env, failed, original, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := all(t, body)
+	for _, line := range bytes.Split(out, []byte("\r\n")) {
+		if len(line) > 998 || bytes.ContainsAny(line, "\r\n") {
+			t.Fatalf("line of %d octets", len(line))
+		}
+	}
+	b, x := indexed(t, string(out))
+	if x.Unclear != "" || len(x.Parts) != 4 || x.Parts[0].Params["report-type"] != "delivery-status" || x.Header.Get("Auto-Submitted") == "" {
+		t.Fatalf("unclear %q, %d parts", x.Unclear, len(x.Parts))
+	}
+	status, _ := io.ReadAll(message.DecodePart(b, x.Parts[2]))
+	want := crlf(`Reporting-MTA: dns; gw.clinic.test
+Original-Envelope-Id: env  1
+Arrival-Date: Mon, 23 Nov 2026 12:00:00 +0000
+
+Final-Recipient: rfc822; a@dest.test
+Action: failed
+Status: 5.1.1
+Remote-MTA: dns; mx.dest.test
+Diagnostic-Code: smtp; 550 5.1.1 no such  user
+
+Original-Recipient: rfc822;old@dest.test
+Final-Recipient: rfc822; "b c"@dest.test
+Action: failed
+Status: 5.7.1
+`)
+	if string(status) != want {
+		t.Errorf("status:\n%s", status)
+	}
+	headers, _ := io.ReadAll(message.DecodePart(b, x.Parts[3]))
+	if x.Parts[3].Type != "text/rfc822-headers" || !bytes.Contains(headers, []byte("X-Check-Id: 42\r\n")) || !bytes.Contains(headers, []byte(strings.Repeat("y", 3000))) {
+		t.Errorf("headers:\n%.500s", headers)
+	}
+	for name, f := range map[string]func() error{
+		"null sender": func() error { _, err := Bounce("gw", &message.Envelope{}, failed, original, noon); return err },
+		"never":       func() error { _, err := Bounce("gw", &env, failed[2:], original, noon); return err },
+		"none":        func() error { _, err := Bounce("gw", &env, nil, original, noon); return err },
+	} {
+		if err := f(); !errors.Is(err, ErrNoBounce) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	dsn := "From: MAILER-DAEMON@clinic.test\nTo: a@dest.test\nSubject: Undelivered " + marker + "\nDate: x\nMessage-ID: <d@clinic.test>\nAuto-Submitted: auto-replied\n" +
+		"Received: from poste-12.interne.test\nMIME-Version: 1.0\nContent-Type: multipart/report; report-type=delivery-status; boundary=r\n\n" +
+		"This is a MIME-encapsulated message.\n\n--r\n\nsorry " + marker + "\n--r\nContent-Type: message/delivery-status\n\n" +
+		"Reporting-MTA: dns; mx.clinic.test\nX-Postfix-Queue-ID: " + marker + "\n\nFinal-Recipient: rfc822; p@clinic.test\nAction: failed\nStatus: 5.1.1\n" +
+		"Diagnostic-Code: smtp; 550 5.1.1 unknown\n user\n\n--r\nContent-Type: message/rfc822\n\nSubject: " + marker + "\n\n" + marker + "\n--r--\n"
+	b, x := indexed(t, crlf(dsn))
+	if x.Unclear != "" {
+		t.Fatal(x.Unclear)
+	}
+	null := &message.Envelope{}
+	got, err := Report(null, b, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := all(t, got)
+	if how := leaks(out); how != "" {
+		t.Errorf("readable: %s\n%s", how, out)
+	}
+	rb, rx := indexed(t, string(out))
+	if rx.Unclear != "" || len(rx.Parts) != 3 {
+		t.Fatalf("unclear %q, %d parts\n%s", rx.Unclear, len(rx.Parts), out)
+	}
+	status, _ := io.ReadAll(message.DecodePart(rb, rx.Parts[2]))
+	if want := crlf("Reporting-MTA: dns; mx.clinic.test\n\nFinal-Recipient: rfc822; p@clinic.test\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 unknown user\n"); string(status) != want {
+		t.Errorf("status %q", status)
+	}
+	mdn := strings.NewReplacer("delivery-status", "disposition-notification", "Action: failed", "Disposition: manual-action/MDN-sent-manually; displayed").Replace(dsn)
+	b, x = indexed(t, crlf(mdn))
+	if got, err = Report(null, b, x); err != nil || !bytes.Contains(all(t, got), []byte("Disposition: manual-action")) || leaks(all(t, got)) != "" {
+		t.Errorf("reading report: %v", err)
+	}
+	for name, in := range map[string]string{"plain": head + "\nx", "no status": strings.Replace(dsn, "message/delivery-status", "text/plain", 1), "unclear": dsn + "epilogue"} {
+		b, x := indexed(t, crlf(in))
+		if _, err := Report(null, b, x); !errors.Is(err, ErrNoReport) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Report(envelope, b, x); !errors.Is(err, ErrNoReport) {
+		t.Errorf("with a sender: %v", err)
+	}
+}
+
+// FuzzProtect: whatever comes in, the archive and the report hold no bytes of it in the clear, and nothing panics.
+func FuzzProtect(f *testing.F) {
+	for _, in := range inputs() {
+		if len(in) < 10_000 {
+			f.Add([]byte(crlf(in)))
+		}
+	}
+	o := Options{Budget: message.NewBudget(64<<20, f.TempDir()), Now: func() time.Time { return noon }}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		b := message.BytesBody(p)
+		x, err := message.Parse(b, message.DefaultLimits)
+		if err != nil {
+			return
+		}
+		out, err := ZIP(ctx, envelope, b, x, dest, passphrase, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ob, ox := indexed(t, string(all(t, out)))
+		out.Close()
+		if ox.Unclear != "" || len(ox.Parts) != 3 {
+			t.Fatalf("outer is unclear: %s, %s", ox.Unclear, fmt.Sprintf("%.300q", all(t, ob)))
+		}
+		if r, err := Report(&message.Envelope{}, b, x); err == nil {
+			if _, rx := indexed(t, string(all(t, r))); rx.Unclear != "" {
+				t.Fatalf("report is unclear: %s", rx.Unclear)
+			}
+		}
+	})
+}
