@@ -5,6 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -197,10 +200,19 @@ func (c *conn) startTLS() *Error {
 	if len(cs.PeerCertificates) > 0 {
 		leaf := cs.PeerCertificates[0]
 		sum := sha256.Sum256(leaf.Raw)
-		c.peer.Subject, c.peer.Fingerprint = leaf.Subject.ToRDNSequence().String(), hex.EncodeToString(sum[:])
+		c.peer.Subject, c.peer.Fingerprint = subject(leaf), hex.EncodeToString(sum[:])
 	}
 	stepSeconds.WithLabelValues("starttls").Observe(time.Since(began).Seconds())
 	return c.hello()
+}
+
+// subject writes a DN from CN to C in the certificate's own order, which pkix.Name does not keep.
+func subject(cert *x509.Certificate) string {
+	var seq pkix.RDNSequence
+	if _, err := asn1.Unmarshal(cert.RawSubject, &seq); err != nil {
+		return ""
+	}
+	return seq.String()
 }
 
 func (c *conn) tlsConfig() *tls.Config {

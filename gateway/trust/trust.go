@@ -1,0 +1,235 @@
+// Package trust holds the law of the MSSanté trust space: which domains are listed under which certificate names, whether a peer's
+// certificate proves one of them, and what a patient's address looks like. It takes TLS connection states and addresses, gives TLS
+// settings and verdicts, and knows nothing of messages or routes.
+//
+// What binds a peer is the DN of its certificate, which the list gives for its domains, and a chain to the configured CA; a host name
+// binds nothing here. Whatever cannot be proved (no fresh revocation list, say) is an error that says "later".
+package trust
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"passerelle/gateway/message"
+)
+
+// Domains is the white list: domain -> the DNs of the certificates that may speak for it.
+type Domains map[string][]string
+
+// Config is what New needs.
+type Config struct {
+	Domains    Domains
+	OwnDomains []string
+	// CA names PEM files with the CA's certificates: self-signed ones are the roots, others help to build chains; without any
+	// self-signed one, all are roots.
+	CA []string
+	// Cert (our chain) and Key are PEM files.
+	Cert, Key string
+	// CRL names PEM or DER files. With any, each peer's certificate needs a fresh list of its issuer, which must be among CA. Without, nothing is asked about
+	// revocation, and New says so in the log.
+	CRL []string
+	// CRLGrace is how long a list is good after its NextUpdate.
+	CRLGrace time.Duration
+	// PatientDomain is PatientDomain where empty.
+	PatientDomain string
+	Now           func() time.Time
+	Log           *slog.Logger
+}
+
+// Space is the trust space as configured. It is safe for concurrent use.
+type Space struct {
+	cfg   Config
+	names map[string][]distinguished // by domain
+	own   map[string]bool
+	state atomic.Pointer[state]
+}
+
+// state is what Reload swaps.
+type state struct {
+	roots, others *x509.CertPool
+	cas           []*x509.Certificate
+	cert          tls.Certificate
+	crls          []*revocations
+	crlFault      error // a configured list could not be read
+	client        *tls.Config
+	server        *tls.Config
+}
+
+// Reasons of an Error.
+const (
+	NotListed     = "not-listed"     // the domain is not in the list
+	NoCertificate = "no-certificate" // the peer showed none
+	OldTLS        = "old-tls"        // below 1.2
+	Chain         = "chain"          // not issued by the configured CA, or not for this use
+	Expired       = "expired"        // or not valid yet
+	WeakKey       = "weak-key"
+	Revoked       = "revoked"
+	Unproven      = "revocation-unknown" // a configured CRL is missing, stale or not signed by the CA
+	WrongName     = "dn-mismatch"
+)
+
+// Error is why a peer is not trusted.
+type Error struct {
+	Reason string
+	// Later: it may be otherwise soon without the peer's doing, so a client is told to come back.
+	Later bool
+	Err   error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("trust peer: %s: %v", e.Reason, e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
+
+// New reads the files. A CRL that is missing or broken is no fault here: peers are then answered "later" until a Reload finds it.
+func New(cfg Config) (*Space, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.PatientDomain == "" {
+		cfg.PatientDomain = PatientDomain
+	}
+	s := &Space{cfg: cfg, names: map[string][]distinguished{}, own: map[string]bool{}}
+	for name, dns := range cfg.Domains {
+		d, err := message.ParseDomain(name)
+		if err != nil {
+			return nil, fmt.Errorf("trust domain %q: %w", name, err)
+		}
+		if len(dns) == 0 {
+			return nil, fmt.Errorf("trust domain %s: no certificate name", name)
+		}
+		for _, dn := range dns {
+			parsed, err := parseDN(dn)
+			if err != nil {
+				return nil, fmt.Errorf("trust domain %s: read DN %q: %w", name, dn, err)
+			}
+			s.names[d] = append(s.names[d], parsed)
+		}
+	}
+	for _, name := range cfg.OwnDomains {
+		d, err := message.ParseDomain(name)
+		if err != nil {
+			return nil, fmt.Errorf("own trust domain %q: %w", name, err)
+		}
+		s.own[d] = true
+	}
+	st, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	if len(cfg.CRL) == 0 {
+		cfg.Log.Warn("no revocation list is configured: revoked certificates of the trust space are not noticed")
+	}
+	if st.crlFault != nil {
+		cfg.Log.Error("revocation list cannot be read, peers of the trust space wait", "err", st.crlFault)
+	}
+	s.state.Store(st)
+	return s, nil
+}
+
+// Reload reads the files again and takes them all, or keeps what it had and gives the fault.
+func (s *Space) Reload() error {
+	st, err := s.load()
+	if err == nil {
+		err = st.crlFault
+	}
+	if err != nil {
+		return fmt.Errorf("reload trust space: %w", err)
+	}
+	s.state.Store(st)
+	return nil
+}
+
+func (s *Space) load() (*state, error) {
+	st := &state{roots: x509.NewCertPool(), others: x509.NewCertPool()}
+	for _, file := range s.cfg.CA {
+		certs, err := readCerts(file)
+		if err != nil {
+			return nil, err
+		}
+		st.cas = append(st.cas, certs...)
+	}
+	if len(st.cas) == 0 {
+		return nil, errors.New("trust space has no CA certificate")
+	}
+	selfSigned := func(c *x509.Certificate) bool { return c.CheckSignatureFrom(c) == nil }
+	anyRoot := slices.ContainsFunc(st.cas, selfSigned)
+	for _, c := range st.cas {
+		if !anyRoot || selfSigned(c) {
+			st.roots.AddCert(c)
+		} else {
+			st.others.AddCert(c)
+		}
+	}
+	var err error
+	if st.cert, err = tls.LoadX509KeyPair(s.cfg.Cert, s.cfg.Key); err != nil {
+		return nil, fmt.Errorf("read our certificate: %w", err)
+	}
+	if st.cert.Leaf == nil {
+		return nil, errors.New("read our certificate: it has no leaf")
+	}
+	for _, file := range s.cfg.CRL {
+		r, err := readCRL(file, st.cas)
+		if err != nil {
+			st.crlFault = errors.Join(st.crlFault, err)
+			continue
+		}
+		st.crls = append(st.crls, r)
+	}
+	s.settings(st)
+	return st, nil
+}
+
+func readCerts(file string) ([]*x509.Certificate, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read CA: %w", err)
+	}
+	var out []*x509.Certificate
+	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("read CA %s: %w", file, err)
+		}
+		out = append(out, c)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("read CA %s: no PEM certificate in it", file)
+	}
+	return out, nil
+}
+
+// dns gives the listed names of a domain. A domain is listed exactly or not at all: no wildcard, no inheritance.
+func (s *Space) dns(domain string) []distinguished {
+	d, err := message.ParseDomain(domain)
+	if err != nil {
+		return nil
+	}
+	return s.names[d]
+}
+
+// Listed tells whether a domain is in the white list.
+func (s *Space) Listed(domain string) bool { return s.dns(domain) != nil }
+
+// Own tells whether a domain of the trust space is the clinic's.
+func (s *Space) Own(domain string) bool {
+	d, err := message.ParseDomain(domain)
+	return err == nil && s.own[d]
+}
+
+// DaysLeft is how long our own certificate is valid; negative once it is not.
+func (s *Space) DaysLeft() float64 {
+	return s.state.Load().cert.Leaf.NotAfter.Sub(s.cfg.Now()).Hours() / 24
+}

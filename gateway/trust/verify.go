@@ -1,0 +1,184 @@
+package trust
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// settings builds the TLS settings of a state. Their VerifyConnection asks the state of the moment, so a new CRL counts at once.
+func (s *Space) settings(st *state) {
+	st.client = &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		// The host name binds nothing in the trust space; VerifyConnection does all of the verification, on each handshake.
+		InsecureSkipVerify:   true,
+		VerifyConnection:     func(cs tls.ConnectionState) error { return s.verify(cs, x509.ExtKeyUsageServerAuth) },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &st.cert, nil },
+	}
+	hints := x509.NewCertPool()
+	for _, ca := range st.cas {
+		hints.AddCert(ca)
+	}
+	st.server = &tls.Config{
+		MinVersion:             tls.VersionTLS12,
+		Certificates:           []tls.Certificate{st.cert},
+		ClientAuth:             tls.RequireAnyClientCert,
+		ClientCAs:              hints, // tells the client which certificate is meant
+		SessionTicketsDisabled: true,  // each session shows its certificate anew
+		VerifyConnection:       s.verifyClient,
+	}
+}
+
+// verifyClient: operators' certificates are made for servers, and the framework does not say that their clients have others.
+func (s *Space) verifyClient(cs tls.ConnectionState) error {
+	return s.verify(cs, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth)
+}
+
+// ClientTLS gives the settings for a session towards a domain's operator, and the check that binds the session to the domain. Both are
+// needed: the settings prove a chain of the trust space, only check asks for the domain's DN. The settings are the same for all domains
+// until a Reload, so that one connection may serve several domains of one operator; check is to be asked for each.
+func (s *Space) ClientTLS(domain string) (*tls.Config, func(tls.ConnectionState) error, error) {
+	dns := s.dns(domain)
+	if dns == nil {
+		return nil, nil, &Error{NotListed, false, fmt.Errorf("domain %q", domain)}
+	}
+	check := func(cs tls.ConnectionState) error {
+		if err := s.verify(cs, x509.ExtKeyUsageServerAuth); err != nil {
+			return err
+		}
+		return named(cs.PeerCertificates[0], dns, domain)
+	}
+	return s.state.Load().client, check, nil
+}
+
+// ServerTLS gives the settings of the listener that the trust space talks to: a client certificate of the space is required. They
+// follow a Reload.
+func (s *Space) ServerTLS() *tls.Config {
+	cfg := s.state.Load().server.Clone()
+	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.state.Load().server, nil }
+	return cfg
+}
+
+// AdmitPeer tells whether the client of a session may send for a domain: its certificate's DN is listed for it. The null sender ("") may
+// come from any listed certificate.
+func (s *Space) AdmitPeer(cs tls.ConnectionState, senderDomain string) error {
+	if err := s.verifyClient(cs); err != nil {
+		return err
+	}
+	leaf := cs.PeerCertificates[0]
+	if senderDomain == "" {
+		for domain, dns := range s.names {
+			if named(leaf, dns, domain) == nil {
+				return nil
+			}
+		}
+		return &Error{WrongName, false, fmt.Errorf("DN %q is listed for no domain", dnText(leaf))}
+	}
+	dns := s.dns(senderDomain)
+	if dns == nil {
+		return &Error{NotListed, false, fmt.Errorf("domain %q", senderDomain)}
+	}
+	return named(leaf, dns, senderDomain)
+}
+
+func named(leaf *x509.Certificate, dns []distinguished, domain string) error {
+	sub, err := subjectOf(leaf)
+	if err != nil {
+		return &Error{WrongName, false, err}
+	}
+	for _, dn := range dns {
+		if dn.is(sub) {
+			return nil
+		}
+	}
+	return &Error{WrongName, false, fmt.Errorf("DN %q is not listed for %s", dnText(leaf), domain)}
+}
+
+// verify proves that a session's peer holds a valid certificate of the trust space for one of the usages.
+func (s *Space) verify(cs tls.ConnectionState, usages ...x509.ExtKeyUsage) error {
+	st, now := s.state.Load(), s.cfg.Now()
+	if cs.Version < tls.VersionTLS12 {
+		return &Error{OldTLS, false, fmt.Errorf("%s", tls.VersionName(cs.Version))}
+	}
+	if len(cs.PeerCertificates) == 0 {
+		return &Error{NoCertificate, false, errors.New("the peer showed no certificate")}
+	}
+	between := st.others.Clone()
+	for _, c := range cs.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
+	chains, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: st.roots, Intermediates: between, CurrentTime: now, KeyUsages: usages})
+	if err != nil {
+		var invalid x509.CertificateInvalidError
+		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+			return &Error{Expired, false, err}
+		}
+		return &Error{Chain, false, err}
+	}
+	var last error
+	for _, chain := range chains {
+		if last = s.sound(st, chain, now); last == nil {
+			return nil
+		}
+	}
+	return last
+}
+
+// sound looks at keys and revocation of one chain.
+func (s *Space) sound(st *state, chain []*x509.Certificate, now time.Time) error {
+	for _, c := range chain {
+		if err := strong(c); err != nil {
+			return &Error{WeakKey, false, err}
+		}
+	}
+	err := st.revoked(chain, now, s.cfg.CRLGrace)
+	switch {
+	case errors.Is(err, errRevoked):
+		return &Error{Revoked, false, err}
+	case err != nil:
+		return &Error{Unproven, true, err}
+	}
+	return nil
+}
+
+func strong(c *x509.Certificate) error {
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if k.N.BitLen() >= 2048 {
+			return nil
+		}
+	case *ecdsa.PublicKey:
+		if k.Curve.Params().BitSize >= 256 {
+			return nil
+		}
+	case ed25519.PublicKey:
+		return nil
+	}
+	return fmt.Errorf("key of %q is too short or of an unknown kind", c.Subject)
+}
+
+// Identity is who a peer is, for the ledger.
+type Identity struct {
+	Subject, Fingerprint string // DN from CN to C; SHA-256 in hex
+	NotAfter             time.Time
+	// HostMismatch: the certificate does not name the host. It is a warning only.
+	HostMismatch bool
+}
+
+// Identify describes a session's peer that was reached under host ("" asks for no name).
+func Identify(cs tls.ConnectionState, host string) Identity {
+	if len(cs.PeerCertificates) == 0 {
+		return Identity{}
+	}
+	leaf := cs.PeerCertificates[0]
+	sum := sha256.Sum256(leaf.Raw)
+	return Identity{Subject: dnText(leaf), Fingerprint: hex.EncodeToString(sum[:]), NotAfter: leaf.NotAfter,
+		HostMismatch: host != "" && leaf.VerifyHostname(host) != nil}
+}
