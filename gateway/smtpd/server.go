@@ -203,8 +203,10 @@ func (s *Server) each(f func(*conn)) {
 // libraryLog takes what the library reports, panics of its own above all.
 type libraryLog struct{ log *slog.Logger }
 
-func (l libraryLog) Printf(format string, v ...any) { l.log.Error("smtp library: " + firstLine(fmt.Sprintf(format, v...))) }
-func (l libraryLog) Println(v ...any)               { l.log.Error("smtp library: " + firstLine(fmt.Sprint(v...))) }
+func (l libraryLog) Printf(format string, v ...any) {
+	l.log.Error("smtp library: " + firstLine(fmt.Sprintf(format, v...)))
+}
+func (l libraryLog) Println(v ...any) { l.log.Error("smtp library: " + firstLine(fmt.Sprint(v...))) }
 
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
