@@ -76,7 +76,7 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	}
 	if opts.OriginalRecipient != "" {
 		r.ORcpt = strings.ToLower(string(opts.OriginalRecipientType)) + ";" + opts.OriginalRecipient
-		if strings.ContainsFunc(r.ORcpt, isControl) { // the library decodes \x{0A} of RFC 6533 to a line feed
+		if strings.ContainsFunc(r.ORcpt, isControl) { // the library decodes \x{01} of RFC 6533 to a control character
 			return s.no(errSyntax)
 		}
 	}
