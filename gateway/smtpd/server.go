@@ -182,8 +182,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stop()
 	if s.lib.Shutdown(grace) != nil && grace.Err() != nil {
 		s.cfg.Log.Warn("stop: time is over, closing sessions with messages in hand")
+		s.each(func(c *conn) { c.wire.Close() }) // before their handlers give up: a client without a reply comes again
 		cancel()
-		s.each(func(c *conn) { c.wire.Close() })
 	}
 	s.ln.sessions.Wait()
 	if err != nil {
