@@ -108,13 +108,15 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 func (c *conn) answer(code int, more bool, text string) {
+	greeting := code == 250 && (c.verb == "EHLO" || c.verb == "LHLO" || c.verb == "HELO")
 	switch {
+	case more && !greeting: // of all replies only that of EHLO has several lines
 	case c.instead != nil:
 		r := c.instead
 		c.instead = nil
 		c.fault(r)
 	case c.mute && (c.verb != "DATA" || code == 354):
-		c.mute = more
+		c.mute = false
 	case len(c.finals) > 0:
 		f := c.finals[0]
 		c.finals = c.finals[1:]
@@ -132,7 +134,7 @@ func (c *conn) answer(code int, more bool, text string) {
 		c.put(code, "220 "+c.srv.cfg.Hostname+kind+"\r\n")
 	case code == 354:
 		c.put(code, "354 Envoyez le message, puis une ligne avec un seul point\r\n")
-	case code == 250 && (c.verb == "EHLO" || c.verb == "LHLO" || c.verb == "HELO"):
+	case greeting:
 		c.hello(more, text)
 	case code >= 500:
 		c.mute = false

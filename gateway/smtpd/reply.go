@@ -13,7 +13,9 @@ type Reply struct {
 	Text     string
 }
 
-func (r *Reply) Error() string { return fmt.Sprintf("%d %d.%d.%d %s", r.Code, r.Enhanced[0], r.Enhanced[1], r.Enhanced[2], r.Text) }
+func (r *Reply) Error() string {
+	return fmt.Sprintf("%d %d.%d.%d %s", r.Code, r.Enhanced[0], r.Enhanced[1], r.Enhanced[2], r.Text)
+}
 
 func (r *Reply) code() string { return strconv.Itoa(r.Code) }
 

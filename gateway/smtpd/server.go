@@ -182,8 +182,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stop()
 	if s.lib.Shutdown(grace) != nil && grace.Err() != nil {
 		s.cfg.Log.Warn("stop: time is over, closing sessions with messages in hand")
+		s.each(func(c *conn) { c.wire.Close() }) // before their handlers give up: a client without a reply comes again
 		cancel()
-		s.each(func(c *conn) { c.wire.Close() })
 	}
 	s.ln.sessions.Wait()
 	if err != nil {
@@ -203,8 +203,10 @@ func (s *Server) each(f func(*conn)) {
 // libraryLog takes what the library reports, panics of its own above all.
 type libraryLog struct{ log *slog.Logger }
 
-func (l libraryLog) Printf(format string, v ...any) { l.log.Error("smtp library: " + firstLine(fmt.Sprintf(format, v...))) }
-func (l libraryLog) Println(v ...any)               { l.log.Error("smtp library: " + firstLine(fmt.Sprint(v...))) }
+func (l libraryLog) Printf(format string, v ...any) {
+	l.log.Error("smtp library: " + firstLine(fmt.Sprintf(format, v...)))
+}
+func (l libraryLog) Println(v ...any) { l.log.Error("smtp library: " + firstLine(fmt.Sprint(v...))) }
 
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")

@@ -76,7 +76,7 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	}
 	if opts.OriginalRecipient != "" {
 		r.ORcpt = strings.ToLower(string(opts.OriginalRecipientType)) + ";" + opts.OriginalRecipient
-		if strings.ContainsFunc(r.ORcpt, isControl) { // the library decodes \x{0A} of RFC 6533 to a line feed
+		if strings.ContainsFunc(r.ORcpt, isControl) { // the library decodes \x{01} of RFC 6533 to a control character
 			return s.no(errSyntax)
 		}
 	}
@@ -167,10 +167,13 @@ func (s *session) guard(env *message.Envelope, f func() error) (err error) {
 	return f()
 }
 
-// no leaves the reply in the conn; the library only needs an error.
+// errRefused is all that the library learns: it would put an error's text on the wire.
+var errRefused = errors.New("refused")
+
+// no leaves the reply in the conn.
 func (s *session) no(r *Reply) error {
 	s.c.own = r
-	return r
+	return errRefused
 }
 
 func (c *conn) who() Client { return Client{Addr: c.addr, TLS: c.tls, Helo: c.helo} }
