@@ -75,7 +75,7 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 	if !ok { // what is no code is no guess: an empty form that a scanner sends costs the patient nothing
 		return "", &Error{Reason: WrongCode}
 	}
-	if !v.links.allow(r.id, now) || !v.peers.allow(Range(from), now) {
+	if !v.links.Allow(r.id, now) || !v.peers.Allow(Range(from), now) {
 		codesTotal.WithLabelValues("slowed").Inc()
 		return "", &Error{Reason: SlowDown, Until: now.Add(codeEvery)}
 	}

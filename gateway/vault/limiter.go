@@ -18,8 +18,8 @@ const (
 	maxBuckets = 20_000 // about 3 MB; beyond that the oldest half is forgotten
 )
 
-// limiter is one token bucket per key, bounded in memory.
-type limiter struct {
+// Limiter is one token bucket per key, bounded in memory.
+type Limiter struct {
 	every time.Duration
 	burst int
 	mu    sync.Mutex
@@ -27,12 +27,13 @@ type limiter struct {
 	old   map[string]*rate.Limiter // the generation before
 }
 
-func newLimiter(every time.Duration, burst int) *limiter {
-	return &limiter{every: every, burst: burst, m: map[string]*rate.Limiter{}}
+// NewLimiter gives a limiter that lets one through every so often, and burst of them at once.
+func NewLimiter(every time.Duration, burst int) *Limiter {
+	return &Limiter{every: every, burst: burst, m: map[string]*rate.Limiter{}}
 }
 
-// allow takes one token of the key's bucket.
-func (l *limiter) allow(key string, now time.Time) bool {
+// Allow takes one token of the key's bucket.
+func (l *Limiter) Allow(key string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.m[key]

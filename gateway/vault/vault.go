@@ -147,8 +147,8 @@ type Vault struct {
 	blobs Blobs
 	cfg   Config
 	paris *time.Location
-	links *limiter
-	peers *limiter
+	links *Limiter
+	peers *Limiter
 }
 
 const schema = `
@@ -220,7 +220,7 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
-		links: newLimiter(codeEvery, codeBurst), peers: newLimiter(peerEvery, peerBurst)}
+		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst)}
 	if err := v.count(ctx); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}

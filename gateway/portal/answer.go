@@ -1,0 +1,158 @@
+package portal
+
+import (
+	"errors"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"passerelle/gateway/message"
+)
+
+// Answer is what a patient writes back to the professional who wrote.
+type Answer struct {
+	DepositID string
+	// From is the patient, the recipient of the deposit; To is its sender.
+	From, To message.Address
+	// Subject and MessageID are those of the message that is answered.
+	Subject, MessageID string
+	Text               string
+	Files              []AnswerFile
+}
+
+// AnswerFile is one file of an answer. Its body lies in memory or in an encrypted temp file, never in clear on the disk.
+type AnswerFile struct {
+	Name, Type string
+	Body       *message.Body
+}
+
+const (
+	maxAnswerText = 100 << 10
+	drainFactor   = 4 // so much more than allowed is read and thrown away, so that the browser gets to read why
+)
+
+var (
+	errTooMuch = errors.New("the answer is too large")
+	errNoForm  = errors.New("the answer is no form")
+)
+
+// answer hands an answer on. The page says "sent" only after the clinic's server has accepted it; otherwise it keeps the text.
+func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
+	c, ok := p.open(w, r)
+	if !ok {
+		return
+	}
+	defer c.Close()
+	if p.cfg.Answer == nil || c.Sender.IsNull() {
+		p.showMessage(w, r, http.StatusForbidden, c, page{Fault: "fault.answer"})
+		return
+	}
+	a := Answer{DepositID: c.ID, From: c.Recipient, To: c.Sender, Subject: c.Subject, MessageID: c.MessageID}
+	defer func() {
+		for _, f := range a.Files {
+			f.Body.Close()
+		}
+	}()
+	r.Body = http.MaxBytesReader(w, r.Body, drainFactor*p.cfg.MaxAnswer+maxAnswerText)
+	err := p.readAnswer(r, &a)
+	d := page{Text: a.Text}
+	code := http.StatusBadRequest
+	switch {
+	case errors.Is(err, errTooMuch):
+		d.Fault, code = "fault.size", http.StatusRequestEntityTooLarge
+	case errors.Is(err, message.ErrNoRoom):
+		d.Fault, code = "fault.answer", http.StatusServiceUnavailable
+	case err != nil:
+		d.Fault = "fault.answer"
+	case strings.TrimSpace(a.Text) == "" && len(a.Files) == 0:
+		d.Fault = "fault.empty"
+	}
+	if d.Fault == "" {
+		if err = p.cfg.Answer(r.Context(), a); err != nil {
+			d.Fault, code = "fault.answer", http.StatusBadGateway
+		}
+	}
+	if d.Fault != "" {
+		if d.Fault == "fault.answer" {
+			p.cfg.Log.Warn("answer not handed on", "deposit", c.ID, "err", err)
+		}
+		p.showMessage(w, r, code, c, d)
+		return
+	}
+	if err := p.cfg.Vault.Answered(r.Context(), c.ID); err != nil {
+		p.cfg.Log.Warn("answer handed on, but not counted", "deposit", c.ID, "err", err)
+	}
+	p.back(w, r, "answer", "reponse")
+}
+
+// readAnswer takes the form part by part. ParseMultipartForm would write large files to the disk in clear.
+func (p *Portal) readAnswer(r *http.Request, a *Answer) error {
+	mr, err := r.MultipartReader()
+	if err != nil {
+		return errNoForm
+	}
+	var total int64
+	var fault error // the first one; the rest is read all the same
+	for parts := 0; ; parts++ {
+		part, err := mr.NextPart()
+		if err == io.EOF {
+			return fault
+		}
+		var large *http.MaxBytesError
+		switch {
+		case errors.As(err, &large) || parts > 100:
+			return errTooMuch
+		case err != nil:
+			return errNoForm
+		}
+		switch {
+		case part.FormName() == "texte":
+			b, err := io.ReadAll(io.LimitReader(part, maxAnswerText+1))
+			if err != nil {
+				return errNoForm
+			}
+			if len(b) > maxAnswerText {
+				b, fault = b[:maxAnswerText], errTooMuch
+			}
+			a.Text = strings.ReplaceAll(strings.ToValidUTF8(string(b), "\ufffd"), "\r\n", "\n")
+		case part.FormName() == "fichiers" && part.FileName() != "" && fault == nil:
+			if len(a.Files) == p.cfg.MaxFiles {
+				fault = errTooMuch
+				continue
+			}
+			f, err := p.readFile(part, p.cfg.MaxAnswer-total)
+			if errors.As(err, &large) {
+				return errTooMuch
+			}
+			if err != nil {
+				fault = err
+				continue
+			}
+			total += f.Body.Size()
+			a.Files = append(a.Files, f)
+		}
+	}
+}
+
+func (p *Portal) readFile(part *multipart.Part, room int64) (AnswerFile, error) {
+	name := part.FileName()
+	if !utf8.ValidString(name) {
+		name = strings.ToValidUTF8(name, "_")
+	}
+	bw := p.cfg.Budget.NewWriter(0)
+	n, err := io.Copy(bw, io.LimitReader(part, room+1))
+	if err == nil && n > room {
+		err = errTooMuch
+	}
+	if err != nil {
+		bw.Abort()
+		return AnswerFile{}, err
+	}
+	b, err := bw.Body()
+	if err != nil {
+		return AnswerFile{}, err
+	}
+	return AnswerFile{Name: fileName(name), Type: mediaType(part.Header.Get("Content-Type")), Body: b}, nil
+}

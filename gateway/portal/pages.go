@@ -1,0 +1,248 @@
+package portal
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"passerelle/gateway/vault"
+)
+
+// page is what the templates may show.
+type page struct {
+	Lang   string
+	Clinic vault.Clinic
+	Style  string
+	// Path is the page's own, without the final slash; Query keeps a language that was chosen.
+	Path, Query string
+	Title       string
+	Fault       string // key of the words that say what went wrong, or ""
+	Done        string // key of the words that say what went right, or ""
+	Minutes     int    // to wait, of some faults
+	View        *vault.View
+	Content     *vault.Content
+	Frame       bool // the message has HTML to show
+	FrameOpen   bool
+	CanAnswer   bool
+	Text        string // of an answer that was not sent
+	MaxFiles    int
+	MaxSize     string
+}
+
+// T gives the words for a key in the page's language.
+func (p page) T(key string) string {
+	if s, ok := words[p.Lang][key]; ok {
+		return s
+	}
+	return words["fr"][key]
+}
+
+// Date writes a time for the reader, in Paris.
+func (p page) Date(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	if t = t.In(paris()); p.Lang == "en" {
+		return vault.DateEN(t)
+	}
+	return vault.DateFR(t)
+}
+
+func paris() *time.Location {
+	l, err := time.LoadLocation("Europe/Paris")
+	if err != nil { // the zone files are embedded by the vault
+		return time.UTC
+	}
+	return l
+}
+
+// Size writes a number of octets for the reader.
+func (p page) Size(n int64) string { return size(p.Lang, n) }
+
+func size(lang string, n int64) string {
+	units, comma := []string{"octets", "Ko", "Mo", "Go"}, ","
+	if lang == "en" {
+		units, comma = []string{"bytes", "KB", "MB", "GB"}, "."
+	}
+	f, i := float64(n), 0
+	for f >= 1000 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	digits := 0
+	if i > 0 && f < 10 {
+		digits = 1
+	}
+	return strings.Replace(strconv.FormatFloat(f, 'f', digits, 64), ".", comma, 1) + "\u00a0" + units[i]
+}
+
+// language is the one asked for in the address, else the first of ours that the browser names, else French.
+func language(r *http.Request) (lang string, chosen bool) {
+	if l := r.URL.Query().Get("lang"); l == "fr" || l == "en" {
+		return l, true
+	}
+	for _, part := range strings.Split(r.Header.Get("Accept-Language"), ",") {
+		tag, _, _ := strings.Cut(strings.TrimSpace(part), ";")
+		tag, _, _ = strings.Cut(strings.ToLower(tag), "-")
+		if tag == "fr" || tag == "en" {
+			return tag, false
+		}
+	}
+	return "fr", false
+}
+
+// render writes a page; what fails in a template is noticed before the first octet is sent.
+func (p *Portal) render(w http.ResponseWriter, r *http.Request, code int, name string, d page) {
+	lang, chosen := language(r)
+	d.Lang, d.Clinic, d.Style = lang, p.cfg.Vault.Clinic(), p.base+"/a/"+styleName
+	if chosen {
+		d.Query = "?lang=" + lang
+	}
+	if d.Path == "" {
+		d.Path = p.base + "/"
+	}
+	if d.Title == "" {
+		d.Title = d.T("title." + name)
+	}
+	d.MaxFiles, d.MaxSize = p.cfg.MaxFiles, size(lang, p.cfg.MaxAnswer)
+	var b bytes.Buffer
+	if err := templates.ExecuteTemplate(&b, name+".html", d); err != nil {
+		p.cfg.Log.Error("page failed", "page", name, "err", err)
+		http.Error(w, "500", http.StatusInternalServerError)
+		count(name, http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Language", lang)
+	h.Set("Vary", "Accept-Language, Cookie")
+	w.WriteHeader(code)
+	w.Write(b.Bytes())
+	count(name, code)
+}
+
+// path is the address of a deposit's page as it was asked for.
+func (p *Portal) path(r *http.Request) string { return p.base + "/r/" + r.PathValue("secret") }
+
+// back sends the browser to the deposit's page after a POST, so that a reload repeats nothing.
+func (p *Portal) back(w http.ResponseWriter, r *http.Request, name, done string) {
+	q := r.URL.Query()
+	q.Del("fait")
+	q.Del("vue")
+	if done != "" {
+		q.Set("fait", done)
+	}
+	to := p.path(r)
+	if len(q) > 0 {
+		to += "?" + q.Encode()
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	count(name, http.StatusSeeOther)
+}
+
+// show is the deposit's page: the content where the browser has proved a code, else the way to one.
+func (p *Portal) show(w http.ResponseWriter, r *http.Request) {
+	secret := r.PathValue("secret")
+	view, err := p.cfg.Vault.Look(r.Context(), secret)
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	c, err := p.cfg.Vault.Open(r.Context(), secret, p.session(r, view.ID))
+	switch {
+	case vault.Why(err) == vault.NoSession:
+		d := page{View: view}
+		if view.Mode == vault.BySMS && view.CodeSent && r.URL.Query().Get("fait") == "code" {
+			d.Done = "done.code"
+		}
+		p.showLink(w, r, http.StatusOK, d)
+	case err != nil:
+		p.fail(w, r, err)
+	default:
+		defer c.Close()
+		d := page{}
+		if r.URL.Query().Get("fait") == "reponse" {
+			d.Done = "done.answer"
+		}
+		p.showMessage(w, r, http.StatusOK, c, d)
+	}
+}
+
+func (p *Portal) showLink(w http.ResponseWriter, r *http.Request, code int, d page) {
+	d.Path = p.path(r)
+	if now := p.cfg.Vault.Now(); d.Fault == "" && d.View.LockedUntil.After(now) {
+		d.Fault, d.Minutes = "fault.locked", minutes(d.View.LockedUntil.Sub(now))
+	}
+	p.render(w, r, code, "link", d)
+}
+
+func (p *Portal) showMessage(w http.ResponseWriter, r *http.Request, code int, c *vault.Content, d page) {
+	d.Path, d.Content, d.Title = p.path(r), c, c.Subject
+	d.Frame = c.HTML != ""
+	d.FrameOpen = d.Frame && (strings.TrimSpace(c.Text) == "" || r.URL.Query().Get("vue") == "html")
+	d.CanAnswer = p.cfg.Answer != nil && !c.Sender.IsNull()
+	p.render(w, r, code, "message", d)
+}
+
+func minutes(d time.Duration) int { return max(1, int((d+time.Minute-1)/time.Minute)) }
+
+// prove tries a code.
+func (p *Portal) prove(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 4096)
+	secret := r.PathValue("secret")
+	session, err := p.cfg.Vault.Prove(r.Context(), secret, r.PostFormValue("code"), p.client(r))
+	if err != nil {
+		p.linkFault(w, r, err)
+		return
+	}
+	view, err := p.cfg.Vault.Look(r.Context(), secret)
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	p.setSession(w, view.ID, session)
+	p.back(w, r, "prove", "")
+}
+
+// sendCode sends a code on the patient's wish.
+func (p *Portal) sendCode(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 4096)
+	if err := p.cfg.Vault.SendCode(r.Context(), r.PathValue("secret")); err != nil {
+		p.linkFault(w, r, err)
+		return
+	}
+	p.back(w, r, "code", "code")
+}
+
+// linkFault shows the link's page with what went wrong.
+func (p *Portal) linkFault(w http.ResponseWriter, r *http.Request, err error) {
+	why := vault.Why(err)
+	fault := map[vault.Reason]string{vault.WrongCode: "fault.wrong", vault.SlowDown: "fault.slow", vault.Locked: "fault.locked",
+		vault.CodeVoid: "fault.void", vault.Limited: "fault.limited", vault.NotSent: "fault.notsent"}[why]
+	view, lerr := p.cfg.Vault.Look(r.Context(), r.PathValue("secret"))
+	if fault == "" || lerr != nil {
+		p.fail(w, r, err)
+		return
+	}
+	d := page{View: view, Fault: fault}
+	var e *vault.Error
+	if errors.As(err, &e) && !e.Until.IsZero() {
+		wait := e.Until.Sub(p.cfg.Vault.Now())
+		d.Minutes = minutes(wait)
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(wait/time.Second))))
+	}
+	p.showLink(w, r, status(why), d)
+}
+
+// leave ends the session of this browser.
+func (p *Portal) leave(w http.ResponseWriter, r *http.Request) {
+	view, err := p.cfg.Vault.Look(r.Context(), r.PathValue("secret"))
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	p.setSession(w, view.ID, "")
+	p.back(w, r, "leave", "")
+}

@@ -1,0 +1,244 @@
+// Package portal serves the patient's pages. It takes HTTP requests and a vault, gives pages that need no script and work on an
+// old telephone, and knows nothing of mail: an answer is handed to a function of its owner.
+//
+// Opening a page, by GET or HEAD, changes nothing, whoever does it and however often; only a POST sends a code, tries one, or
+// answers. A wrong link and an unknown one look the same.
+package portal
+
+import (
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"passerelle/gateway/message"
+	"passerelle/gateway/vault"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+var pagesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+	Name: "passerelle_portal_pages_total", Help: "Pages served, by page and status.",
+}, []string{"page", "code"})
+
+// Config sets up a portal. Vault is required.
+type Config struct {
+	Vault *vault.Vault
+	// Answer hands a patient's answer to the clinic's mail server, and returns when it was accepted; nil means that patients
+	// cannot answer. The files are closed after it returned.
+	Answer func(context.Context, Answer) error
+	// Budget is the memory that answers in hand share with the messages; nil means 64 MiB of their own.
+	Budget *message.Budget
+	// MaxFiles and MaxAnswer bound the files of an answer; 0 means 10 and 20 MiB.
+	MaxFiles  int
+	MaxAnswer int64
+	// PerSecond bounds the requests of one address range, after a burst of ten times as many; 0 means 20.
+	PerSecond float64
+	// Proxies are the reverse proxies whose X-Forwarded-For is believed.
+	Proxies []netip.Prefix
+	Log     *slog.Logger
+}
+
+//go:embed pages/*.html
+var pageFiles embed.FS
+
+//go:embed pages/style.css
+var style string
+
+var (
+	templates = template.Must(template.ParseFS(pageFiles, "pages/*.html"))
+	styleSum  = sha256.Sum256([]byte(style))
+	styleName = hex.EncodeToString(styleSum[:6]) + ".css"
+)
+
+// Portal is the http.Handler of the patient's pages.
+type Portal struct {
+	cfg    Config
+	base   string // path of the public URL, "" or "/x"
+	secure bool
+	peers  *vault.Limiter
+	serve  http.Handler
+}
+
+// New gives the handler.
+func New(cfg Config) (*Portal, error) {
+	if cfg.Vault == nil {
+		return nil, errors.New("new portal: no vault")
+	}
+	u, err := url.Parse(cfg.Vault.PublicURL())
+	if err != nil {
+		return nil, errors.New("new portal: the public URL cannot be read")
+	}
+	if cfg.Budget == nil {
+		cfg.Budget = message.NewBudget(64<<20, "")
+	}
+	if cfg.MaxFiles <= 0 {
+		cfg.MaxFiles = 10
+	}
+	if cfg.MaxAnswer <= 0 {
+		cfg.MaxAnswer = 20 << 20
+	}
+	if cfg.PerSecond <= 0 {
+		cfg.PerSecond = 20
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https",
+		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /a/"+styleName, p.css)
+	mux.HandleFunc("GET /r/{secret}", p.show)
+	mux.HandleFunc("POST /r/{secret}", p.prove)
+	mux.HandleFunc("POST /r/{secret}/code", p.sendCode)
+	mux.HandleFunc("GET /r/{secret}/texte", p.body)
+	mux.HandleFunc("GET /r/{secret}/f/{n}", p.file)
+	mux.HandleFunc("POST /r/{secret}/reponse", p.answer)
+	mux.HandleFunc("POST /r/{secret}/fermer", p.leave)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.fail(w, r, &vault.Error{Reason: vault.NotFound}) })
+	cross := http.NewCrossOriginProtection()
+	if err := cross.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+		return nil, errors.New("new portal: the public URL has no origin")
+	}
+	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.render(w, r, http.StatusForbidden, "error", page{Fault: "cross"})
+	}))
+	p.serve = cross.Handler(mux)
+	return p, nil
+}
+
+// csp forbids everything but our own style sheet, forms and the frame with the message.
+const csp = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", csp)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Robots-Tag", "noindex, nofollow, noarchive")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), interest-cohort=()")
+	if p.secure {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+	r = r.Clone(r.Context())
+	r.URL.RawPath = ""
+	r.URL.Path = strings.TrimPrefix(r.URL.Path, p.base)
+	if len(r.URL.Path) > 3 && strings.EqualFold(r.URL.Path[:3], "/r/") {
+		r.URL.Path = "/r/" + r.URL.Path[3:] // a link that was put in upper case as a whole
+	}
+	// Under no-referrer browsers send "Origin: null", and those before 2023 no Sec-Fetch-Site beside it. What such a POST must
+	// know is the link's secret in its path, which no other site knows.
+	if r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "null" {
+		r.Header.Del("Origin")
+	}
+	if !p.peers.Allow(vault.Range(p.client(r)), p.cfg.Vault.Now()) {
+		h.Set("Retry-After", "5")
+		p.render(w, r, http.StatusTooManyRequests, "error", page{Fault: "busy"})
+		return
+	}
+	p.serve.ServeHTTP(w, r)
+}
+
+// client is the address that a request comes from: the last one in X-Forwarded-For that is no proxy of ours.
+func (p *Portal) client(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := ap.Addr().Unmap()
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && p.isProxy(addr); i-- {
+		a, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		addr = a.Unmap()
+	}
+	return addr
+}
+
+func (p *Portal) isProxy(a netip.Addr) bool {
+	for _, n := range p.cfg.Proxies {
+		if n.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Portal) css(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	w.Write([]byte(style))
+}
+
+// cookieName names the session of one deposit, so that several can be open at once.
+func (p *Portal) cookieName(id string) string {
+	if p.secure {
+		return "__Host-passerelle-" + id[:12]
+	}
+	return "passerelle-" + id[:12] // browsers refuse __Host- over plain HTTP
+}
+
+func (p *Portal) session(r *http.Request, id string) string {
+	c, err := r.Cookie(p.cookieName(id))
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// setSession keeps the proof until the browser is closed. Lax, because Strict would lose it when the link is opened from a mail again.
+func (p *Portal) setSession(w http.ResponseWriter, id, session string) {
+	c := &http.Cookie{Name: p.cookieName(id), Value: session, Path: "/", Secure: p.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	if session == "" {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
+}
+
+// status is what a reason looks like in HTTP.
+func status(why vault.Reason) int {
+	switch why {
+	case vault.NotFound:
+		return http.StatusNotFound
+	case vault.Gone:
+		return http.StatusGone
+	case vault.WrongCode, vault.CodeVoid, vault.NoSession:
+		return http.StatusForbidden
+	case vault.SlowDown, vault.Locked, vault.Limited:
+		return http.StatusTooManyRequests
+	case vault.NotSent:
+		return http.StatusBadGateway
+	}
+	return http.StatusInternalServerError
+}
+
+// fail shows what a request ended in where no deposit can be shown.
+func (p *Portal) fail(w http.ResponseWriter, r *http.Request, err error) {
+	why := vault.Why(err)
+	fault := "broken"
+	switch why {
+	case vault.NotFound, vault.Gone:
+		fault = "gone"
+	default:
+		p.cfg.Log.Error("page failed", "err", err)
+	}
+	p.render(w, r, status(why), "error", page{Fault: fault})
+}
+
+func count(name string, code int) { pagesTotal.WithLabelValues(name, strconv.Itoa(code)).Inc() }
