@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,8 +30,7 @@ func (g *Gateway) entry(m *mail, i int, w *way) ledger.Entry {
 		Hop: w.hop, DepositID: w.deposit, Clear: w.clear, Size: m.body.Size(), First: now, Last: now, Count: 1,
 		PeerSubject: w.result.Peer.Subject, PeerFingerprint: w.result.Peer.Fingerprint, TLS: w.result.Peer.TLSVersion}
 	r := g.replyOf(w)
-	e.Code, e.Text = r.Code, r.Text
-	e.SetEnhanced(r.Enhanced)
+	e.Code, e.Text, e.Enhanced = r.Code, r.Text, fmt.Sprintf("%d.%d.%d", r.Enhanced[0], r.Enhanced[1], r.Enhanced[2])
 	switch {
 	case w.fault == nil:
 		e.Outcome = ledger.Delivered

@@ -36,8 +36,10 @@ func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 		return laterNote(err)
 	}
 	defer claim.Release()
-	m.mark(g, "patient", "proof="+a.Proof+" deposit="+a.DepositID)
-	ways := []way{{deposit: a.DepositID, decision: policy.Decision{Route: policy.Local, Rule: "answer", Reason: "a patient's answer to a deposit, proof " + a.Proof}}}
+	if err := m.mark(g, "patient", "code, deposit "+a.DepositID); err != nil {
+		return err
+	}
+	ways := []way{{deposit: a.DepositID, decision: policy.Decision{Route: policy.Local, Rule: "answer", Reason: "a patient's answer to a deposit, opened with its code"}}}
 	g.handOn(ctx, m, ways)
 	w := &ways[0]
 	if err := claim.Note(ctx, []ledger.Entry{g.entry(m, 0, w)}); err != nil {
@@ -60,9 +62,9 @@ func (g *Gateway) answerMail(a portal.Answer, id string) (*message.Body, error) 
 	fmt.Fprintf(&h, "To: <%s>\r\n", a.To)
 	writeField(&h, "Subject", mime.QEncoding.Encode("utf-8", "Re: "+oneLine(a.Subject)))
 	fmt.Fprintf(&h, "Date: %s\r\nMessage-ID: <%s@%s>\r\n", g.now().Format(time.RFC1123Z), id, g.set.hostname)
-	if a.InReplyTo != "" {
-		writeField(&h, "In-Reply-To", oneLine(a.InReplyTo))
-		writeField(&h, "References", oneLine(a.InReplyTo))
+	if a.MessageID != "" {
+		writeField(&h, "In-Reply-To", oneLine(a.MessageID))
+		writeField(&h, "References", oneLine(a.MessageID))
 	}
 	fmt.Fprintf(&h, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"%s\"\r\n\r\n", boundary)
 	fmt.Fprintf(&h, "--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", boundary)
@@ -84,7 +86,7 @@ func (g *Gateway) answerMail(a portal.Answer, id string) (*message.Body, error) 
 	return out.Body()
 }
 
-func attach(out io.Writer, boundary string, f portal.Upload) error {
+func attach(out io.Writer, boundary string, f portal.AnswerFile) error {
 	disp := mime.FormatMediaType("attachment", map[string]string{"filename": oneLine(f.Name)})
 	if disp == "" {
 		disp = "attachment"
@@ -93,11 +95,7 @@ func attach(out io.Writer, boundary string, f portal.Upload) error {
 	if _, err := fmt.Fprintf(out, "--%s\r\nContent-Type: application/octet-stream\r\nContent-Disposition: %s\r\nContent-Transfer-Encoding: base64\r\n\r\n", boundary, disp); err != nil {
 		return err
 	}
-	r, err := f.Open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
+	r := f.Body.Section(0, -1)
 	in := make([]byte, 57*512)
 	for {
 		n, err := io.ReadFull(r, in)

@@ -2,13 +2,13 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/textproto"
 	"strings"
 
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
-	"passerelle/gateway/trust"
 	"passerelle/policy"
 )
 
@@ -40,7 +40,7 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) asked {
 	}
 	if g.space != nil {
 		f.TrustDomain, f.TrustSender = g.space.Listed(r.Domain), g.space.Own(m.env.Sender.Domain)
-		f.INSValid, f.PatientINS = trust.ParseINS(r.Address, g.set.patientDomain)
+		f.INSValid, f.PatientINS = g.space.ParseINS(r.Address)
 	}
 	g.messageFacts(m, &f.Facts)
 	return f
@@ -67,7 +67,9 @@ func (g *Gateway) messageFacts(m *mail, f *policy.Facts) {
 	}
 	f.List = f.List || m.header.Get("List-Id") != ""
 	f.Opposed = f.Opposed || strings.EqualFold(strings.TrimSpace(m.header.Get("X-Passerelle-Opposition")), "oui")
-	f.Marked = protect.VerifyMark(g.set.markKey, m.header, g.now())
+	if _, err := protect.VerifyMark(g.set.markKey, m.header, g.now()); err == nil || errors.Is(err, protect.ErrOldMark) {
+		f.Marked = true
+	}
 	if x, err := m.parts(); err == nil {
 		for _, a := range x.Attachments() {
 			f.Attachments = append(f.Attachments, policy.Attachment{Type: a.Type, Name: a.Name, Size: a.Size})

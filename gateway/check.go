@@ -47,7 +47,7 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 	}
 	g.closers = append(g.closers, g.directory.Close)
 	if len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != "" {
-		if g.space, err = trust.New(trustConfig(cfg)); err != nil {
+		if g.space, err = trust.New(trustConfig(cfg, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}

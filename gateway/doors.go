@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"strings"
 	"time"
 
 	"passerelle/gateway/message"
@@ -87,6 +88,22 @@ func peerName(cs *tls.ConnectionState) string {
 }
 
 // mark puts our mark on top of a message for the clinic; what bore that name before is dropped by unchanged.
-func (m *mail) mark(g *Gateway, origin, verified string) {
-	m.marks = protect.Mark(g.set.markKey, origin, verified, m.header, g.now())
+func (m *mail) mark(g *Gateway, origin, verified string) error {
+	v, err := protect.Mark(g.set.markKey, protect.Origin{Origin: origin, Verified: asciiWords(verified), ID: m.env.ID}, m.header, g.now())
+	if err != nil {
+		return err
+	}
+	m.marks, err = message.FormatField(protect.MarkField, v)
+	return err
+}
+
+// asciiWords is what of a certificate's name may stand in a mark.
+func asciiWords(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e || r == ';' {
+			return '?'
+		}
+		return r
+	}, s)
+	return cut(strings.Join(strings.Fields(s), " "), 200)
 }

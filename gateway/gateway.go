@@ -87,7 +87,9 @@ func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Enve
 			claim.Release()
 		}
 	}()
-	m.mark(g, "trust", "peer="+peerName(c.TLS))
+	if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
+		return g.outcome(claim, env, all(env, err))
+	}
 	ways := make([]way, len(env.Recipients))
 	for i := range env.Recipients {
 		if e, served := claim.Served(i); served {
@@ -117,16 +119,25 @@ func (g *Gateway) read(env *message.Envelope, body *message.Body) (*mail, error)
 	if err != nil {
 		return nil, refuse(554, [3]int{5, 6, 0}, "En-tete du message illisible ou trop grand", err)
 	}
-	if protect.Hops(h) > g.set.maxReceived || protect.Passes(h, g.set.loopKey) > maxPasses {
+	if len(h.Values("Received")) > g.set.maxReceived || passes(h, g.set.loopToken) > maxPasses {
 		return nil, refuse(554, [3]int{5, 4, 6}, "Boucle de courrier: ce message est deja passe ici, verifiez la configuration du relais", nil)
 	}
-	trace := protect.Trace(env, g.set.hostname, g.now())
-	trace = append(trace, protect.Pass(g.set.loopKey)...)
+	trace := protect.Trace(env, g.set.hostname, g.now(), env.ID)
+	trace = append(trace, protect.LoopField+": "+g.set.loopToken+"\r\n"...)
 	return &mail{env: env, body: body, header: h, start: start, trace: trace}, nil
 }
 
 // maxPasses is how often one message may come through: an alias of the clinic may lead out again, a circle may not.
 const maxPasses = 4
+
+func passes(h message.Header, token string) (n int) {
+	for _, v := range h.Values(protect.LoopField) {
+		if v == token {
+			n++
+		}
+	}
+	return n
+}
 
 func (m *mail) asks() []ledger.Ask {
 	asks := make([]ledger.Ask, len(m.env.Recipients))

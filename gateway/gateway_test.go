@@ -168,7 +168,7 @@ func (h *house) send(addr, from, content string, to ...string) []string {
 	if addr == h.lmtp {
 		hello, replies = "LHLO", len(to)
 	}
-	line(250, hello+" client.clinic.test")
+	line(250, "%s client.clinic.test", hello)
 	line(250, "MAIL FROM:<%s>", from)
 	for _, r := range to {
 		line(250, "RCPT TO:<%s>", r)

@@ -134,21 +134,12 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 // unchanged is the message as received under our trace: body bytes untouched, marks that are not ours removed.
 func (m *mail) unchanged() relay.Letter {
 	top := slices.Concat(m.trace, m.marks)
-	if !hasForeignMarks(m.header) { // the header leaves as part of the body, unread
+	if m.header.Get(protect.MarkField) == "" { // the header leaves as part of the body, unread
 		return m.letter(top, m.body, 0)
 	}
 	h := m.header
-	h.Del(protect.MarkHeaders...)
+	protect.Strip(&h)
 	return m.letter(append(top, h.Bytes()...), m.body, m.start)
-}
-
-func hasForeignMarks(h message.Header) bool {
-	for _, name := range protect.MarkHeaders {
-		if h.Get(name) != "" {
-			return true
-		}
-	}
-	return false
 }
 
 func (m *mail) letter(top []byte, body *message.Body, from int64) relay.Letter {
@@ -189,25 +180,34 @@ func (g *Gateway) plain(ctx context.Context, m *mail, ways []way, group []int) {
 	if d.VerifiedTLS {
 		hop.TLS.Mode = relay.Verify
 	}
-	l := m.unchanged()
-	if d.Form == policy.FormReport { // a report without a person behind it: its headers and status, not the returned content
-		x, err := m.parts()
-		if err == nil {
-			l.Body, err = protect.Report(m.env, m.body, x)
-		}
-		if err != nil {
+	l, reduced := m.unchanged(), false
+	if d.Form == policy.FormReport {
+		body, err := m.report()
+		switch {
+		case err == nil:
+			defer body.Close()
+			l, reduced = m.letter(m.trace, body, 0), true
+		case errors.Is(err, protect.ErrNoReport) && d.Unreduced: // the rule itself says plain
+		default:
 			for _, i := range group {
-				ways[i].fault = asFault(err)
+				ways[i].fault = refuse(550, [3]int{5, 7, 1}, "Message sans expediteur qui n'est pas un avis de remise: aucune voie sure", err)
 			}
 			return
 		}
-		defer l.Body.Close()
-		l.Header, l.Offset = m.trace, 0
 	}
 	g.send(ctx, m, ways, group, hop, l)
 	for _, i := range group {
-		ways[i].clear = ways[i].fault == nil && hop.TLS.Mode != relay.Verify && d.Form != policy.FormReport
+		ways[i].clear = ways[i].fault == nil && hop.TLS.Mode != relay.Verify && !reduced
 	}
+}
+
+// report is null-sender mail without a person behind it: its headers and status, not the returned content.
+func (m *mail) report() (*message.Body, error) {
+	x, err := m.parts()
+	if err != nil {
+		return nil, err
+	}
+	return protect.Report(m.env, m.body, x)
 }
 
 // encrypt seals the copy of one recipient in the form that he opens.

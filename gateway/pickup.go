@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"io"
+	"strings"
 
 	"passerelle/crypto/token"
 	"passerelle/gateway/directory"
@@ -111,9 +113,9 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 		}
 		switch {
 		case p.Type == "text/plain" && req.Text == "":
-			req.Text, err = message.TextOf(m.body, p, g.set.maxText)
+			req.Text, err = g.text(m, p)
 		case p.Type == "text/html" && req.HTML == "":
-			req.HTML, err = message.TextOf(m.body, p, g.set.maxText)
+			req.HTML, err = g.text(m, p)
 		default: // an inline picture, or a part that no page shows: nothing of the message may be lost
 			name := p.Name
 			if name == "" {
@@ -126,6 +128,19 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 		}
 	}
 	return req, nil
+}
+
+// text reads a text part for the page.
+func (g *Gateway) text(m *mail, p message.Part) (string, error) {
+	r, err := message.DecodeString(m.body, p)
+	if err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(io.LimitReader(r, g.set.maxText+1))
+	if err == nil && int64(len(b)) > g.set.maxText {
+		err = fmt.Errorf("text is longer than %d bytes", g.set.maxText)
+	}
+	return strings.ToValidUTF8(string(b), "\uFFFD"), err
 }
 
 // tellPassphrase sends a ZIP's passphrase by the channel of the codes: an SMS where a phone is known, else to the sender.

@@ -159,7 +159,14 @@ func (g *Gateway) bounce(ctx context.Context, m *mail, claim *ledger.Claim, ways
 	if len(open) == 0 || m.env.Sender.IsNull() { // a report about a report is never sent (RFC 5321 section 6.1)
 		return nil
 	}
-	report := protect.Bounce(g.set.hostname, m.env, about, m.header, g.now())
+	report, err := protect.Bounce(g.set.hostname, m.env, about, m.header, g.now())
+	if errors.Is(err, protect.ErrNoBounce) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer report.Close()
 	if err := g.toClinic(ctx, message.Address{}, m.env.Sender, nil, report); err != nil {
 		return fmt.Errorf("hand over bounce: %w", err)
 	}
@@ -190,9 +197,18 @@ func (g *Gateway) replyOf(w *way) *smtpd.Reply {
 	case w.fault != nil:
 		return &w.fault.Reply
 	case w.done && w.entry.Code >= 400:
-		return &smtpd.Reply{Code: w.entry.Code, Enhanced: w.entry.EnhancedCode(), Text: w.entry.Text}
+		return &smtpd.Reply{Code: w.entry.Code, Enhanced: enhancedOf(w.entry), Text: w.entry.Text}
 	}
 	return &accepted
+}
+
+// enhancedOf reads the enhanced code of a remembered failure back (RFC 3463).
+func enhancedOf(e ledger.Entry) [3]int {
+	var x [3]int
+	if _, err := fmt.Sscanf(e.Enhanced, "%d.%d.%d", &x[0], &x[1], &x[2]); err != nil || x[0] != e.Code/100 {
+		return [3]int{e.Code / 100, 0, 0}
+	}
+	return x
 }
 
 // outcome gives the replies and ties the retry memory to their being written.

@@ -35,7 +35,6 @@ type settings struct {
 	hostname         string
 	clinicName       string
 	postmaster       string
-	patientDomain    string
 	maxHeader        int
 	maxText          int64
 	maxReceived      int
@@ -48,7 +47,8 @@ type settings struct {
 	noticeFrom       message.Address
 	codeMode         vault.Mode
 	protect          protect.Options
-	markKey, loopKey [32]byte
+	markKey          [32]byte
+	loopToken        string
 }
 
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
@@ -85,7 +85,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway
 	}
 	g.closers = append(g.closers, g.directory.Close)
 	if len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != "" {
-		if g.space, err = trust.New(trustConfig(cfg)); err != nil {
+		if g.space, err = trust.New(trustConfig(cfg, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}
@@ -133,7 +133,7 @@ func (g *Gateway) openVault(ctx context.Context, cfg *config.Config, db *store.D
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Log: g.log})
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Budget: g.budget, Log: g.log})
 	if err != nil {
 		return fmt.Errorf("portal: %w", err)
 	}
@@ -164,9 +164,9 @@ func directoryConfig(cfg *config.Config, log *slog.Logger) directory.Config {
 		MaxAge: time.Duration(cfg.Directory.MaxAge), KeyFiles: cfg.Encrypt.Keys, Log: log}
 }
 
-func trustConfig(cfg *config.Config) trust.Config {
+func trustConfig(cfg *config.Config, log *slog.Logger) trust.Config {
 	t := cfg.Trust
-	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: t.CA, Cert: t.Cert, Key: t.Key}
+	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: []string{t.CA}, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, Log: log}
 	if t.CRL != "" {
 		c.CRL = []string{t.CRL}
 	}
@@ -176,10 +176,10 @@ func trustConfig(cfg *config.Config) trust.Config {
 func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 	s := settings{
 		observe: cfg.Mode == "observe", hostname: cfg.Hostname, clinicName: cfg.Clinic.Name, postmaster: cfg.Clinic.Postmaster,
-		patientDomain: cfg.Trust.PatientDomain, maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
+		maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
-		hops: map[string]relay.Hop{}, markKey: derive(key, "mark"), loopKey: derive(key, "loop"),
+		hops: map[string]relay.Hop{}, markKey: derive(key, "mark"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there

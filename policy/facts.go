@@ -30,6 +30,12 @@ const (
 // FormReport is the form of null-sender mail that leaves by Plain: headers and status, without the returned content.
 const FormReport = "report"
 
+// The forms of encryption.
+const (
+	FormOpenPGP = "openpgp"
+	FormZIP     = "zip"
+)
+
 // Attachment is one leaf part that a reader would save as a file. Inline pictures of multipart/related are not among them.
 type Attachment struct {
 	Type string `expr:"type"` // media type in lower case, "application/pdf"
@@ -107,6 +113,8 @@ type Decision struct {
 	Notify string
 	// VerifiedTLS: Plain must go over TLS with a verified certificate, else it is counted as left in clear.
 	VerifiedTLS bool
+	// Unreduced: the rule itself says plain, so that null-sender mail which is no report leaves as it is.
+	Unreduced bool
 	// Qualified: the rule asserts that the patient's INS is qualified (Mon espace santé).
 	Qualified bool
 	Tried     []Trial

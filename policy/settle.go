@@ -42,8 +42,9 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		return c.refuse("came from the trust space, never by "+string(c.route), textMarked)
 	case f.Null:
 		c.note("null sender, headers and status only")
+		route := c.route
 		d := c.plain()
-		d.Form = FormReport
+		d.Form, d.Unreduced = FormReport, route == Plain
 		return d
 	case (f.Auto || f.List) && !c.namesAutomatic(f):
 		return c.refuse("automatic mail never by "+string(c.route), textAutomatic)

@@ -116,7 +116,8 @@ func ParseDomain(s string) (string, error) {
 	if err != nil { // its text repeats the input, and a reply must stay ASCII
 		return "", fmt.Errorf("domain is not a host name")
 	}
-	if len(a) > maxDomain || strings.Contains(a, "..") || strings.HasPrefix(a, ".") {
+	// A dot that is left at the end (also one that IDNA made of a look-alike) would make a second name for the same domain.
+	if len(a) > maxDomain || strings.Contains(a, "..") || strings.HasPrefix(a, ".") || strings.HasSuffix(a, ".") {
 		return "", fmt.Errorf("domain is not valid")
 	}
 	return a, nil

@@ -22,7 +22,7 @@ func TestParseAddress(t *testing.T) {
 		"":                         "",
 		// refused
 		"a@b@c.test": "!", "a": "!", "@": "!", "a@": "!", "@b": "!", "a b@c.test": "!", ".a@b": "!", "a.@b": "!", "a..b@c": "!",
-		`"a@b`: "!", `"a"b@c`: "!", `"a\`: "!", "a@b\r": "!", "a\x00@b": "!", "a@-b": "!", "a@b..c": "!", "a@[1.2.3]": "!", "a@[127.0.0.1": "!",
+		`"a@b`: "!", `"a"b@c`: "!", `"a\`: "!", "a@b\r": "!", "a\x00@b": "!", "a@-b": "!", "a@b.test..": "!", "a@b..c": "!", "a@[1.2.3]": "!", "a@[127.0.0.1": "!",
 		"josé@d.test": "!", "a\xff@d": "!", "a\u0085@d": "!", "a@[fe80::1%lo]": "!",
 		strings.Repeat("l", 65) + "@d.test":                         "!",
 		"a@" + strings.Repeat(strings.Repeat("d", 60)+".", 5) + "t": "!",
@@ -38,6 +38,15 @@ func TestParseAddress(t *testing.T) {
 	}
 	if a, err := ParseAddress("josé@élan.test", true); err != nil || a.String() != "josé@xn--lan-9la.test" {
 		t.Errorf("SMTPUTF8: got %q, %v", a, err)
+	}
+}
+
+// One domain has one name: a second one would miss the white list.
+func TestParseDomainHasNoTrailingDot(t *testing.T) {
+	for _, s := range []string{"d.test.", "d.test..", "d.test\u3002", "d.test\uff0e", "d.test\uff61."} {
+		if d, err := ParseDomain(s); err == nil && d != "d.test" {
+			t.Errorf("%q gives %q", s, d)
+		}
 	}
 }
 
