@@ -228,6 +228,44 @@ trust: {tls_dir: /trust, crl: /else/crl.pem}
 	}
 }
 
+func TestNormalize(t *testing.T) {
+	c := parse(t, `
+clinic: {domains: [Clinique-Évreux.test]}
+hops: {clinic: {addr: "127.0.0.1:10026"}, internet: {addr: "192.0.2.1:25"}}
+pickup: {url: "https://mail.clinic.test"}
+trust: {tls_dir: /t, own_domains: MSS.Clinic.test, domains: {MSS.Other.test: "CN=x, O=y"}, hosts: {MSS.Other.test: "192.0.2.9:25"}}
+encrypt: {keys: {"Dr.X@Évreux.test": /k, "@B.test": /k}}
+`, noenv)
+	if c.Clinic.Domains[0] != "xn--clinique-vreux-jkb.test" || c.Trust.OwnDomains[0] != "mss.clinic.test" || c.Trust.Hosts["mss.other.test"] == "" {
+		t.Errorf("got %q %q %q", c.Clinic.Domains, c.Trust.OwnDomains, c.Trust.Hosts)
+	}
+	if diff := cmp.Diff(map[string][]string{"mss.other.test": {"CN=x, O=y"}}, c.Trust.Domains); diff != "" {
+		t.Error(diff)
+	}
+	if c.Encrypt.Keys["dr.x@xn--vreux-9ra.test"] == "" || c.Encrypt.Keys["@b.test"] == "" {
+		t.Errorf("got %q", c.Encrypt.Keys)
+	}
+	d := c.Policy.Decide(policy.Facts{RecipientDomain: c.Clinic.Domains[0]})
+	if d.Route != policy.Local {
+		t.Errorf("own domain goes %s", d.Route)
+	}
+}
+
+func TestSMSTemplate(t *testing.T) {
+	tmpl, err := Default().SMS.Template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := tmpl.Execute(&b, map[string]string{"To": "+33600000000", "Text": "a\"b\n\u00e9"}); err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]string
+	if err := json.Unmarshal([]byte(b.String()), &got); err != nil || got["text"] != "a\"b\n\u00e9" {
+		t.Errorf("%s: %v", b.String(), err)
+	}
+}
+
 func TestLoadFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	if err := os.WriteFile(path, []byte(small+"key_file: "+path+"\ndirectory: {list: /does/not/exist}\n"), 0o600); err != nil {

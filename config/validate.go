@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 
 	"golang.org/x/net/idna"
 
@@ -200,7 +199,9 @@ func (v *validator) trust() {
 	}
 	for _, d := range sortedKeys(t.Hosts) {
 		v.domain(join("trust.hosts", d), d)
-		v.hostport(join("trust.hosts", d), t.Hosts[d])
+		if key := join("trust.hosts", d); v.hostport(key, t.Hosts[d]) {
+			v.loop(key, t.Hosts[d])
+		}
 	}
 	v.domain("trust.patient_domain", t.PatientDomain)
 }
@@ -254,7 +255,7 @@ func (v *validator) sms() {
 		v.weburl("sms.url", s.URL.Reveal(), false)
 	}
 	v.oneOf("sms.method", s.Method, "POST", "PUT", "GET")
-	if _, err := template.New("sms.body").Funcs(template.FuncMap{"json": strconv.Quote, "query": url.QueryEscape}).Parse(s.Body.Reveal()); err != nil {
+	if _, err := s.Template(); err != nil {
 		v.fault("sms.body", "is no template over .To and .Text (functions: json, query)") // the text itself may hold a key
 	}
 }
