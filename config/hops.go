@@ -38,13 +38,8 @@ func (v *validator) hops() {
 			}
 			continue
 		}
-		if !v.hostport(key+".addr", h.Addr) {
-			continue
-		}
-		for _, d := range v.doors() {
-			if same(h.Addr, d.addr, v.c.Hostname) {
-				v.fault(key+".addr", "%s leads back to ourselves (%s)", h.Addr, d.key)
-			}
+		if v.hostport(key+".addr", h.Addr) {
+			v.loop(key+".addr", h.Addr)
 		}
 	}
 	if _, known := v.c.Hops["clinic"]; !known && !v.broken["hops"] {
@@ -55,6 +50,15 @@ func (v *validator) hops() {
 	if _, known := v.c.Hops["internet"]; !known && !v.broken["hops"] {
 		if why := v.leaves(); why != "" {
 			v.fault("hops.internet", "must be set: %s", why)
+		}
+	}
+}
+
+// loop refuses an address at which one of our own doors answers.
+func (v *validator) loop(key, addr string) {
+	for _, d := range v.doors() {
+		if same(addr, d.addr, v.c.Hostname) {
+			v.fault(key, "%s leads back to ourselves (%s)", addr, d.key)
 		}
 	}
 }

@@ -64,6 +64,7 @@ func Parse(name string, src []byte, getenv func(string) (string, bool), opts ...
 	if len(d.faults) > 0 {
 		return nil, d.faults.sorted()
 	}
+	c.normalize()
 	return c, nil
 }
 

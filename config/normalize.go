@@ -1,0 +1,41 @@
+package config
+
+import (
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// normalize writes every domain in the form in which addresses are compared: an A-label in lower case. It runs behind the checks, so
+// that a fault shows what the operator wrote.
+func (c *Config) normalize() {
+	for _, list := range [][]string{c.Clinic.Domains, c.Recipients.Domains, c.Trust.OwnDomains} {
+		for i := range list {
+			list[i] = label(list[i])
+		}
+	}
+	c.Trust.PatientDomain = label(c.Trust.PatientDomain)
+	c.Trust.Domains = labels(c.Trust.Domains, label)
+	c.Trust.Hosts = labels(c.Trust.Hosts, label)
+	c.Encrypt.Keys = labels(c.Encrypt.Keys, func(who string) string {
+		at := strings.LastIndexByte(who, '@')
+		return strings.ToLower(who[:at+1]) + label(who[at+1:])
+	})
+}
+
+func labels[V any](m map[string]V, name func(string) string) map[string]V {
+	out := make(map[string]V, len(m))
+	for k, v := range m {
+		out[name(k)] = v
+	}
+	return out
+}
+
+// label is called on domains that were found valid.
+func label(d string) string {
+	a, err := idna.Lookup.ToASCII(d)
+	if err != nil {
+		return strings.ToLower(d)
+	}
+	return a
+}
