@@ -83,7 +83,11 @@ func Import(ctx context.Context, stateDir, path string, o Options) (Stats, error
 		o.AsOf = src.asOf
 	}
 	imp := importer{o: o, src: src, stateDir: stateDir, start: time.Now()}
-	return imp.run(ctx)
+	stats, err := imp.run(ctx)
+	if err != nil && ctx.Err() != nil { // database/sql ends a transaction behind our back and then says so in its own words
+		err = fmt.Errorf("import %s: %w", src.name, context.Cause(ctx))
+	}
+	return stats, err
 }
 
 type importer struct {

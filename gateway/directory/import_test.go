@@ -55,9 +55,6 @@ func TestImportHundredThousandLines(t *testing.T) {
 		s.PER+s.ORG != s.Addresses || s.Other != 0 {
 		t.Fatalf("stats: %+v", s)
 	}
-	if s.Took > 15*time.Second {
-		t.Fatalf("import took %v", s.Took)
-	}
 	if calls < 10 || done != total || lastLines != 100_000 {
 		t.Fatalf("progress: %d calls, at last %d of %d bytes, %d lines", calls, done, total, lastLines)
 	}
@@ -254,6 +251,16 @@ func TestImportCancelled(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Fatalf("left: %v", left)
+	}
+}
+
+func BenchmarkImport(b *testing.B) {
+	file := write(b, filepath.Join(b.TempDir(), "e.txt"), extraction.Options{Lines: 100_000})
+	dir := b.TempDir()
+	for b.Loop() {
+		if _, err := Import(b.Context(), dir, file, Options{}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

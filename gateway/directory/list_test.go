@@ -364,3 +364,14 @@ func checkContacts(t *testing.T, cs []*Contact) {
 		c.Mobile()
 	}
 }
+
+// The two samples in the tree say the same.
+func TestListSamples(t *testing.T) {
+	for _, name := range []string{"list.yaml", "list-windows-1252.csv"} {
+		d := open(t, Config{StateDir: t.TempDir(), ListFile: "../../testdata/directory/" + name})
+		zoe, jean, other := contact(t, d, "zoe.noel@example.test"), contact(t, d, "jean.petit@example.test"), contact(t, d, "x@assurance.test")
+		if zoe == nil || zoe.Name != "Zoé Noël" || zoe.Phone != "+33612345678" || jean == nil || !jean.Opposed || other == nil || other.Person != "partner" {
+			t.Fatalf("%s: %+v %+v %+v", name, zoe, jean, other)
+		}
+	}
+}
