@@ -57,10 +57,10 @@ func TestClaimProvesAfterASilenceOnly(t *testing.T) {
 	unlock := h.lock()
 	h.claim(asks("body", "a@x.test")).Release() // just proved: no write
 	h.pass(2 * time.Minute)
-	var notReady *NotReadyError
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
+			var notReady *NotReadyError
 			if _, err := h.Claim(context.Background(), asks("body", strconv.Itoa(i))); !errors.As(err, &notReady) {
 				t.Errorf("silent for long, locked: got %v", err)
 			}

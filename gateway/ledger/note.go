@@ -130,11 +130,7 @@ func (c *Claim) sort(entries []Entry) ([]note, error) {
 			m.bounced = true
 			n.memo, n.touch = m, markSent
 		default:
-			first := micros(e.First)
-			if m.n > 0 {
-				first = m.first
-			}
-			n.memo = memo{served: true, bounced: e.Outcome == Bounced, outcome: e.Outcome, first: first, last: micros(e.Last), n: m.n}
+			n.memo = memo{served: true, bounced: e.Outcome == Bounced, outcome: e.Outcome, first: micros(e.First), last: micros(e.Last)}
 		}
 		notes = append(notes, n)
 	}
