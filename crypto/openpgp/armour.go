@@ -55,6 +55,7 @@ func (a *armour) line(p []byte) {
 	a.out = append(base64.StdEncoding.AppendEncode(a.out, p), '\r', '\n')
 }
 
+// flush writes when enough has come together: the library gives small pieces.
 func (a *armour) flush() error {
 	if len(a.out) < (perCall-2)*78/2 {
 		return nil

@@ -1,7 +1,7 @@
 package message
 
 import (
-	"encoding/base64"
+	"bufio"
 	"fmt"
 	"io"
 	"mime/quotedprintable"
@@ -13,25 +13,14 @@ func DecodePart(b *Body, p Part) io.Reader {
 	r := b.Section(p.HeaderEnd, max(0, p.End-p.HeaderEnd))
 	switch p.Encoding {
 	case "base64":
-		return base64.NewDecoder(base64.StdEncoding, &noBlanks{r: r})
+		return newBase64Reader(r)
 	case "quoted-printable":
+		if b.InMemory() == nil {
+			return quotedprintable.NewReader(bufio.NewReaderSize(r, window)) // it would read a file by 4 KiB, each decrypting 64
+		}
 		return quotedprintable.NewReader(r)
 	}
 	return r
-}
-
-// noBlanks drops blanks and tabs, which mailers leave at line ends; the decoder itself skips CR and LF.
-type noBlanks struct{ r io.Reader }
-
-func (n *noBlanks) Read(p []byte) (int, error) {
-	got, err := n.r.Read(p)
-	kept := p[:0]
-	for i := 0; i < got; i++ {
-		if p[i] != ' ' && p[i] != '\t' {
-			kept = append(kept, p[i])
-		}
-	}
-	return len(kept), err
 }
 
 // DecodeString gives the body of a text part as UTF-8, by its charset parameter; bytes that are no text in it become U+FFFD, and

@@ -76,6 +76,9 @@ func headerFaults(h Header) (faults []string) {
 		}
 		name := strings.ToLower(f.Name)
 		if strings.HasPrefix(name, "content-") || name == "mime-version" {
+			if f.Value() == "" {
+				faults = append(faults, "a field that describes the content is empty")
+			}
 			if once[name]++; once[name] == 2 {
 				faults = append(faults, "a field that describes the content stands twice")
 			}

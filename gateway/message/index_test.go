@@ -194,6 +194,7 @@ func TestUnclear(t *testing.T) {
 		"comment in type":     {"Content-Type: text/plain (x); charset=utf-8\n\nx", "malformed"},
 		"no slash":            {"Content-Type: text\n\nx", "malformed"},
 		"open quote":          {"Content-Type: text/plain; name=\"x\n\nx", "malformed"},
+		"empty type":          {"Content-Type:\n\nx", "is empty"},
 		"empty fold":          {"Content-Type: text/plain;\n \n charset=utf-8\n\nx", "empty line"},
 		"NUL":                 {"Subject: a\x00b\n\nx", "NUL"},
 		"no parts":            {"Content-Type: multipart/mixed; boundary=b\n\n--b--\n", "no parts"},

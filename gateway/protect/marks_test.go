@@ -185,11 +185,15 @@ func TestReport(t *testing.T) {
 	if got, err = Report(null, b, x); err != nil || !bytes.Contains(all(t, got), []byte("Disposition: manual-action")) || leaks(all(t, got)) != "" {
 		t.Errorf("reading report: %v", err)
 	}
-	for name, in := range map[string]string{"plain": head + "\nx", "no status": strings.Replace(dsn, "message/delivery-status", "text/plain", 1), "unclear": dsn + "epilogue"} {
+	for name, in := range map[string]string{"plain": head + "\nx", "no status": strings.Replace(dsn, "message/delivery-status", "text/plain", 1)} {
 		b, x := indexed(t, crlf(in))
 		if _, err := Report(null, b, x); !errors.Is(err, ErrNoReport) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	b, x = indexed(t, crlf(strings.TrimSuffix(dsn, "--r--\n")+marker))
+	if got, err := Report(null, b, x); err != nil || x.Unclear == "" || leaks(all(t, got)) != "" {
+		t.Errorf("returned message cut short: %v", err)
 	}
 	if _, err := Report(envelope, b, x); !errors.Is(err, ErrNoReport) {
 		t.Errorf("with a sender: %v", err)

@@ -15,7 +15,8 @@ import (
 // OpenPGP gives the message as PGP/MIME (RFC 3156 section 4) for one recipient. keys are blocks of public keys, armoured or binary; all
 // of them can open it. Inside stands the original MIME entity, its body byte for byte, with protected headers; outside a header
 // built anew. Where the message is Unclear, all of it stands inside as message/rfc822.
-func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, keys [][]byte, o Options) (*message.Body, error) {
+func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, keys [][]byte, o Options) (body *message.Body, err error) {
+	defer count("openpgp", x.Unclear != "", &err)
 	now := o.now()
 	var all []*openpgp.Key
 	for _, block := range keys {

@@ -10,14 +10,38 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
 	"passerelle/gateway/message"
 )
+
+var sealed = promauto.NewCounterVec(prometheus.CounterOpts{
+	Name: "passerelle_protect_sealed_total",
+	Help: "Messages sealed for a recipient, by form and result.",
+}, []string{
+	"form",   // openpgp, zip
+	"result", // split, whole (could not be read unambiguously), or the step that failed: key, passphrase, read, seal, room
+})
+
+// count notes how sealing ended; whole tells that the message was not taken apart.
+func count(form string, whole bool, err *error) {
+	result := "split"
+	if whole {
+		result = "whole"
+	}
+	if e := (*Error)(nil); errors.As(*err, &e) {
+		result = e.Step
+	}
+	sealed.WithLabelValues(form, result).Inc()
+}
 
 // Options are what the operator chose for protected mail.
 type Options struct {

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"mime/quotedprintable"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -96,31 +96,6 @@ var (
 	dest     = message.Recipient{Address: message.Address{Local: "a", Domain: "dest.test"}}
 )
 
-// leaks says how the marker can still be read in p: as bytes, in another charset, quoted-printable, or base64 at any alignment.
-func leaks(p []byte) string {
-	flat := bytes.ReplaceAll(p, []byte("\r\n"), nil)
-	var qp bytes.Buffer
-	w := quotedprintable.NewWriter(&qp)
-	io.WriteString(w, marker)
-	w.Close()
-	forms := map[string]string{"bytes": marker, "latin": "MARQUEUR-h\xe9moglobine", "qp": qp.String(), "ascii": "moglobine basse", "word": "MARQUEUR"}
-	for i := range 3 {
-		e := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", i) + marker))
-		forms[fmt.Sprint("base64+", i)] = e[4 : len(e)-4]
-	}
-	for name, f := range forms {
-		if bytes.Contains(flat, []byte(f)) || bytes.Contains(p, []byte(f)) {
-			return name
-		}
-	}
-	for _, s := range []string{"secret@", "tiers@", "autre@", "poste-12", "Disposition-Notification-To"} {
-		if bytes.Contains(p, []byte(s)) {
-			return s
-		}
-	}
-	return ""
-}
-
 // TestLeaksSees is the proof that the search finds what it is there to find.
 func TestLeaksSees(t *testing.T) {
 	for i := range 3 {
@@ -132,59 +107,6 @@ func TestLeaksSees(t *testing.T) {
 		if leaks([]byte(crlf(in))) == "" {
 			t.Errorf("%s: nothing is seen in the original", name)
 		}
-	}
-}
-
-// leaves gives the decoded contents of all leaves, sorted.
-func leaves(t testing.TB, b *message.Body, x *message.Index) []string {
-	t.Helper()
-	var out []string
-	for _, p := range x.Parts {
-		if len(p.Children) > 0 {
-			continue
-		}
-		d, err := io.ReadAll(message.DecodePart(b, p))
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, string(d))
-	}
-	slices.Sort(out)
-	return out
-}
-
-func all(t testing.TB, b *message.Body) []byte {
-	t.Helper()
-	p, err := io.ReadAll(b.Section(0, -1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-func gnupg(t testing.TB) (run func(stdin []byte, args ...string) []byte) {
-	t.Helper()
-	if _, err := exec.LookPath("gpg"); err != nil {
-		t.Fatal("gpg is missing: install the Debian package gnupg")
-	}
-	dir, err := os.MkdirTemp("", "g") // short: the agent's socket lies in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		exec.Command("gpgconf", "--homedir", dir, "--kill", "all").Run()
-		os.RemoveAll(dir)
-	})
-	return func(stdin []byte, args ...string) []byte {
-		t.Helper()
-		cmd := exec.Command("gpg", append([]string{"--homedir", dir, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""}, args...)...)
-		cmd.Stdin = bytes.NewReader(stdin)
-		var out, errs bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &errs
-		if err := cmd.Run(); err != nil {
-			t.Fatalf("gpg %v: %v\n%s", args, err, errs.String())
-		}
-		return out.Bytes()
 	}
 }
 
@@ -360,6 +282,55 @@ func checkEntries(t *testing.T, name string, b *message.Body, x *message.Index, 
 				t.Errorf("list has no %q:\n%s", line, list)
 			}
 		}
+	}
+}
+
+// TestFromFile: with no memory at all a large message goes from one encrypted temp file to another, and the heap stays small.
+func TestFromFile(t *testing.T) {
+	gpg := gnupg(t)
+	gpg(nil, "--quick-generate-key", "A <a@dest.test>", "future-default", "default", "1y")
+	key := gpg(nil, "--export")
+	o := options(t)
+	o.Budget = message.NewBudget(0, t.TempDir())
+	w := o.Budget.NewWriter(0)
+	io.WriteString(w, crlf(head+"Content-Type: multipart/mixed; boundary=m\n\n--m\n\nx\n--m\nContent-Type: application/pdf\nContent-Transfer-Encoding: base64\n\n"))
+	line := crlf(b64(strings.Repeat("0123456789abcdef"+marker, 1200)) + "\n")
+	for range 400 {
+		io.WriteString(w, line)
+	}
+	io.WriteString(w, crlf("--m--\n"))
+	b, err := w.Body()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	x, err := message.Parse(b, message.DefaultLimits)
+	if err != nil || x.Unclear != "" {
+		t.Fatal(err, x.Unclear)
+	}
+	pgp, err := OpenPGP(ctx, envelope, b, x, dest, [][]byte{key}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pgp.Close()
+	zip, err := ZIP(ctx, envelope, b, x, dest, passphrase, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zip.Close()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > 40<<20 {
+		t.Errorf("the heap grew by %d bytes for a message of %d", grown, b.Size())
+	}
+	if pgp.InMemory() != nil || zip.InMemory() != nil {
+		t.Error("a result lies in memory")
+	}
+	inner := gpg(all(t, pgp), "--decrypt")
+	if want := all(t, b)[x.Parts[0].HeaderEnd:]; !bytes.HasSuffix(inner, want) {
+		t.Errorf("%d bytes came back of %d", len(inner), len(want))
 	}
 }
 

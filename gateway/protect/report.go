@@ -22,10 +22,11 @@ var statusFields = map[string]bool{"reporting-mta": true, "dsn-gateway": true, "
 	"reporting-ua": true, "original-message-id": true, "disposition": true}
 
 // Report reduces a delivery or reading report (null sender, multipart/report) to its status: the text for people is written anew
-// and the returned message, whole or its header, stays behind. ErrNoReport is given for everything else, and for what is Unclear.
+// and the returned message, whole or its header, stays behind. ErrNoReport is given for everything else. An Unclear report is taken,
+// for the returned message is often cut short or odd in itself, and nothing leaves but known fields written anew.
 func Report(env *message.Envelope, b *message.Body, x *message.Index) (*message.Body, error) {
 	root := x.Parts[0]
-	if !env.Sender.IsNull() || x.Unclear != "" || root.Type != "multipart/report" {
+	if !env.Sender.IsNull() || root.Type != "multipart/report" {
 		return nil, ErrNoReport
 	}
 	kind, typ := "delivery-status", ""

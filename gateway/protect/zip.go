@@ -16,7 +16,9 @@ import (
 // ZIP gives a message whose attachment message.zip (AES-256, AE-2) holds the text and the files under neutral names, with a list of
 // the real ones, and whose text says how to open it. The passphrase goes another way, never with it; zipaes says what it must be. A
 // message that is Unclear, signed or encrypted as a whole, or broken in an encoding, lies in the archive as message.eml.
-func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase string, o Options) (*message.Body, error) {
+func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase string, o Options) (body *message.Body, err error) {
+	whole := x.Unclear != "" || x.Parts[0].Opaque || x.Check(b) != nil
+	defer count("zip", whole, &err)
 	mark := boundary()
 	h := outer(env, x.Header, to, o)
 	if err := h.Append("Content-Type", `multipart/mixed; boundary="`+mark+`"`); err != nil {
@@ -42,7 +44,7 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 		if err != nil {
 			return &Error{Step: "passphrase", Err: err}
 		}
-		if err := fillArchive(ctx, z, b, x); err != nil {
+		if err := fillArchive(ctx, z, b, x, whole); err != nil {
 			return err
 		}
 		if err := z.Close(); err != nil {
@@ -66,8 +68,8 @@ type archive struct {
 	list          strings.Builder
 }
 
-func fillArchive(ctx context.Context, z *zipaes.Writer, b *message.Body, x *message.Index) error {
-	if x.Unclear != "" || x.Parts[0].Opaque || x.Check(b) != nil {
+func fillArchive(ctx context.Context, z *zipaes.Writer, b *message.Body, x *message.Index, whole bool) error {
+	if whole {
 		w, err := z.Create("message.eml", false)
 		if err != nil {
 			return err
