@@ -331,6 +331,9 @@ func (c *conn) reset() {
 // quit says goodbye (RFC 5321 section 4.1.1.10) and closes.
 func (c *conn) quit() {
 	c.command("quit", c.timeouts.Quit, "QUIT")
+	if !c.broken {
+		c.nc.Close() // TLS: with its alert, so that the hop sees no cut
+	}
 	c.kill()
 }
 
