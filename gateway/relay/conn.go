@@ -36,7 +36,7 @@ type conn struct {
 	closing  sync.Once
 
 	mu      sync.Mutex // guards aborted against the deadlines
-	aborted bool
+	aborted error      // why ctx ended
 }
 
 // errInjected: RFC 3207 section 6 and CVE-2011-0411; what came in clear must not be read as if it had come under TLS.
@@ -65,9 +65,6 @@ func dial(ctx context.Context, hop Hop, to *Timeouts, startTLS bool) (*conn, *Er
 	fail := c.greet(startTLS)
 	stop()
 	if fail != nil {
-		if ctx.Err() != nil {
-			fail.Err = errors.Join(ctx.Err(), fail.Err)
-		}
 		c.kill()
 		return nil, fail
 	}
@@ -79,7 +76,7 @@ func (c *conn) abortWith(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.aborted = true
+		c.aborted = context.Cause(ctx)
 		c.raw.SetDeadline(time.Unix(1, 0))
 	})
 }
@@ -87,7 +84,7 @@ func (c *conn) abortWith(ctx context.Context) (stop func() bool) {
 func (c *conn) deadline(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.aborted {
+	if c.aborted == nil {
 		c.raw.SetDeadline(time.Now().Add(d))
 	}
 }
@@ -277,6 +274,11 @@ func (c *conn) read(step string, d time.Duration) (reply, *Error) {
 // lost marks the connection as broken and names the fault.
 func (c *conn) lost(step string, err error) *Error {
 	c.broken = true
+	c.mu.Lock()
+	if c.aborted != nil {
+		err = errors.Join(c.aborted, err)
+	}
+	c.mu.Unlock()
 	var ne net.Error
 	switch {
 	case errors.Is(err, errProtocol):
@@ -331,6 +333,9 @@ func (c *conn) reset() {
 // quit says goodbye (RFC 5321 section 4.1.1.10) and closes.
 func (c *conn) quit() {
 	c.command("quit", c.timeouts.Quit, "QUIT")
+	if !c.broken {
+		c.nc.Close() // TLS: with its alert, so that the hop sees no cut
+	}
 	c.kill()
 }
 

@@ -96,9 +96,9 @@ func TestPostfixSink(t *testing.T) {
 		if lmtp {
 			args = append(args, "-L")
 		}
-		cmd := exec.Command(sink, append(args, addr, "100")...)
+		cmd := exec.Command(sink, append(args, addr, "2000")...)
 		if os.Getuid() == 0 {
-			cmd = exec.Command(sink, append(append(args, "-u", "nobody"), addr, "100")...)
+			cmd = exec.Command(sink, append(append(args, "-u", "nobody"), addr, "2000")...)
 		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -128,6 +128,15 @@ func TestPostfixSink(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		many := letter(t, "hello", "a@d.test")
+		for i := range 999 { // more than one group of commands
+			many.Recipients = append(many.Recipients, message.Recipient{Address: message.Address{Local: fmt.Sprintf("recipient%d", i), Domain: "d.test"}})
+		}
+		for i, res := range r.Send(background(), hop, many) {
+			if res.Err != nil {
+				t.Fatalf("recipient %d: %v", i, res.Err)
+			}
+		}
 	}
 }
 

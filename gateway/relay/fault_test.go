@@ -163,7 +163,11 @@ func TestBrokenBodyIsNeverFinished(t *testing.T) {
 func TestContextAbortsBeforeTheDot(t *testing.T) {
 	ctx, cancel := context.WithCancel(background())
 	hop := hopTo(peer(t, upTo("data", func(s *session) { cancel(); s.gone() })))
-	wantCodes(t, newRelay(t, Config{}).Send(ctx, hop, letter(t, "x", "a@d.test")), "451 4.4.2 data")
+	res := newRelay(t, Config{}).Send(ctx, hop, letter(t, "x", "a@d.test"))
+	wantCodes(t, res, "451 4.4.2 data")
+	if !errors.Is(res[0].Err, context.Canceled) {
+		t.Errorf("got %v", res[0].Err)
+	}
 
 	ctx, cancel = context.WithCancel(background())
 	hop = hopTo(peer(t, upTo("final", func(s *session) { cancel(); s.send("250 ok") })))

@@ -88,7 +88,7 @@ func (r *Relay) give(p *pool, c *conn) {
 	}
 }
 
-// end says QUIT without making a letter wait for it; Close waits. A caller inside Send is running, so after Close the goodbye is short.
+// end says QUIT without making a letter wait for it; Close waits. After Close there is no goodbye: nobody would wait for it.
 func (r *Relay) end(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

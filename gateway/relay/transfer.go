@@ -250,8 +250,10 @@ func (t *transfer) content(ctx context.Context, stop func() bool) {
 func (t *transfer) cut(ctx context.Context, err error) {
 	fail := t.c.lost("content", err)
 	if ctx.Err() != nil {
-		fail.Err = errors.Join(ctx.Err(), err)
-	} else if r, none := t.c.read("content", time.Second); none == nil && r.refusal() {
+		t.failOpen(fail)
+		return
+	}
+	if r, none := t.c.read("content", time.Second); none == nil && r.refusal() {
 		t.refuseOpen("content", r)
 		return
 	}

@@ -208,7 +208,10 @@ func unescape(s string) string {
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+1 < len(s) {
+		if s[i] == '\\' {
+			if i+1 == len(s) { // what stood behind it was a space, trimmed before
+				break
+			}
 			if i+2 < len(s) {
 				if h, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
 					b.Write(h)
