@@ -278,9 +278,11 @@ func TestGracefulStop(t *testing.T) {
 
 	inHand, goOn := make(chan struct{}), make(chan struct{})
 	s := start(t, func(_ *Config, r *recorder) {
-		r.data = func(ctx context.Context, env *message.Envelope, _ *message.Body) Outcome {
-			close(inHand)
-			<-goOn
+		r.data = func(ctx context.Context, _ *message.Envelope, b *message.Body) Outcome {
+			if b.Size() == int64(len("Subject: in hand\r\n\r\n")) {
+				close(inHand)
+				<-goOn
+			}
 			if ctx.Err() != nil {
 				return Outcome{}
 			}
@@ -302,7 +304,6 @@ func TestGracefulStop(t *testing.T) {
 		}
 		c.gone()
 	}
-	s.data = nil // read by data's session after it was told to go on, below
 	data.send("more\r\n.\r\n")
 	close(goOn)
 	for _, c := range []*client{busy, data} {
