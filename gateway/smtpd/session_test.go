@@ -121,6 +121,21 @@ func TestTooManyWrongCommands(t *testing.T) {
 	}
 }
 
+// Refused messages are a client's daily life: Postfix repeats them on one connection, and a 421 would make it throttle its next hop.
+func TestRefusalsDoNotEndTheSession(t *testing.T) {
+	s := start(t, func(cfg *Config, r *recorder) {
+		cfg.MaxMessage = 1000
+		r.rcpt = func(Client, message.Recipient) error { return errLater }
+	})
+	c := hello(t, s.addr)
+	for range maxIdle + 1 {
+		c.want(250, "MAIL FROM:<a@b.test>")
+		c.want(451, "RCPT TO:<c@d.test>")
+		c.want(250, "RSET")
+		c.want(552, "MAIL FROM:<a@b.test> SIZE=1001")
+	}
+}
+
 // The library makes every error that is not exactly its own type a permanent 554 and shows its text.
 func TestErrorsOfTheHandler(t *testing.T) {
 	full := fmt.Errorf("open /var/spool/secret: no space left")
