@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	maxFaults  = 20      // wrong commands in a session
-	maxIdle    = 200     // commands in a row that bring no message forward
+	maxFaults  = 20      // wrong commands since the last message
+	maxIdle    = 200     // commands since the last MAIL that bring no message forward
 	maxDiscard = 1 << 20 // bytes of an overlong command line that are read in hope of its end
 )
 

@@ -48,7 +48,7 @@ type conn struct {
 	settle    []settling // those of them that are in out
 	chunks    *collector // a BDAT transfer goes on
 
-	bad, idle     int // commands that were wrong; commands that did nothing since the last message
+	bad, idle     int // commands since the last message that were wrong; since the last MAIL that did nothing
 	closing, dead bool
 	once          sync.Once
 }
@@ -114,7 +114,7 @@ func (c *conn) answer(code int, more bool, text string) {
 	case c.instead != nil:
 		r := c.instead
 		c.instead = nil
-		c.fault(r)
+		c.say(r)
 	case c.mute && (c.verb != "DATA" || code == 354):
 		c.mute = false
 	case len(c.finals) > 0:
@@ -136,7 +136,7 @@ func (c *conn) answer(code int, more bool, text string) {
 		c.put(code, "354 Envoyez le message, puis une ligne avec un seul point\r\n")
 	case greeting:
 		c.hello(more, text)
-	case code >= 500:
+	case code >= 500 && code != 552: // a message too big is no wrong command
 		c.mute = false
 		c.fault(ownWords(c.verb, code))
 	default:

@@ -148,9 +148,13 @@ func (c *conn) receive(hint int64) *collector {
 		if end {
 			return k
 		}
-		if c.tooLong(k) || !c.fill() {
-			k.refuse(errLater)
+		if c.tooLong(k) {
+			c.say(k.bad)
+			c.flush()
 			c.dead = true
+			return k
+		}
+		if !c.fill() {
 			return k
 		}
 	}
@@ -215,7 +219,7 @@ func (c *conn) message(hint int64) (*message.Body, *Reply) {
 	if c.chunks = nil; k == nil {
 		k = c.receive(hint)
 	}
-	if c.dead {
+	if c.dead { // an unfinished body is nobody's
 		k.refuse(errLater)
 		return nil, nil
 	}

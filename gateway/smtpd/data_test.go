@@ -113,6 +113,7 @@ func TestBareEndsAreRefusedAndNeverExecuted(t *testing.T) {
 			})
 		}
 	}
+	s.stop()
 	for _, m := range s.got() {
 		if m.body != "Subject: good\r\n\r\n" {
 			t.Errorf("delivered %q", m.body)

@@ -4,9 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
-	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,13 +102,7 @@ func TestSettledTellsWhenNobodyHears(t *testing.T) {
 	c.inData()
 	c.send(".\r\n")
 	<-inHand
-	c.nc.(*net.TCPConn).SetLinger(0)
-	c.nc.Close()               // a reset: the reply cannot be written
-	s.srv.each(func(c *conn) { // wait until the reset has arrived
-		raw, _ := c.wire.Conn.(*net.TCPConn).SyscallConn()
-		raw.Read(func(uintptr) bool { return true })
-	})
-	s.srv.each(func(c *conn) { c.wire.Close() }) // the reset may still be on its way
+	s.srv.each(func(c *conn) { c.wire.Close() }) // the connection dies while the message is in hand
 	goOn <- struct{}{}
 	if e := <-events; e != (event{-1, false}) {
 		t.Errorf("got %+v", e)
@@ -302,19 +297,32 @@ func TestReplyLine(t *testing.T) {
 	}
 }
 
-// The wire gives every Read and Write the idle timeout, and nobody else sets deadlines.
+// A peer that takes no replies is cut, and the socket closes with the error.
+func TestWireWriteHasTheIdleTimeout(t *testing.T) {
+	ours, peer := net.Pipe()
+	defer peer.Close()
+	w := &wire{Conn: ours, idle: 50 * time.Millisecond, drain: new(atomic.Bool)}
+	if _, err := w.Write([]byte("250 nobody reads this\r\n")); !isTimeout(err) {
+		t.Errorf("got %v, want a timeout", err)
+	}
+	if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("got %v, want the end of the connection", err)
+	}
+}
+
+// Nobody else sets deadlines: a past one would end the session.
 func TestWireIgnoresDeadlinesOfOthers(t *testing.T) {
-	s := start(t, nil)
-	hello(t, s.addr)
-	s.srv.each(func(c *conn) {
-		past := time.Unix(1, 0)
-		for _, err := range []error{c.SetDeadline(past), c.SetReadDeadline(past), c.SetWriteDeadline(past)} {
-			if err != nil {
-				t.Error(err)
-			}
+	ours, peer := net.Pipe()
+	defer peer.Close()
+	w := &wire{Conn: ours, idle: patience, drain: new(atomic.Bool)}
+	defer w.Close()
+	for _, set := range []func(time.Time) error{w.SetDeadline, w.SetReadDeadline, w.SetWriteDeadline} {
+		if err := set(time.Unix(1, 0)); err != nil {
+			t.Error(err)
 		}
-	})
-	if !reflect.DeepEqual(s.got(), []mail(nil)) {
-		t.Error("something was delivered")
+	}
+	go peer.Write([]byte("x"))
+	if n, err := w.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Errorf("got %d, %v", n, err)
 	}
 }

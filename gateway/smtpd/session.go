@@ -57,6 +57,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 		return err
 	}
 	s.env, s.hint = env, opts.Size
+	c.idle = 0
 	return nil
 }
 
@@ -109,7 +110,7 @@ func (s *session) Data(io.Reader) error {
 		return nil
 	}
 	received.WithLabelValues(c.srv.cfg.Name).Inc()
-	c.idle = 0
+	c.bad = 0
 	var out Outcome
 	if err := s.ask(env, func() error { out = c.srv.cfg.Handler.Data(c.srv.ctx, c.who(), env, body); return nil }); err != nil {
 		c.own = nil

@@ -121,6 +121,21 @@ func TestTooManyWrongCommands(t *testing.T) {
 	}
 }
 
+// Refused messages are a client's daily life: Postfix repeats them on one connection, and a 421 would make it throttle its next hop.
+func TestRefusalsDoNotEndTheSession(t *testing.T) {
+	s := start(t, func(cfg *Config, r *recorder) {
+		cfg.MaxMessage = 1000
+		r.rcpt = func(Client, message.Recipient) error { return errLater }
+	})
+	c := hello(t, s.addr)
+	for range maxIdle + 1 {
+		c.want(250, "MAIL FROM:<a@b.test>")
+		c.want(451, "RCPT TO:<c@d.test>")
+		c.want(250, "RSET")
+		c.want(552, "MAIL FROM:<a@b.test> SIZE=1001")
+	}
+}
+
 // The library makes every error that is not exactly its own type a permanent 554 and shows its text.
 func TestErrorsOfTheHandler(t *testing.T) {
 	full := fmt.Errorf("open /var/spool/secret: no space left")
@@ -278,9 +293,11 @@ func TestGracefulStop(t *testing.T) {
 
 	inHand, goOn := make(chan struct{}), make(chan struct{})
 	s := start(t, func(_ *Config, r *recorder) {
-		r.data = func(ctx context.Context, env *message.Envelope, _ *message.Body) Outcome {
-			close(inHand)
-			<-goOn
+		r.data = func(ctx context.Context, _ *message.Envelope, b *message.Body) Outcome {
+			if b.Size() == int64(len("Subject: in hand\r\n\r\n")) {
+				close(inHand)
+				<-goOn
+			}
 			if ctx.Err() != nil {
 				return Outcome{}
 			}
@@ -302,7 +319,6 @@ func TestGracefulStop(t *testing.T) {
 		}
 		c.gone()
 	}
-	s.data = nil // read by data's session after it was told to go on, below
 	data.send("more\r\n.\r\n")
 	close(goOn)
 	for _, c := range []*client{busy, data} {
