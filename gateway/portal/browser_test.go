@@ -29,10 +29,10 @@ func TestPatientInChromium(t *testing.T) {
 	if shots == "" {
 		shots = t.TempDir()
 	}
-	opts := append([]chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
+	opts := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("headless", true), chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("lang", "fr-FR")})
+		chromedp.Flag("lang", "fr-FR"), chromedp.Flag("hide-scrollbars", true)}
 	alloc, stop := chromedp.NewExecAllocator(context.Background(), opts...)
 	defer stop()
 	ctx, cancel := chromedp.NewContext(alloc)
@@ -73,11 +73,15 @@ func walk(t *testing.T, ctx context.Context, shots string, width int64, lang str
 		}
 	}
 	downloads := t.TempDir()
-	do("set up", chromedp.EmulateViewport(width, 720),
-		chromedp.ActionFunc(func(ctx context.Context) error { return emulation.SetScriptExecutionDisabled(true).Do(ctx) }),
-		chromedp.ActionFunc(func(ctx context.Context) error {
-			return cdpbrowser.SetDownloadBehavior(cdpbrowser.SetDownloadBehaviorBehaviorAllow).WithDownloadPath(downloads).WithEventsEnabled(true).Do(ctx)
-		}))
+	yes := true
+	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Call(ctx, cdpbrowser.SetDownloadBehavior, cdpbrowser.SetDownloadBehaviorParams{
+		Behavior: cdpbrowser.SetDownloadBehaviorBehaviorAllow, DownloadPath: downloads, EventsEnabled: &yes}); err != nil {
+		t.Fatal(err)
+	}
+	do("set up", chromedp.EmulateViewport(width, 720))
 	query := "?lang=" + lang
 	do("link", chromedp.Navigate(d.Link+query), chromedp.WaitVisible("button.main"))
 	shot("1-link")
@@ -91,25 +95,15 @@ func walk(t *testing.T, ctx context.Context, shots string, width int64, lang str
 	shot("3-wrong")
 	do("right code", chromedp.SendKeys("#code", s.lastCode()), chromedp.Click("button.main"), chromedp.WaitVisible(".files"))
 	shot("4-message")
-	got := make(chan string, 8)
-	listen, quiet := context.WithCancel(ctx)
-	defer quiet()
-	chromedp.ListenBrowser(listen, func(ev any) {
-		if e, ok := ev.(*cdpbrowser.EventDownloadProgress); ok && e.State != cdpbrowser.DownloadProgressStateInProgress {
-			select {
-			case got <- e.State.String():
-			default:
-			}
-		}
-	})
+	progress := chromedp.Events(ctx, cdpbrowser.DownloadProgress)
 	do("download", chromedp.Click(".files li:first-child a"))
-	select {
-	case st := <-got:
-		if st != "completed" {
-			t.Fatalf("download %s", st)
+	for e, err := range progress {
+		if err != nil || e.State == cdpbrowser.DownloadProgressStateCanceled {
+			t.Fatalf("download %s, %v", e.State, err)
 		}
-	case <-ctx.Done():
-		t.Fatal("no download")
+		if e.State == cdpbrowser.DownloadProgressStateCompleted {
+			break
+		}
 	}
 	p, err := os.ReadFile(filepath.Join(downloads, "Compte-rendu d'écho – Mme Léa Dupont.pdf"))
 	if err != nil || string(p) != strings.Repeat("%PDF compte rendu\n", 20_000) {
