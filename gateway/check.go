@@ -31,7 +31,7 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 	if g.set, err = newSettings(cfg, [32]byte{}); err != nil {
 		return nil, err
 	}
-	dir := directoryConfig(cfg, log)
+	dir := directoryConfig(cfg, g.now, log)
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {
 		dir.ExtractionFile = ""
 	} else {
@@ -47,7 +47,7 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 	}
 	g.closers = append(g.closers, g.directory.Close)
 	if len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != "" {
-		if g.space, err = trust.New(trustConfig(cfg, log)); err != nil {
+		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}

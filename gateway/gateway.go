@@ -39,15 +39,15 @@ type Gateway struct {
 func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *message.Envelope, body *message.Body) (out smtpd.Outcome) {
 	log := g.log.With("id", env.ID, "client", env.Client)
 	if err := g.ledger.Ready(); err != nil { // know that you can note, before any hop is contacted
-		return g.outcome(nil, env, all(env, laterNote(err)))
+		return g.outcome(nil, all(env, laterNote(err)))
 	}
 	m, err := g.read(env, body)
 	if err != nil {
-		return g.outcome(nil, env, all(env, err))
+		return g.outcome(nil, all(env, err))
 	}
 	claim, err := g.ledger.Claim(ctx, m.asks())
 	if err != nil {
-		return g.outcome(nil, env, all(env, laterNote(err)))
+		return g.outcome(nil, all(env, laterNote(err)))
 	}
 	defer func() { // a panic must not leave the recipients in hand
 		if out.Settled == nil {
@@ -72,15 +72,15 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) (out smtpd.Outcome) {
 	log := g.log.With("id", env.ID, "client", env.Client, "from", "trust")
 	if err := g.ledger.Ready(); err != nil {
-		return g.outcome(nil, env, all(env, laterNote(err)))
+		return g.outcome(nil, all(env, laterNote(err)))
 	}
 	m, err := g.read(env, body)
 	if err != nil {
-		return g.outcome(nil, env, all(env, err))
+		return g.outcome(nil, all(env, err))
 	}
 	claim, err := g.ledger.Claim(ctx, m.asks())
 	if err != nil {
-		return g.outcome(nil, env, all(env, laterNote(err)))
+		return g.outcome(nil, all(env, laterNote(err)))
 	}
 	defer func() {
 		if out.Settled == nil {
@@ -88,7 +88,7 @@ func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Enve
 		}
 	}()
 	if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
-		return g.outcome(claim, env, all(env, err))
+		return g.outcome(claim, all(env, err))
 	}
 	ways := make([]way, len(env.Recipients))
 	for i := range env.Recipients {

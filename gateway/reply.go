@@ -92,48 +92,42 @@ func (g *Gateway) finish(ctx context.Context, log *slog.Logger, lmtp bool, m *ma
 	}
 	if err := claim.Note(ctx, entries); err != nil {
 		log.Error("note before reply failed: the client will repeat", "err", err)
-		return g.outcome(claim, m.env, all(m.env, laterNote(err)))
+		return g.outcome(claim, all(m.env, laterNote(err)))
 	}
 	for i := range ways {
 		g.account(log, m, i, &ways[i])
 	}
 	if lmtp {
-		return g.outcome(claim, m.env, ways)
+		return g.outcome(claim, ways)
 	}
 	return g.whole(ctx, log, m, claim, ways)
 }
 
 // whole words the single SMTP reply.
 func (g *Gateway) whole(ctx context.Context, log *slog.Logger, m *mail, claim *ledger.Claim, ways []way) smtpd.Outcome {
-	out := g.outcome(claim, m.env, ways)
 	var failed []int
-	served := 0
+	served := anyBounced(ways)
 	for i := range ways {
-		switch r := out.Replies[i]; {
+		switch r := g.replyOf(&ways[i]); {
 		case r.Code < 400:
-			served++
+			served = true
 		case r.Code < 500:
-			out.Whole = r
-			return out
+			return g.answer(claim, ways, r)
 		default:
 			failed = append(failed, i)
 		}
 	}
 	switch {
 	case len(failed) == 0:
-		out.Whole = &accepted
-		return out
-	case served == 0 && !anyBounced(ways):
-		out.Whole = out.Replies[failed[0]] // the client tells its sender
-		return out
+		return g.answer(claim, ways, &accepted)
+	case !served: // the client tells its sender
+		return g.answer(claim, ways, g.replyOf(&ways[failed[0]]))
 	}
 	if err := g.bounce(ctx, m, claim, ways, failed); err != nil {
 		log.Warn("bounce could not be handed over: the client will repeat", "err", err)
-		out.Whole = &later("Avis de non-remise impossible pour l'instant, nouvel essai plus tard", err).Reply
-		return out
+		return g.answer(claim, ways, &later("Avis de non-remise impossible pour l'instant, nouvel essai plus tard", err).Reply)
 	}
-	out.Whole = &accepted
-	return out
+	return g.answer(claim, ways, &accepted)
 }
 
 func anyBounced(ways []way) bool {
@@ -211,21 +205,26 @@ func enhancedOf(e ledger.Entry) [3]int {
 	return x
 }
 
-// outcome gives the replies and ties the retry memory to their being written.
-func (g *Gateway) outcome(claim *ledger.Claim, env *message.Envelope, ways []way) smtpd.Outcome {
-	out := smtpd.Outcome{Replies: make([]*smtpd.Reply, len(ways))}
+// outcome answers each recipient for himself.
+func (g *Gateway) outcome(claim *ledger.Claim, ways []way) smtpd.Outcome {
+	return g.answer(claim, ways, g.replyOf(&ways[0]))
+}
+
+// answer gives the replies, whole being the one for all of SMTP, and ties the retry memory to their being written.
+func (g *Gateway) answer(claim *ledger.Claim, ways []way, whole *smtpd.Reply) smtpd.Outcome {
+	out := smtpd.Outcome{Replies: make([]*smtpd.Reply, len(ways)), Whole: whole}
 	for i := range ways {
 		out.Replies[i] = g.replyOf(&ways[i])
 	}
-	out.Whole = out.Replies[0]
-	if claim != nil {
-		out.Settled = func(i int, written bool) {
-			r := out.Whole
-			if i >= 0 {
-				r = out.Replies[i]
-			}
-			claim.Settled(i, r.Code < 400 || r.Code >= 500, written)
+	if claim == nil {
+		return out
+	}
+	out.Settled = func(i int, written bool) {
+		r := whole
+		if i >= 0 {
+			r = out.Replies[i]
 		}
+		claim.Settled(i, r.Code < 400 || r.Code >= 500, written)
 	}
 	return out
 }

@@ -51,9 +51,18 @@ type settings struct {
 	loopToken        string
 }
 
+// Option changes what Open takes for granted.
+type Option func(*Gateway)
+
+// Clock sets the clock of the flow and its rooms; tests turn it.
+func Clock(now func() time.Time) Option { return func(g *Gateway) { g.now = now } }
+
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
-func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway, err error) {
+func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Option) (_ *Gateway, err error) {
 	g := &Gateway{log: log, now: time.Now, policy: cfg.Policy}
+	for _, o := range opts {
+		o(g)
+	}
 	defer func() {
 		if err != nil {
 			g.Close()
@@ -76,16 +85,16 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway
 		return nil, err
 	}
 	g.closers = append(g.closers, db.Close)
-	if g.ledger, err = ledger.New(ctx, db, ledger.Config{Key: derive(key, "ledger"), Log: log}); err != nil {
+	if g.ledger, err = ledger.New(ctx, db, ledger.Config{Key: derive(key, "ledger"), Now: g.now, Log: log}); err != nil {
 		return nil, err
 	}
 	g.closers = append(g.closers, g.ledger.Close)
-	if g.directory, err = directory.Open(ctx, directoryConfig(cfg, log)); err != nil {
+	if g.directory, err = directory.Open(ctx, directoryConfig(cfg, g.now, log)); err != nil {
 		return nil, err
 	}
 	g.closers = append(g.closers, g.directory.Close)
 	if len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != "" {
-		if g.space, err = trust.New(trustConfig(cfg, log)); err != nil {
+		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}
@@ -129,7 +138,7 @@ func (g *Gateway) openVault(ctx context.Context, cfg *config.Config, db *store.D
 		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
 			return g.toClinic(ctx, message.Address{}, to, nil, body)
-		}, Log: g.log})
+		}, Now: g.now, Log: g.log})
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
@@ -159,14 +168,14 @@ func (v vaultBlob) ReadAt(p []byte, off int64) (int, error)    { return v.b.Read
 func (v vaultBlob) Size() int64                                { return v.b.Size }
 func (v vaultBlob) Close() error                               { return v.b.Close() }
 
-func directoryConfig(cfg *config.Config, log *slog.Logger) directory.Config {
+func directoryConfig(cfg *config.Config, now func() time.Time, log *slog.Logger) directory.Config {
 	return directory.Config{StateDir: cfg.StateDir, ExtractionFile: cfg.Directory.Extraction, ListFile: cfg.Directory.List,
-		MaxAge: time.Duration(cfg.Directory.MaxAge), KeyFiles: cfg.Encrypt.Keys, Log: log}
+		MaxAge: time.Duration(cfg.Directory.MaxAge), KeyFiles: cfg.Encrypt.Keys, Now: now, Log: log}
 }
 
-func trustConfig(cfg *config.Config, log *slog.Logger) trust.Config {
+func trustConfig(cfg *config.Config, now func() time.Time, log *slog.Logger) trust.Config {
 	t := cfg.Trust
-	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: []string{t.CA}, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, Log: log}
+	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: []string{t.CA}, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, Now: now, Log: log}
 	if t.CRL != "" {
 		c.CRL = []string{t.CRL}
 	}
