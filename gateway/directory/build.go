@@ -20,6 +20,7 @@ import (
 )
 
 const (
+	// MirrorName is the mirror's file in the state folder.
 	MirrorName = "directory.db"
 	tempPrefix = "directory-"
 	lockName   = "directory.lock"

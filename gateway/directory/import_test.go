@@ -49,7 +49,7 @@ func TestImportHundredThousandLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fi, _ := os.Stat(filepath.Join(dir, mirrorName))
+	fi, _ := os.Stat(filepath.Join(dir, MirrorName))
 	t.Logf("%+v; mirror %d MB", s, fi.Size()>>20)
 	if s.Lines != 100_000 || s.Malformed != 30 || s.BadUTF8 != 12 || s.Duplicates != 169 || s.Addresses != 100_000-30-169 ||
 		s.PER+s.ORG != s.Addresses || s.Other != 0 {
@@ -212,7 +212,7 @@ func TestImportGivesFilesToFolderOwner(t *testing.T) {
 	if _, err := importText(t, dir, "e.txt", text(t, extraction.Options{Lines: 10}), Options{}); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{mirrorName, lockName} {
+	for _, name := range []string{MirrorName, lockName} {
 		fi, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)

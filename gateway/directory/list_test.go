@@ -321,7 +321,7 @@ func TestNothingPersonalInLogs(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "e.txt"), extraction.Options{Lines: 10})
 	d := open(t, Config{StateDir: dir, ExtractionFile: file, Log: log})
 	d.Ask(t.Context(), address(t, "zoe@example.test"))
-	os.Remove(filepath.Join(dir, mirrorName))
+	os.Remove(filepath.Join(dir, MirrorName))
 	d.Ask(t.Context(), address(t, "zoe@example.test"))
 	for _, s := range []string{"zoe", "Zoe", "horse", "+336"} {
 		if strings.Contains(b.String(), s) {

@@ -45,7 +45,7 @@ func TestMetrics(t *testing.T) {
 	if per, org := gauge(t, "passerelle_directory_entries", "PER"), gauge(t, "passerelle_directory_entries", "ORG"); per+org != 500 || org != 71 {
 		t.Fatalf("entries: %v and %v", per, org)
 	}
-	if err := os.Remove(filepath.Join(dir, mirrorName)); err != nil {
+	if err := os.Remove(filepath.Join(dir, MirrorName)); err != nil {
 		t.Fatal(err)
 	}
 	if v := gauge(t, "passerelle_directory_age_seconds", ""); !math.IsInf(v, 1) { // seen without anybody asking

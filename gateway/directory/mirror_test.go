@@ -166,7 +166,7 @@ func TestMirrorLostAndBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d, dir, _ := mirrored(t)
 			want(t, d, someone, Verified, "")
-			path := filepath.Join(dir, mirrorName)
+			path := filepath.Join(dir, MirrorName)
 			good, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -194,7 +194,7 @@ func TestMirrorLostAndBack(t *testing.T) {
 
 func TestUnreadableMirrorIsBackAfterChmod(t *testing.T) {
 	d, dir, _ := mirrored(t)
-	path := filepath.Join(dir, mirrorName)
+	path := filepath.Join(dir, MirrorName)
 	if err := os.Chmod(path, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func TestReloadImportsNewFileButNotAnOlderOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, d, "b@dest.test", Verified, "")
-	if err := os.Remove(filepath.Join(dir, mirrorName)); err != nil { // nothing newer any more: the file is better than nothing
+	if err := os.Remove(filepath.Join(dir, MirrorName)); err != nil { // nothing newer any more: the file is better than nothing
 		t.Fatal(err)
 	}
 	if err := d.Reload(context.Background()); err != nil {
@@ -345,7 +345,7 @@ func TestStateFolderWithOddName(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "e.txt"), extraction.Options{Lines: 10})
 	d := open(t, Config{StateDir: dir, ExtractionFile: file})
 	want(t, d, someone, Verified, "")
-	fi, err := os.Stat(filepath.Join(dir, mirrorName))
+	fi, err := os.Stat(filepath.Join(dir, MirrorName))
 	if err != nil || fi.Mode().Perm() != 0o600 {
 		t.Fatalf("mirror: %v %v", fi, err)
 	}
