@@ -48,7 +48,7 @@ func (p page) Date(t time.Time) string {
 	if t = t.In(paris()); p.Lang == "en" {
 		return vault.DateEN(t)
 	}
-	return vault.DateFR(t)
+	return strings.ReplaceAll(vault.DateFR(t), " h ", "\u00a0h\u00a0")
 }
 
 func paris() *time.Location {
@@ -58,6 +58,9 @@ func paris() *time.Location {
 	}
 	return l
 }
+
+// Name is a file's name as it is downloaded; the one in the message may be made to deceive.
+func (p page) Name(f vault.Entry) string { return fileName(f.Name) }
 
 // Size writes a number of octets for the reader.
 func (p page) Size(n int64) string { return size(p.Lang, n) }
@@ -75,7 +78,8 @@ func size(lang string, n int64) string {
 	if i > 0 && f < 10 {
 		digits = 1
 	}
-	return strings.Replace(strconv.FormatFloat(f, 'f', digits, 64), ".", comma, 1) + "\u00a0" + units[i]
+	number := strings.TrimSuffix(strconv.FormatFloat(f, 'f', digits, 64), ".0")
+	return strings.Replace(number, ".", comma, 1) + "\u00a0" + units[i]
 }
 
 // language is the one asked for in the address, else the first of ours that the browser names, else French.

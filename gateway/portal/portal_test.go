@@ -22,6 +22,7 @@ import (
 	"passerelle/gateway/message"
 	"passerelle/gateway/vault"
 
+	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 )
 
@@ -109,6 +110,11 @@ func (s *site) wait(d time.Duration) {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
+	leaks := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		goleak.VerifyNone(t, leaks)
+	})
 	s := &site{t: t, now: time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)}
 	dir := t.TempDir()
 	db, err := sql.Open("sqlite", filepath.Join(dir, "test.db"))
@@ -258,7 +264,7 @@ func TestWalkAndFiles(t *testing.T) {
 	d := s.deposit()
 	b := &browser{s: s}
 	r, page := b.do("GET", d.Link, nil)
-	for _, w := range []string{"Clinique des Lilas", "01 23 45 67 89", "06 .. .. 12 34", "Recevoir le code par SMS", "23 décembre 2026 à 12 h 00"} {
+	for _, w := range []string{"Clinique des Lilas", "01 23 45 67 89", "06 .. .. 12 34", "Recevoir le code par SMS", "23 décembre 2026 à 12\u00a0h\u00a000"} {
 		if !strings.Contains(page, w) {
 			t.Errorf("%q is missing", w)
 		}
@@ -277,7 +283,7 @@ func TestWalkAndFiles(t *testing.T) {
 		t.Errorf("a file without a code: %s", r.Status)
 	}
 	b.login(d)
-	if _, page = b.do("GET", strings.Replace(d.Link, "/r/", "/R/", 1), nil); !strings.Contains(page, "Dr Claire Martin") || !strings.Contains(page, "352\u00a0Ko") {
+	if _, page = b.do("GET", strings.Replace(d.Link, "/r/", "/R/", 1), nil); !strings.Contains(page, "Dr Claire Martin") || !strings.Contains(page, "352\u00a0Ko") || strings.Contains(page, "\u202e") {
 		t.Errorf("%s", page)
 	}
 	want := strings.Repeat("%PDF compte rendu\n", 20_000)
