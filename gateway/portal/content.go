@@ -92,7 +92,7 @@ func disposition(name string) string {
 	return `attachment; filename="` + ascii + `"; filename*=UTF-8''` + strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
 }
 
-// fileName makes a stranger's file name harmless: no folders, no control or direction characters, no leading dot, of bearable length.
+// fileName makes a stranger's file name harmless: no folders, no control or direction characters, no dots or spaces at its ends, of bearable length.
 func fileName(name string) string {
 	name = strings.ToValidUTF8(name, "_")
 	name = strings.Map(func(r rune) rune {
@@ -104,7 +104,7 @@ func fileName(name string) string {
 		}
 		return r
 	}, name)
-	name = strings.Trim(strings.TrimLeft(name, "."), " ")
+	name = strings.Trim(name, ". ")
 	for len(name) > 150 { // keep the extension
 		ext := ""
 		if i := strings.LastIndexByte(name, '.'); i >= 0 && len(name)-i <= 16 {

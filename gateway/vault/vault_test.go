@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"passerelle/crypto/seal"
@@ -444,5 +446,42 @@ func TestNotice(t *testing.T) {
 	raw = string(c.InMemory())
 	if !strings.Contains(raw, s.Code[:3]+" "+s.Code[3:]) || !strings.Contains(raw, "To: <dr.martin@clinique.test>") || strings.Contains(raw, "MARQUEUR") || strings.Contains(raw, secretOf(s)) {
 		t.Errorf("%s", raw)
+	}
+}
+
+// A message whose reading breaks off is no deposit.
+func TestCutMessageLeavesNothing(t *testing.T) {
+	h := open(t)
+	r := request("")
+	r.Files = append(r.Files, File{Name: "coupe.pdf", Open: func() io.Reader {
+		return io.MultiReader(strings.NewReader(strings.Repeat("x", 300_000)), iotest.ErrReader(errors.New("gone")))
+	}})
+	if _, err := h.Deposit(t.Context(), r); err == nil {
+		t.Fatal("sealed")
+	}
+	var n int
+	if err := h.db.QueryRow(`SELECT COUNT(*) FROM vault_deposits`).Scan(&n); err != nil || n != 0 {
+		t.Fatalf("%d rows, %v", n, err)
+	}
+	if ids, _ := h.blobs.List(t.Context()); len(ids) != 0 {
+		t.Fatalf("left: %v", ids)
+	}
+}
+
+// Guesses at the same time are counted one by one: none slips past the lock.
+func TestGuessesAtTheSameTime(t *testing.T) {
+	h := open(t)
+	d := h.deposit(t, "")
+	bad := h.wrong(d.Code)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			h.Prove(context.WithoutCancel(t.Context()), secretOf(d), bad, netip.AddrFrom4([4]byte{byte(i + 1), 1, 1, 1}))
+		})
+	}
+	wg.Wait()
+	r, err := h.row(t.Context(), "id = ?", d.ID)
+	if err != nil || r.wrong != codeBurst || r.locked == 0 {
+		t.Fatalf("%d wrong, locked %d, %v", r.wrong, r.locked, err)
 	}
 }
