@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"passerelle/gateway/directory"
@@ -31,6 +32,7 @@ type Gateway struct {
 	vault     *vault.Vault // nil where nothing can go to pickup
 	sms       vault.SMS    // nil where none is configured
 	portal    http.Handler
+	serving   atomic.Bool // between Run's begin and its end
 	closers   []func() error
 }
 

@@ -36,7 +36,9 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 		})
 	}
 	wg.Go(func() { g.duties(ctx) })
+	g.serving.Store(true)
 	<-ctx.Done()
+	g.serving.Store(false)
 	g.log.Info("stopping: no new work, finishing what is in hand")
 	wg.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
