@@ -149,16 +149,21 @@ func webDoor(name string, l net.Listener, t *tls.Config, h http.Handler, long ti
 	}}
 }
 
-// duties sweeps the vault: expired and abandoned deposits lose their content for good.
+// duties sweeps the vault, where expired and abandoned deposits lose their content for good, and reads the trust space's files again:
+// a revocation list lives for days, and a gateway that kept the one of its start would make everybody wait.
 func (g *Gateway) duties(ctx context.Context) {
-	if g.vault == nil {
-		return
-	}
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	for {
-		if _, err := g.vault.Sweep(ctx); err != nil && ctx.Err() == nil {
-			g.log.Error("sweep of the vault failed", "err", err)
+	for minute := 1; ; minute++ {
+		if g.vault != nil {
+			if _, err := g.vault.Sweep(ctx); err != nil && ctx.Err() == nil {
+				g.log.Error("sweep of the vault failed", "err", err)
+			}
+		}
+		if g.space != nil && minute%10 == 0 {
+			if err := g.space.Reload(); err != nil {
+				g.log.Error("files of the trust space cannot be read again, the former ones stay", "err", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
