@@ -24,9 +24,12 @@ type Explanation struct {
 // Explain decides about one recipient as Outbound would, and hands nothing on. The message is message.eml or, where the operator
 // gave none, a short text.
 func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Explanation, error) {
-	sender, err := message.ParseAddress(from, true)
-	if err != nil {
-		return nil, fmt.Errorf("--from: %w", err)
+	var sender message.Address
+	if from != "" && from != "<>" { // the null sender, of reports
+		var err error
+		if sender, err = message.ParseAddress(from, true); err != nil {
+			return nil, fmt.Errorf("--from: %w", err)
+		}
 	}
 	rcpt, err := message.ParseAddress(to, true)
 	if err != nil || rcpt.IsNull() {
