@@ -48,7 +48,7 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 		return nil
 	}
 	if dep.Code != "" {
-		mail, err := g.vault.CodeForSender(dep, vault.NoticeRequest{From: g.set.noticeFrom, Keep: g.keep(m)})
+		mail, err := g.vault.CodeForSender(dep, vault.NoticeRequest{From: g.set.noticeFrom})
 		if err != nil {
 			return fmt.Errorf("write the code for the sender: %w", err)
 		}
