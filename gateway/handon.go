@@ -68,6 +68,9 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 	case policy.Local:
 		return "local"
 	case policy.Plain:
+		if d.Form == policy.FormReport { // it names its recipient
+			return fmt.Sprint(i)
+		}
 		return "plain " + d.Hop + " " + d.Form + fmt.Sprint(d.VerifiedTLS)
 	case policy.Trust:
 		if w.facts.PatientINS {
@@ -187,12 +190,13 @@ func (g *Gateway) plain(ctx context.Context, m *mail, ways []way, group []int) {
 		case err == nil:
 			defer body.Close()
 			l, reduced = m.letter(m.trace, body, 0), true
-		case errors.Is(err, protect.ErrNoReport) && d.Unreduced: // the rule itself says plain
-		default:
+		case !errors.Is(err, protect.ErrNoReport):
 			for _, i := range group {
-				ways[i].fault = refuse(550, [3]int{5, 7, 1}, "Message sans expediteur qui n'est pas un avis de remise: aucune voie sure", err)
+				ways[i].fault = asFault(err)
 			}
 			return
+		case !d.Unreduced: // else the rule itself says plain
+			l, reduced = m.letter(m.trace, protect.Withheld(m.env, m.header, m.env.Recipients[group[0]], g.set.protect), 0), true
 		}
 	}
 	g.send(ctx, m, ways, group, hop, l)

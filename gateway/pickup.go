@@ -93,7 +93,7 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 	if c := w.answer.Contact; c.Mobile() {
 		req.Phone, req.Lang = c.Phone, c.Lang
 	}
-	if x.Unclear != "" { // what cannot be read unambiguously is never taken apart: the patient gets it whole
+	if x.Unclear != "" || x.Check(m.body) != nil || g.unknownCharset(m, x) { // what cannot be read unambiguously is never taken apart: the patient gets it whole
 		req.Text = "Ce message est joint en entier, au format courrier (.eml)."
 		req.Files = []vault.File{{Name: "message.eml", Type: "message/rfc822", Size: m.body.Size(), Open: wholeOf(m.body)}}
 		return req, nil
@@ -128,6 +128,18 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 		}
 	}
 	return req, nil
+}
+
+// unknownCharset tells whether a text part is in a charset that no page could show right.
+func (g *Gateway) unknownCharset(m *mail, x *message.Index) bool {
+	for _, p := range x.Parts {
+		if strings.HasPrefix(p.Type, "text/") && len(p.Children) == 0 {
+			if _, err := message.DecodeString(m.body, p); err != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // text reads a text part for the page.
