@@ -85,6 +85,12 @@ func greeting(ctx context.Context, addr string) ([]string, error) {
 // console gives the operator's pages and the numbers that nobody counts.
 func (g *Gateway) console(version string) (*console.Console, error) {
 	gauges := console.Gauges{
+		Observe: func() float64 {
+			if g.set.observe {
+				return 1
+			}
+			return 0
+		},
 		OldestWaiting: func() map[string]float64 {
 			out := map[string]float64{}
 			for reason, first := range g.ledger.OldestWaiting() {
