@@ -29,18 +29,14 @@ func writeQP(w io.Writer, text string) {
 }
 
 // passphraseMail tells the sender the passphrase of a ZIP, to be passed on by telephone.
-func passphraseMail(g *Gateway, m *mail, to message.Recipient, passphrase string) *message.Body {
+func passphraseMail(g *Gateway, m *mail, teller message.Address, to message.Recipient, passphrase string) *message.Body {
 	text := fmt.Sprintf("Votre message à %s est parti sous la forme d'un fichier ZIP chiffré.\n\n"+
 		"Mot de passe à lui dire de vive voix (téléphone) :\n\n    %s\n\n"+
 		"Ne le lui envoyez pas par courriel : qui lit sa boîte lirait alors aussi le fichier.\n", to.Address, passphrase)
-	return g.ownMail(m.env.Sender, "Mot de passe à transmettre par téléphone", text)
+	return g.ownMail(teller, "Mot de passe à transmettre par téléphone", text)
 }
 
-// partOf and wholeOf open a part, decoded, as often as the reader asks.
+// partOf opens a part, decoded, as often as the reader asks.
 func partOf(b *message.Body, p message.Part) func() io.Reader {
 	return func() io.Reader { return message.DecodePart(b, p) }
-}
-
-func wholeOf(b *message.Body) func() io.Reader {
-	return func() io.Reader { return b.Section(0, -1) }
 }

@@ -89,6 +89,12 @@ var never = map[string]bool{"subject": true, "to": true, "cc": true, "bcc": true
 	"x-confirm-reading-to": true, "thread-topic": true, "comments": true, "keywords": true, "return-path": true, "delivered-to": true, "x-original-to": true,
 	"x-envelope-to": true, "apparently-to": true}
 
+// Keepable tells whether a field of that name may be copied to an outer header or a notice, whatever the operator says.
+func Keepable(name string) bool {
+	low := strings.ToLower(name)
+	return !never[low] && !strings.HasPrefix(low, "content-")
+}
+
 // outer builds the header of a protecting route. The list is closed: From, To with this recipient alone, Date, Message-ID, Reply-To,
 // In-Reply-To, References, Subject (neutral), and what the operator keeps. Fields are written anew, so that no fold or doubled field
 // of the original can be read in two ways. Content fields are the caller's.
@@ -120,7 +126,7 @@ func outer(env *message.Envelope, h message.Header, to message.Recipient, o Opti
 		one(name)
 	}
 	for _, name := range o.Keep {
-		if low := strings.ToLower(name); never[low] || strings.HasPrefix(low, "content-") {
+		if !Keepable(name) {
 			continue
 		}
 		for _, v := range h.Values(name) {
@@ -135,9 +141,9 @@ func encodeWords(s string) string {
 	return strings.ReplaceAll(mime.QEncoding.Encode("utf-8", strings.NewReplacer("\r", "", "\n", " ", "\x00", "").Replace(s)), "\r\n", "")
 }
 
-// inside gives the header of a message that is sealed whole: as it came, without the lists of other recipients, the clinic's inner
+// Inside gives the header of a message that is sealed whole: as it came, without the lists of other recipients, the clinic's inner
 // trace and what asks for receipts.
-func inside(h message.Header) []byte {
+func Inside(h message.Header) []byte {
 	var out message.Header
 	for _, f := range h.Fields() {
 		name := f.Name
