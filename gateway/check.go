@@ -31,6 +31,14 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 	if g.set, err = newSettings(cfg, [32]byte{}); err != nil {
 		return nil, err
 	}
+	if _, err := newSMS(cfg); err != nil { // its template is filled in once
+		return nil, err
+	}
+	if cfg.KeyFile != "" {
+		if _, err := serverKey(cfg, log); err != nil {
+			return nil, err
+		}
+	}
 	dir := directoryConfig(cfg, g.now, log)
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {
 		dir.ExtractionFile = ""

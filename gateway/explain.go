@@ -46,6 +46,18 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	return x, nil
 }
 
+// Verify holds the operator's expect pairs against the rules, each with the message that sample gives and with what the directory
+// and the clinic's list say now.
+func (g *Gateway) Verify(ctx context.Context, expect []policy.Expectation, sample func(from, to string) []byte) []policy.Mismatch {
+	return policy.Verify(g.policy, expect, func(from, to string) (policy.Facts, error) {
+		x, err := g.Explain(ctx, from, to, sample(from, to))
+		if err != nil {
+			return policy.Facts{}, err
+		}
+		return x.Facts, nil
+	})
+}
+
 func (g *Gateway) sees(x *Explanation) (hop, sees string) {
 	d := x.Decision
 	if g.set.observe && d.Route != policy.Local {

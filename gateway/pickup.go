@@ -72,14 +72,9 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 // keep gives the header fields that headers.keep copies to notices and sealed messages.
 func (g *Gateway) keep(m *mail) []byte {
 	var out []byte
-	for _, name := range g.set.protect.Keep {
-		if !protect.Keepable(name) {
-			continue
-		}
-		for _, v := range m.header.Values(name) {
-			if f, err := message.FormatField(name, v); err == nil {
-				out = append(out, f...)
-			}
+	for _, k := range protect.Kept(m.header, g.set.protect.Keep) {
+		if f, err := message.FormatField(k.Name, k.Value()); err == nil {
+			out = append(out, f...)
 		}
 	}
 	return out

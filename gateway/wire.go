@@ -124,16 +124,8 @@ func (g *Gateway) openVault(ctx context.Context, cfg *config.Config, db *store.D
 	if err != nil {
 		return err
 	}
-	if cfg.SMS.URL.Reveal() != "" {
-		headers := make(map[string]string, len(cfg.SMS.Headers))
-		for k, v := range cfg.SMS.Headers {
-			headers[k] = v.Reveal()
-		}
-		g.sms, err = vault.NewSMS(vault.SMSConfig{URL: cfg.SMS.URL.Reveal(), Method: cfg.SMS.Method, Headers: headers,
-			Body: cfg.SMS.Body.Reveal(), ContentType: cfg.SMS.ContentType, Timeout: time.Duration(cfg.SMS.Timeout)})
-		if err != nil {
-			return fmt.Errorf("sms: %w", err)
-		}
+	if g.sms, err = newSMS(cfg); err != nil {
+		return err
 	}
 	g.vault, err = vault.New(ctx, db, vaultBlobs{blobs}, vault.Config{Key: derive(key, "vault"), PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"),
 		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
@@ -148,6 +140,19 @@ func (g *Gateway) openVault(ctx context.Context, cfg *config.Config, db *store.D
 		return fmt.Errorf("portal: %w", err)
 	}
 	return nil
+}
+
+// newSMS gives the provider's interface, nil where none is configured.
+func newSMS(cfg *config.Config) (vault.SMS, error) {
+	if cfg.SMS.URL.Reveal() == "" {
+		return nil, nil
+	}
+	headers := make(map[string]string, len(cfg.SMS.Headers))
+	for k, v := range cfg.SMS.Headers {
+		headers[k] = v.Reveal()
+	}
+	return vault.NewSMS(vault.SMSConfig{URL: cfg.SMS.URL.Reveal(), Method: cfg.SMS.Method, Headers: headers,
+		Body: cfg.SMS.Body.Reveal(), ContentType: cfg.SMS.ContentType, Timeout: time.Duration(cfg.SMS.Timeout)})
 }
 
 // vaultBlobs shows the folder of blobs as the vault wants it.
