@@ -27,6 +27,7 @@ import (
 type benchGateway struct {
 	bin, route, root string
 	smtp, lmtp       string
+	console          string
 	env              []string
 	cmd              *exec.Cmd
 	ended            chan struct{} // closed when cmd has been waited for
@@ -87,12 +88,12 @@ func benchCheck(t *testing.T, err error) {
 // benchStart starts the binary with deploy/bench/ROUTE.yaml as it is.
 func benchStart(t *testing.T, bin, route, sink string, env []string) *benchGateway {
 	t.Helper()
-	b := &benchGateway{bin: bin, route: route, root: t.TempDir(), lmtp: benchPort(t), smtp: benchPort(t)}
+	b := &benchGateway{bin: bin, route: route, root: t.TempDir(), lmtp: benchPort(t), smtp: benchPort(t), console: benchPort(t)}
 	for _, d := range []string{"state", "tmp"} {
 		benchCheck(t, os.Mkdir(filepath.Join(b.root, d), 0o700))
 	}
 	b.env = append([]string{"PATH=" + os.Getenv("PATH"), "LMTP_ADDR=" + b.lmtp, "SMTP_ADDR=" + b.smtp, "SINK=" + sink, "STATE_DIR=" + b.state(),
-		"PORTAL_ADDR=" + benchPort(t), "METRICS_ADDR=" + benchPort(t), "TMPDIR=" + filepath.Join(b.root, "tmp")}, env...)
+		"PORTAL_ADDR=" + benchPort(t), "METRICS_ADDR=" + b.console, "TMPDIR=" + filepath.Join(b.root, "tmp")}, env...)
 	t.Cleanup(func() {
 		if b.cmd != nil {
 			b.cmd.Process.Kill()
@@ -234,7 +235,7 @@ func benchDial(addr string, lmtp bool) (*smtp.Client, error) {
 }
 
 // send hands one message in, in a session of its own; nil is 250.
-func (b *benchGateway) send(lmtp bool, to string, letter []byte) error {
+func (b *benchGateway) send(lmtp bool, letter []byte, to ...string) error {
 	addr := b.smtp
 	if lmtp {
 		addr = b.lmtp
@@ -244,13 +245,13 @@ func (b *benchGateway) send(lmtp bool, to string, letter []byte) error {
 		return err
 	}
 	defer c.Close()
-	return c.SendMail("staff@clinic.test", []string{to}, bytes.NewReader(letter))
+	return c.SendMail("staff@clinic.test", to, bytes.NewReader(letter))
 }
 
 // repeat does what Postfix does: the same bytes again until they were taken.
-func (b *benchGateway) repeat(ctx context.Context, lmtp bool, to string, letter []byte) error {
+func (b *benchGateway) repeat(ctx context.Context, lmtp bool, letter []byte, to ...string) error {
 	for {
-		err := b.send(lmtp, to, letter)
+		err := b.send(lmtp, letter, to...)
 		if err == nil {
 			return nil
 		}
