@@ -1,0 +1,119 @@
+package deploy_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"passerelle/gateway/gatewaytest"
+)
+
+// TestGatewayKeepsNothing drives the built binary by the bench files as they are: what a message says stands nowhere on the gateway's
+// side: below its state folder, in its log, its temp folder or an open file without a name. TestSearcher is the control.
+func TestGatewayKeepsNothing(t *testing.T) {
+	bin := benchBuild(t)
+	for _, route := range []string{"plain", "trust", "openpgp", "pickup"} {
+		t.Run(route, func(t *testing.T) { markerStaysOut(t, bin, route) })
+	}
+}
+
+// markerStaysOut holds 5 MB messages before a stalled hop, kills, repeats and stops; it searches at each halt.
+func markerStaysOut(t *testing.T, bin, route string) {
+	const sessions, size = 20, 5 << 20
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	sentence := benchMark()
+	s := newSearcher(sentence)
+	release := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(release) })
+	defer goOn() // a session that stalls for ever would keep the sink from closing
+	// "dot": the hop has the message and its reply is what the kill destroys. "data": the message fills the sockets and waits.
+	stall := &gatewaytest.Stall{At: "dot", Go: release}
+	if route == "trust" {
+		stall.At = "data"
+	}
+	var begun atomic.Int64
+	sink, env := benchSink(t, route, gatewaytest.Options{Stall: stall, Rcpt: func(string, string) gatewaytest.Reply {
+		begun.Add(1)
+		return gatewaytest.Reply{}
+	}})
+	b := benchStart(t, bin, route, sink.Addr(), env)
+
+	letters := make([][]byte, sessions)
+	first := make(chan error, sessions)
+	to := func(i int) string { return fmt.Sprintf("r%d@dest.test", i) }
+	for i := range letters {
+		letters[i] = benchLetter(fmt.Sprint("m", i), sentence, size)
+		go func() { first <- b.send(i%2 == 0, letters[i], to(i)) }()
+	}
+	half, err := benchDial(b.smtp, false) // one more is in the middle of its DATA all the while
+	benchCheck(t, err)
+	defer half.Close()
+	benchCheck(t, half.Mail("staff@clinic.test", nil))
+	benchCheck(t, half.Rcpt(to(sessions), nil))
+	data, err := half.Data()
+	benchCheck(t, err)
+	if _, err := data.Write(letters[0][:size/2]); err != nil {
+		t.Fatal(err)
+	}
+
+	// A hop is asked only when the whole message is in hand.
+	benchUntil(t, ctx, "the hop holds every session", func() bool {
+		select {
+		case err := <-first:
+			t.Fatalf("a client was answered while the hop stalls: %v", err)
+		default:
+		}
+		return begun.Load() >= sessions
+	})
+	n := searchGateway(t, "while the hop stalls", b, s, true)
+	if n == 0 {
+		t.Errorf("no temp file without a name is open: %d messages of %d bytes did not leave memory, the test shows nothing", sessions, size)
+	}
+	t.Logf("%d temp files without a name", n)
+	b.kill(t)
+	for range letters {
+		if err := <-first; err == nil {
+			t.Error("a client was told 250 though the hop had not answered")
+		}
+	}
+	searchGateway(t, "after kill -9", b, s, false)
+
+	goOn()
+	b.start(t)
+	again := make(chan error, sessions)
+	for i := range letters {
+		go func() { again <- b.repeat(ctx, i%2 == 0, letters[i], to(i)) }()
+	}
+	for range letters {
+		if err := <-again; err != nil {
+			t.Error(err)
+		}
+	}
+	searchGateway(t, "after the repetition", b, s, true)
+	b.stop(t)
+	searchGateway(t, "after the stop", b, s, false)
+
+	limit := 2 // the hop took it, the reply died, the client repeated
+	if stall.At == "data" {
+		limit = 1 // a message without its end was never taken
+	}
+	benchArrivals(t, sink, sessions, limit, sessions)
+	for _, m := range sink.Messages() {
+		if route == "trust" && m.TLS == nil {
+			t.Error("a message for the trust space came in clear")
+		}
+		switch way, whole := s.in(m.Data), route == "plain" || route == "trust"; {
+		case whole && way == "":
+			t.Errorf("what left for %q should hold the sentence", m.Recipients)
+		case !whole && way != "":
+			t.Errorf("what left for %q holds the sentence %s", m.Recipients, way)
+		}
+	}
+	if route == "pickup" {
+		vaultIsWhole(t, b, sessions, sessions, sessions)
+	}
+}
