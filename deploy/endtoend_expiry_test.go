@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/smtp"
 	"net/textproto"
 	"os"
@@ -132,6 +133,7 @@ func gatewayGivesUp(t *testing.T) {
 func (w *world) startInside(t *testing.T, opts ...gateway.Option) {
 	t.Helper()
 	cfg := must(config.Load(w.config, os.LookupEnv))(t)
+	cfg.Listen.Metrics.Addr = "" // its gauges can be registered once in a process
 	ctx, cancel := context.WithCancel(context.Background())
 	g, err := gateway.Open(ctx, cfg, slog.New(slog.DiscardHandler), opts...)
 	if err != nil {
@@ -146,5 +148,18 @@ func (w *world) startInside(t *testing.T, opts ...gateway.Option) {
 			t.Errorf("the gateway: %v", err)
 		}
 	})
-	w.ready(t)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for { // all doors are bound before any is served
+		if c, err := net.Dial("tcp", w.smtp); err == nil {
+			c.Close()
+			return
+		}
+		select {
+		case err := <-done:
+			done <- err
+			t.Fatalf("the gateway ended: %v", err)
+		case <-tick.C:
+		}
+	}
 }
