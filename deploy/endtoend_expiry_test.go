@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/smtp"
 	"net/textproto"
 	"os"
@@ -58,7 +59,7 @@ var (
 func (w *world) bounced(t *testing.T, reason string) {
 	t.Helper()
 	var about, why []string
-	_, err := w.mailbox.WaitFor(within(t), func(all []gatewaytest.Message) bool {
+	w.flushUntil(t, w.mailbox, func(all []gatewaytest.Message) bool {
 		about, why = nil, nil
 		for _, m := range all {
 			for _, f := range finalRecipient.FindAllSubmatch(m.Data, -1) {
@@ -68,9 +69,6 @@ func (w *world) bounced(t *testing.T, reason string) {
 		}
 		return len(about) > 0
 	})
-	if err != nil {
-		t.Fatalf("the sender was told nothing: %v", err)
-	}
 	if !slices.Equal(about, []string{doctor}) || !strings.Contains(strings.Join(strings.Fields(why[0]), " "), reason) {
 		t.Errorf("the sender is told of %v (%q), want %s alone for %q", about, why, doctor, reason)
 	}
@@ -95,9 +93,6 @@ func gatewayGivesUp(t *testing.T) {
 			t.Fatalf("want all that share the reply to wait: %v: %+v", err, q)
 		}
 		later.Store(int64(55 * time.Minute))
-		if err := w.postfix.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
 		w.bounced(t, "annuaire national absent")
 		w.settled(t)
 		counts(t, "trust peer", w.peer, nil)
@@ -138,6 +133,7 @@ func gatewayGivesUp(t *testing.T) {
 func (w *world) startInside(t *testing.T, opts ...gateway.Option) {
 	t.Helper()
 	cfg := must(config.Load(w.config, os.LookupEnv))(t)
+	cfg.Listen.Metrics.Addr = "" // its gauges can be registered once in a process
 	ctx, cancel := context.WithCancel(context.Background())
 	g, err := gateway.Open(ctx, cfg, slog.New(slog.DiscardHandler), opts...)
 	if err != nil {
@@ -152,5 +148,18 @@ func (w *world) startInside(t *testing.T, opts ...gateway.Option) {
 			t.Errorf("the gateway: %v", err)
 		}
 	})
-	w.ready(t)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for { // all doors are bound before any is served
+		if c, err := net.Dial("tcp", w.smtp); err == nil {
+			c.Close()
+			return
+		}
+		select {
+		case err := <-done:
+			done <- err
+			t.Fatalf("the gateway ended: %v", err)
+		case <-tick.C:
+		}
+	}
 }

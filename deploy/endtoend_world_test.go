@@ -258,6 +258,9 @@ func (w *world) ready(t *testing.T) {
 			}
 		}
 		select {
+		case err := <-w.gateway.done:
+			w.gateway.done <- err
+			t.Fatalf("the gateway ended: %v\n%s", err, w.logText(t))
 		case <-ctx.Done():
 			t.Fatalf("the gateway did not become ready\n%s", w.logText(t))
 		case <-tick.C:
