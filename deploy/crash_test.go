@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/emersion/go-smtp"
-
 	"passerelle/crypto/seal"
 	"passerelle/gateway/gatewaytest"
 	"passerelle/gateway/store"
@@ -98,17 +96,13 @@ func killedAfterTheNote(t *testing.T, bin string, lmtp bool) {
 	sink, asked, goOn := heldSink(t)
 	b := benchStart(t, bin, "plain", sink.Addr(), nil)
 	letter := benchLetter("m0", "nothing", 20<<10)
-	addr, hello := b.smtp, smtp.NewClient
-	if lmtp {
-		addr, hello = b.lmtp, smtp.NewClientLMTP
-	}
-	conn, err := net.Dial("tcp", addr)
+	session, err := b.dial(lmtp)
 	benchCheck(t, err)
 	first := make(chan error, 1)
-	go func() { first <- hello(conn).SendMail("staff@clinic.test", crowd, bytes.NewReader(letter)) }()
+	go func() { first <- session.send(letter, crowd...) }()
 	benchUntil(t, ctx, "the hop has every recipient", func() bool { return asked.Load() == 3 })
-	benchCheck(t, conn.(*net.TCPConn).SetLinger(0)) // a reset: the reply cannot be written
-	conn.Close()
+	benchCheck(t, session.conn.(*net.TCPConn).SetLinger(0)) // a reset: the reply cannot be written
+	session.conn.Close()
 	if err := <-first; err == nil {
 		t.Error("250 over a closed connection")
 	}
