@@ -45,7 +45,7 @@ type Log struct {
 
 // Clinic is whose mail this is.
 type Clinic struct {
-	// Name and Phone stand on the patient's pages and in notices.
+	// Name and Phone stand on the patient's pages and in notices; "" is the first clinic domain, and no number to call.
 	Name  string `yaml:"name"`
 	Phone string `yaml:"phone"`
 	// Domains are the clinic's own mail domains: mail for them is handed back unchanged.

@@ -112,6 +112,9 @@ func (c *Config) complete(files func(string) error) {
 		if c.Hostname == "" {
 			c.Hostname = "passerelle." + c.Clinic.Domains[0]
 		}
+		if c.Clinic.Name == "" {
+			c.Clinic.Name = c.Clinic.Domains[0]
+		}
 		if c.Clinic.Postmaster == "" {
 			c.Clinic.Postmaster = "postmaster@" + c.Clinic.Domains[0]
 		}

@@ -31,6 +31,14 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 	if g.set, err = newSettings(cfg, [32]byte{}); err != nil {
 		return nil, err
 	}
+	if _, err := newSMS(cfg); err != nil { // its template is filled in once
+		return nil, err
+	}
+	if cfg.KeyFile != "" {
+		if _, err := serverKey(cfg, log); err != nil {
+			return nil, err
+		}
+	}
 	dir := directoryConfig(cfg, g.now, log)
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {
 		dir.ExtractionFile = ""
@@ -84,7 +92,24 @@ func greeting(ctx context.Context, addr string) ([]string, error) {
 
 // console gives the operator's pages and the numbers that nobody counts.
 func (g *Gateway) console(version string) (*console.Console, error) {
+	page := console.New(console.Config{Version: version, Log: g.log, Ready: []console.Check{
+		{Name: "ledger", Func: func(context.Context) error { return g.ledger.Ready() }},
+		{Name: "directory", Func: func(context.Context) error {
+			if s := g.directory.Status(); s.Configured && s.Fault != "" {
+				return errors.New(s.Fault)
+			}
+			return nil
+		}},
+		{Name: "listeners", Func: func(context.Context) error {
+			if !g.serving.Load() {
+				return errors.New("not serving")
+			}
+			return nil
+		}},
+	}})
 	gauges := console.Gauges{
+		Ready:   func() float64 { return bit(page.Readiness(context.Background()).Ready) },
+		Observe: func() float64 { return bit(g.set.observe) },
 		OldestWaiting: func() map[string]float64 {
 			out := map[string]float64{}
 			for reason, first := range g.ledger.OldestWaiting() {
@@ -96,16 +121,12 @@ func (g *Gateway) console(version string) (*console.Console, error) {
 	if g.space != nil {
 		gauges.CertificateDays = func() map[string]float64 { return map[string]float64{"trust": g.space.DaysLeft()} }
 	}
-	if err := gauges.Register(nil); err != nil {
-		return nil, err
+	return page, gauges.Register(nil)
+}
+
+func bit(b bool) float64 {
+	if b {
+		return 1
 	}
-	return console.New(console.Config{Version: version, Log: g.log, Ready: []console.Check{
-		{Name: "ledger", Func: func(context.Context) error { return g.ledger.Ready() }},
-		{Name: "directory", Func: func(context.Context) error {
-			if s := g.directory.Status(); s.Configured && s.Fault != "" {
-				return errors.New(s.Fault)
-			}
-			return nil
-		}},
-	}}), nil
+	return 0
 }

@@ -37,10 +37,25 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if err != nil {
 		return nil, err
 	}
-	f := g.ask(ctx, m, env.Recipients[0])
+	f, err := g.ask(ctx, m, env.Recipients[0])
+	if err != nil {
+		return nil, err
+	}
 	x := &Explanation{From: from, To: to, Answer: f.answer, Facts: f.Facts, Decision: g.policy.Explain(f.Facts), Observe: g.set.observe}
 	x.Hop, x.Sees = g.sees(x)
 	return x, nil
+}
+
+// Verify holds the operator's expect pairs against the rules, each with the message that sample gives and with what the directory
+// and the clinic's list say now.
+func (g *Gateway) Verify(ctx context.Context, expect []policy.Expectation, sample func(from, to string) []byte) []policy.Mismatch {
+	return policy.Verify(g.policy, expect, func(from, to string) (policy.Facts, error) {
+		x, err := g.Explain(ctx, from, to, sample(from, to))
+		if err != nil {
+			return policy.Facts{}, err
+		}
+		return x.Facts, nil
+	})
 }
 
 func (g *Gateway) sees(x *Explanation) (hop, sees string) {

@@ -48,6 +48,7 @@ type settings struct {
 	codeMode         vault.Mode
 	protect          protect.Options
 	markKey          [32]byte
+	passphraseKey    [32]byte
 	loopToken        string
 }
 
@@ -123,16 +124,8 @@ func (g *Gateway) openVault(ctx context.Context, cfg *config.Config, db *store.D
 	if err != nil {
 		return err
 	}
-	if cfg.SMS.URL.Reveal() != "" {
-		headers := make(map[string]string, len(cfg.SMS.Headers))
-		for k, v := range cfg.SMS.Headers {
-			headers[k] = v.Reveal()
-		}
-		g.sms, err = vault.NewSMS(vault.SMSConfig{URL: cfg.SMS.URL.Reveal(), Method: cfg.SMS.Method, Headers: headers,
-			Body: cfg.SMS.Body.Reveal(), ContentType: cfg.SMS.ContentType, Timeout: time.Duration(cfg.SMS.Timeout)})
-		if err != nil {
-			return fmt.Errorf("sms: %w", err)
-		}
+	if g.sms, err = newSMS(cfg); err != nil {
+		return err
 	}
 	g.vault, err = vault.New(ctx, db, vaultBlobs{blobs}, vault.Config{Key: derive(key, "vault"), PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"),
 		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
@@ -147,6 +140,19 @@ func (g *Gateway) openVault(ctx context.Context, cfg *config.Config, db *store.D
 		return fmt.Errorf("portal: %w", err)
 	}
 	return nil
+}
+
+// newSMS gives the provider's interface, nil where none is configured.
+func newSMS(cfg *config.Config) (vault.SMS, error) {
+	if cfg.SMS.URL.Reveal() == "" {
+		return nil, nil
+	}
+	headers := make(map[string]string, len(cfg.SMS.Headers))
+	for k, v := range cfg.SMS.Headers {
+		headers[k] = v.Reveal()
+	}
+	return vault.NewSMS(vault.SMSConfig{URL: cfg.SMS.URL.Reveal(), Method: cfg.SMS.Method, Headers: headers,
+		Body: cfg.SMS.Body.Reveal(), ContentType: cfg.SMS.ContentType, Timeout: time.Duration(cfg.SMS.Timeout)})
 }
 
 // vaultBlobs shows the folder of blobs as the vault wants it.
@@ -188,7 +194,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
-		hops: map[string]relay.Hop{}, markKey: derive(key, "mark"), loopToken: protect.LoopToken(cfg.Hostname),
+		hops: map[string]relay.Hop{}, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there

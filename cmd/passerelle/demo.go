@@ -7,7 +7,7 @@ import (
 )
 
 type demoCmd struct {
-	Once bool `help:"Stop after the table; exit 0 only if every check held."`
+	Once bool `help:"Stop after the table instead of leaving the patient's page up; exit 0 only if every check held."`
 }
 
 func (c demoCmd) Run(e *env) error {

@@ -13,13 +13,13 @@ import (
 
 type directoryCmd struct {
 	Import directoryImportCmd `cmd:"" help:"Read an extraction file of the national directory (text or ZIP) into the mirror."`
-	Lookup directoryLookupCmd `cmd:"" help:"Look up one address as the gateway would."`
-	Status directoryStatusCmd `cmd:"" help:"Age and size of the mirror."`
+	Lookup directoryLookupCmd `cmd:"" help:"Look up one address as the gateway would; exit code 1 where it is not verified."`
+	Status directoryStatusCmd `cmd:"" help:"Age and size of the mirror; exit code 1 where it cannot be asked."`
 }
 
 // stateFlag works without a config: a state folder is all that the mirror needs.
 type stateFlag struct {
-	StateDir string `default:"/var/lib/passerelle" help:"State folder (${default})." type:"path"`
+	StateDir string `default:"/var/lib/passerelle" placeholder:"DIR" help:"The gateway's state_dir (default: ${default})." type:"path"`
 }
 
 type directoryImportCmd struct {
@@ -27,6 +27,12 @@ type directoryImportCmd struct {
 	File  string `arg:"" type:"existingfile" help:"Extraction_Correspondance_MSSante file, .txt or .zip."`
 	Force bool   `help:"Take the file even if it lost more than a fifth of the addresses."`
 	Quiet bool   `short:"q" help:"No progress."`
+}
+
+func (directoryImportCmd) Help() string {
+	return "A running gateway takes the new mirror by itself. A file that is cut short, has lost columns or is much smaller than the one before is refused " +
+		"and the mirror in use stays. Run it as the user that serves (sudo -u passerelle).\n\n" +
+		"Example: passerelle directory import --state-dir /var/lib/passerelle Extraction_Correspondance_MSSante_202611220600.txt"
 }
 
 func (c directoryImportCmd) Run(e *env) error {

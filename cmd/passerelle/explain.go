@@ -13,9 +13,14 @@ import (
 
 type explainCmd struct {
 	configFlag
-	From    string `required:"" help:"Sender, as in MAIL FROM."`
-	To      string `required:"" help:"Recipient, as in RCPT TO."`
-	Message string `type:"existingfile" help:"A message (.eml); without it a short text is taken."`
+	From    string `required:"" placeholder:"ADDRESS" help:"Sender, as in MAIL FROM; \"<>\" for none."`
+	To      string `required:"" placeholder:"ADDRESS" help:"Recipient, as in RCPT TO."`
+	Message string `type:"existingfile" placeholder:"FILE" help:"A message as a mail client saves it (.eml): rules on attachments, size, header or subject need it. Without it a short text is taken."`
+}
+
+func (explainCmd) Help() string {
+	return "It asks the mirror, the clinic's list and the rules as the gateway does, sends nothing and notes nothing. It may run beside the gateway.\n\n" +
+		"Example: passerelle explain --from dr@clinique.example --to mme.petit@courrier.example --message lettre.eml"
 }
 
 func (c explainCmd) Run(e *env) error {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // patients read times of Europe/Paris, also where the machine has no zone files
 
@@ -23,11 +24,11 @@ var version = "dev"
 
 // commands is the command line: one field and one file per subcommand.
 type commands struct {
-	Serve     serveCmd     `cmd:"" help:"Run the gateway."`
+	Serve     serveCmd     `cmd:"" help:"Run the gateway until SIGTERM or Ctrl-C; the log goes to stderr as JSON."`
 	Check     checkCmd     `cmd:"" help:"Check a config file: all its faults at once, then its expect pairs. Nothing listens, nothing is sent."`
-	Explain   explainCmd   `cmd:"" help:"Say which way a mail would take, and why: rules tried, directory record, what the recipient would see."`
-	Demo      demoCmd      `cmd:"" help:"Show the main job on this machine: real sockets, eight messages, every arrival checked."`
-	Directory directoryCmd `cmd:"" help:"Import and look up the local mirror of the national directory."`
+	Explain   explainCmd   `cmd:"" help:"Say which way a mail would take, and why: rules tried, directory record, what the recipient would see. Nothing is sent."`
+	Demo      demoCmd      `cmd:"" help:"Show the main job on this machine: real sockets on loopback, eight messages, every arrival checked. Needs no config."`
+	Directory directoryCmd `cmd:"" help:"Import, look up and date the local mirror of the national directory (Annuaire Sante). Needs no config."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 
@@ -50,7 +51,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	exit := -1
 	parser, err := kong.New(&cmd, kong.Name("passerelle"), kong.UsageOnError(), kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
 		kong.Description("The gateway that lets a clinic keep its mail server and stop leaking health data.\n\n"+
-			"Start with `passerelle demo`, then `passerelle check --config FILE` and `passerelle serve --config FILE`."))
+			"Start with `passerelle demo`, then `passerelle check --config FILE` and `passerelle serve --config FILE`.\n\n"+
+			"Exit codes: 0 done; 1 it failed, or what was asked does not hold (an expect pair, a look-up); 2 the command line or the config file is wrong."))
 	if err != nil {
 		fmt.Fprintln(stderr, "passerelle:", err)
 		return 1
@@ -63,27 +65,59 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "passerelle: %v\nTry: passerelle --help\n", err)
+		fmt.Fprintf(stderr, "passerelle: %v\nTry: passerelle %s--help\n", err, asked(err))
 		return 2
 	}
 	if err := k.Run(&env{ctx, stdout, stderr}); err != nil {
-		var faults config.Faults
-		if errors.As(err, &faults) {
-			fmt.Fprintln(stderr, err)
-			return 2
-		}
-		fmt.Fprintln(stderr, "passerelle:", err)
-		return 1
+		return tell(stderr, err)
 	}
 	return 0
 }
 
-// configFlag is the --config of every subcommand that needs one.
-type configFlag struct {
-	Config string `short:"c" default:"/etc/passerelle/passerelle.yaml" env:"PASSERELLE_CONFIG" help:"Config file (${default})." type:"path"`
+// tell prints an error and gives its exit code.
+func tell(stderr io.Writer, err error) int {
+	var faults config.Faults
+	var unread *configError
+	switch {
+	case errors.As(err, &faults): // each line begins with its place
+		fmt.Fprintln(stderr, err)
+		return 2
+	case errors.As(err, &unread):
+		fmt.Fprintf(stderr, "passerelle: %v\nName the file: --config FILE, or PASSERELLE_CONFIG in the environment\n", err)
+		return 2
+	}
+	fmt.Fprintln(stderr, "passerelle:", err)
+	return 1
 }
 
-func (f configFlag) load() (*config.Config, error) { return config.Load(f.Config, os.LookupEnv) }
+// asked is the subcommand that a fault of the command line is about, with a space behind it, so that the hint leads to its help.
+func asked(err error) string {
+	var p *kong.ParseError
+	if errors.As(err, &p) && p.Context != nil && p.Context.Command() != "" {
+		return strings.TrimSpace(strings.Split(p.Context.Command(), "<")[0]) + " "
+	}
+	return ""
+}
+
+// configError: the config file could not be read at all.
+type configError struct{ err error }
+
+func (e *configError) Error() string { return e.err.Error() }
+func (e *configError) Unwrap() error { return e.err }
+
+// configFlag is the --config of every subcommand that needs one.
+type configFlag struct {
+	Config string `short:"c" default:"/etc/passerelle/passerelle.yaml" env:"PASSERELLE_CONFIG" placeholder:"FILE" help:"Config file (default: ${default})." type:"path"`
+}
+
+func (f configFlag) load() (*config.Config, error) {
+	cfg, err := config.Load(f.Config, os.LookupEnv)
+	var faults config.Faults
+	if err != nil && !errors.As(err, &faults) {
+		err = &configError{err}
+	}
+	return cfg, err
+}
 
 func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {
 	var level slog.Level

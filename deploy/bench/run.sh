@@ -14,6 +14,11 @@ cleanup() {
 	rm -rf "$work"
 }
 trap cleanup EXIT
+# The scripts build their load tool beside themselves: work on a copy. The contract relays *@dest.test alone.
+cp -r "$perf" "$work/perf"
+chmod -R u+w "$work/perf"
+perf=$work/perf
+export RCPT=${RCPT:-user@dest.test}
 export LMTP_ADDR=127.0.0.1:12024 SMTP_ADDR=127.0.0.1:12025 PORTAL_ADDR=127.0.0.1:12443 METRICS_ADDR=127.0.0.1:12464
 export SINK=127.0.0.1:${SINKPORT:-2526} STATE_DIR=$work/state
 route=${ROUTE:-plain}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"path"
 	"strings"
 	"time"
 
@@ -45,8 +46,7 @@ func count(form string, whole bool, err *error) {
 
 // Options are what the operator chose for protected mail.
 type Options struct {
-	// Keep names further fields that are copied to the outer header ("headers.keep"); fields that tell content or
-	// recipients are never copied.
+	// Keep names further fields that are copied to the outer header ("headers.keep", see Kept).
 	Keep []string
 	// Subject of the outer message, "" for a neutral one.
 	Subject string
@@ -87,7 +87,26 @@ const neutralSubject = "Message sécurisé / Secure message"
 var never = map[string]bool{"subject": true, "to": true, "cc": true, "bcc": true, "resent-to": true, "resent-cc": true, "resent-bcc": true, "received": true,
 	"from": true, "date": true, "message-id": true, "mime-version": true, "disposition-notification-to": true, "return-receipt-to": true,
 	"x-confirm-reading-to": true, "thread-topic": true, "comments": true, "keywords": true, "return-path": true, "delivered-to": true, "x-original-to": true,
-	"x-envelope-to": true, "apparently-to": true}
+	"x-envelope-to": true, "apparently-to": true, "sender": true, "reply-to": true, "in-reply-to": true, "references": true, "auto-submitted": true}
+
+// Kept gives the fields whose names a glob of keep matches (`X-Dossier-*`), in the order of the message; upper and lower case are the
+// same. Whatever the glob, no field that tells content, recipients or the way here is among them, no mark of ours, and none that the
+// outer header has already.
+func Kept(h message.Header, keep []string) (out []message.Field) {
+	for _, f := range h.Fields() {
+		low := strings.ToLower(f.Name)
+		if f.Name == "" || never[low] || strings.HasPrefix(low, "content-") || strings.HasPrefix(low, "x-passerelle-") {
+			continue
+		}
+		for _, glob := range keep {
+			if ok, err := path.Match(strings.ToLower(glob), low); err == nil && ok {
+				out = append(out, f)
+				break
+			}
+		}
+	}
+	return out
+}
 
 // outer builds the header of a protecting route. The list is closed: From, To with this recipient alone, Date, Message-ID, Reply-To,
 // In-Reply-To, References, Subject (neutral), and what the operator keeps. Fields are written anew, so that no fold or doubled field
@@ -119,13 +138,8 @@ func outer(env *message.Envelope, h message.Header, to message.Recipient, o Opti
 	for _, name := range []string{"Message-ID", "In-Reply-To", "References"} {
 		one(name)
 	}
-	for _, name := range o.Keep {
-		if low := strings.ToLower(name); never[low] || strings.HasPrefix(low, "content-") {
-			continue
-		}
-		for _, v := range h.Values(name) {
-			out.Append(name, v)
-		}
+	for _, f := range Kept(h, o.Keep) {
+		out.Append(f.Name, f.Value())
 	}
 	out.Append("MIME-Version", "1.0")
 	return out
@@ -135,9 +149,9 @@ func encodeWords(s string) string {
 	return strings.ReplaceAll(mime.QEncoding.Encode("utf-8", strings.NewReplacer("\r", "", "\n", " ", "\x00", "").Replace(s)), "\r\n", "")
 }
 
-// inside gives the header of a message that is sealed whole: as it came, without the lists of other recipients, the clinic's inner
+// Inside gives the header of a message that is sealed whole: as it came, without the lists of other recipients, the clinic's inner
 // trace and what asks for receipts.
-func inside(h message.Header) []byte {
+func Inside(h message.Header) []byte {
 	var out message.Header
 	for _, f := range h.Fields() {
 		name := f.Name

@@ -100,6 +100,7 @@ func (db *DB) open(ctx context.Context, path string, busy time.Duration) error {
 	// Pragmas stand in the DSN because they belong to a connection, and database/sql may open a new one at any time. Without
 	// BEGIN IMMEDIATE a transaction that reads first and writes then fails with SQLITE_BUSY whatever the timeout.
 	if db.w, err = sql.Open("sqlite", dsn(path, "immediate", wait, "journal_mode(WAL)", "synchronous(FULL)",
+		"secure_delete(1)", // a destroyed deposit's key must not stay in a free page
 		"foreign_keys(1)", "journal_size_limit(67108864)", "cache_size(-16000)")); err != nil {
 		return err
 	}

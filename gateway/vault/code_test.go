@@ -233,6 +233,11 @@ func TestSMSOverHTTP(t *testing.T) {
 	if v, err := url.ParseQuery(string(b)); err != nil || v.Get("to") != "+336" || v.Get("m") != "a&b é" {
 		t.Errorf("%s", b)
 	}
+	if q, err := NewSMS(SMSConfig{URL: "https://sms.test", ContentType: "text/plain", Body: "m={{query .Text}}&n={{.Text | query}}"}); err != nil {
+		t.Error(err)
+	} else if b, _ := q.fill("+336", "a&b"); string(b) != "m=a%26b&n=a%26b" {
+		t.Errorf("query: %s", b)
+	}
 	for _, c := range []SMSConfig{{URL: "ftp://x"}, {URL: "https://x", Body: "{{.Nope}}"}, {URL: "https://x", Body: "{{"}, {URL: "https://x", Body: "to {{.To}}"}} {
 		if _, err := NewSMS(c); err == nil {
 			t.Errorf("%+v accepted", c)

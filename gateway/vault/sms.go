@@ -27,7 +27,7 @@ type SMSConfig struct {
 	Method  string // "" means POST
 	Headers map[string]string
 	// Body is a text/template with {{.To}} and {{.Text}}. Both are escaped for the ContentType (JSON strings, form values);
-	// {{json .Text}} writes a JSON string with its quotes.
+	// {{json .Text}} writes a JSON string with its quotes, {{query .Text}} a form value whatever the ContentType.
 	Body        string
 	ContentType string        // "" means application/json
 	Timeout     time.Duration // over all attempts; 0 means 10 s
@@ -49,10 +49,12 @@ func (s smsValue) String() string {
 		q := jsonString(s)
 		return q[1 : len(q)-1]
 	case strings.Contains(s.contentType, "x-www-form-urlencoded"):
-		return url.QueryEscape(s.raw)
+		return queryString(s)
 	}
 	return s.raw
 }
+
+func queryString(s smsValue) string { return url.QueryEscape(s.raw) }
 
 func jsonString(s smsValue) string {
 	b, err := json.Marshal(s.raw)
@@ -77,7 +79,7 @@ func NewSMS(cfg SMSConfig) (*HTTPSMS, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 10 * time.Second
 	}
-	t, err := template.New("body").Option("missingkey=error").Funcs(template.FuncMap{"json": jsonString}).Parse(cfg.Body)
+	t, err := template.New("body").Option("missingkey=error").Funcs(template.FuncMap{"json": jsonString, "query": queryString}).Parse(cfg.Body)
 	if err != nil {
 		return nil, fmt.Errorf("sms: body: %w", err)
 	}

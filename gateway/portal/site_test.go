@@ -1,0 +1,230 @@
+package portal
+
+import (
+	"context"
+	"database/sql"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"passerelle/gateway/message"
+	"passerelle/gateway/vault"
+
+	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
+)
+
+type testDB struct{ *sql.DB }
+
+func (d testDB) Write(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := d.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+func (d testDB) Read() *sql.DB { return d.DB }
+func (d testDB) Migrate(ctx context.Context, _ string, steps ...string) error {
+	_, err := d.ExecContext(ctx, strings.Join(steps, ";"))
+	return err
+}
+
+type testBlobs struct{ dir string }
+
+type testBlob struct{ *os.File }
+
+func (b testBlob) Size() int64 {
+	s, err := b.Stat()
+	if err != nil {
+		return -1
+	}
+	return s.Size()
+}
+func (b testBlobs) Put(_ context.Context, id string, r io.Reader) error {
+	p, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.dir, id), p, 0o600)
+}
+func (b testBlobs) Open(id string) (vault.Blob, error) {
+	f, err := os.Open(filepath.Join(b.dir, id))
+	return testBlob{f}, err
+}
+func (b testBlobs) Delete(_ context.Context, id string) error {
+	return os.Remove(filepath.Join(b.dir, id))
+}
+func (b testBlobs) List(context.Context) ([]string, error) { return nil, nil }
+
+// site is a portal on a real socket, with a telephone and a clinic behind it.
+type site struct {
+	*vault.Vault
+	t   *testing.T
+	db  *sql.DB
+	srv *httptest.Server
+
+	mu      sync.Mutex
+	now     time.Time
+	sms     []string
+	answers []string
+	refuse  error // of the clinic's server
+}
+
+func (s *site) Send(_ context.Context, _, text string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sms = append(s.sms, text)
+	return nil
+}
+
+func (s *site) lastCode() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sms) == 0 {
+		s.t.Fatal("no SMS was sent")
+	}
+	return regexp.MustCompile(`\d{6}`).FindString(s.sms[len(s.sms)-1])
+}
+
+func (s *site) wait(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = s.now.Add(d)
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	leaks := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		goleak.VerifyNone(t, leaks)
+	})
+	s := &site{t: t, now: time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)}
+	dir := t.TempDir()
+	db, err := sql.Open("sqlite", filepath.Join(dir, "test.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	db.SetMaxOpenConns(1)
+	s.db = db
+	var h http.Handler
+	s.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
+	t.Cleanup(s.srv.Close)
+	s.Vault, err = vault.New(t.Context(), testDB{db}, testBlobs{dir}, vault.Config{Key: [32]byte{9}, PublicURL: s.srv.URL, SMS: s,
+		Clinic: vault.Clinic{Name: "Clinique des Lilas", Phone: "01 23 45 67 89"}, Now: func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err = New(Config{Vault: s.Vault, MaxAnswer: 1 << 20, Answer: func(_ context.Context, a Answer) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.refuse != nil {
+			return s.refuse
+		}
+		line := a.From.String() + " -> " + a.To.String() + " " + a.MessageID + ": " + a.Text
+		for _, f := range a.Files {
+			line += " [" + f.Name + " " + f.Type + " " + string(f.Body.InMemory()) + "]"
+		}
+		s.answers = append(s.answers, line)
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+const evil = `<p>Bonjour <b>Madame</b></p><script>alert(1)</script><img src="https://traceur.test/p.gif"><a href="javascript:x()">a</a><a href="https://ok.test/">lien</a><form action="/x"><input></form><p style="background:url(//traceur.test)">fin</p>`
+
+func file(name, typ, content string) vault.File {
+	return vault.File{Name: name, Type: typ, Open: func() io.Reader { return strings.NewReader(content) }}
+}
+
+func (s *site) deposit(change ...func(*vault.DepositRequest)) *vault.Deposit {
+	s.t.Helper()
+	r := vault.DepositRequest{Sender: message.Address{Local: "dr.martin", Domain: "clinique.test"}, Recipient: message.Address{Local: "patient", Domain: "mail.test"},
+		Phone: "0612341234", Subject: "Résultats de votre examen", FromLabel: "Dr Claire Martin, service de cardiologie", MessageID: "<1@clinique.test>",
+		Date: s.Now(), HTML: evil, Files: []vault.File{
+			file("Compte-rendu d'écho – Mme Léa Dupont.pdf", "application/pdf", strings.Repeat("%PDF compte rendu\n", 20_000)),
+			file("../../etc/pass\"wd\r\nX: y\u202efdp.html", "text/html; charset=utf-8", "<script>alert(1)</script>"),
+			file("Ordonnance.pdf", "application/pdf", "court")},
+		Text: "Bonjour Madame Dupont,\n\nVeuillez trouver ci-joint le compte rendu de votre échographie et votre ordonnance.\n\nLe résultat est rassurant. Nous nous reverrons comme prévu dans six mois ; d'ici là, continuez votre traitement et appelez le secrétariat si vous avez une question.\n\nBien à vous,\nDr Claire Martin"}
+	for _, c := range change {
+		c(&r)
+	}
+	d, err := s.Deposit(s.t.Context(), r)
+	if err == nil {
+		err = s.Activate(s.t.Context(), d.ID)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return d
+}
+
+// dump is all that the database holds of deposits and codes.
+func (s *site) dump() string {
+	s.t.Helper()
+	var n, codes int
+	var all string
+	err := s.db.QueryRow(`SELECT COUNT(*), GROUP_CONCAT(state || changed || wrong || locked || openings || code1_until || HEX(code1)), (SELECT COUNT(*) FROM vault_codes) FROM vault_deposits`).Scan(&n, &all, &codes)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return all + string(rune('0'+codes))
+}
+
+type browser struct {
+	s       *site
+	cookies []*http.Cookie
+}
+
+func (b *browser) do(method, url string, body io.Reader, header ...string) (*http.Response, string) {
+	b.s.t.Helper()
+	req, err := http.NewRequestWithContext(b.s.t.Context(), method, url, body)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	for _, c := range b.cookies {
+		req.AddCookie(c)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	p, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	b.cookies = append(b.cookies, resp.Cookies()...)
+	return resp, string(p)
+}
+
+func (b *browser) post(url, form string) (*http.Response, string) {
+	return b.do("POST", url, strings.NewReader(form), "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "same-origin")
+}
+
+// login walks from the link to a proved code.
+func (b *browser) login(d *vault.Deposit) {
+	b.s.t.Helper()
+	b.post(d.Link+"/code", "")
+	if r, page := b.post(d.Link, "code="+b.s.lastCode()); r.StatusCode != http.StatusSeeOther {
+		b.s.t.Fatalf("%s %s", r.Status, page)
+	}
+}
