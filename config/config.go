@@ -146,7 +146,7 @@ type Hop struct {
 type TrustSpace struct {
 	// Domains is the white list: domain to the distinguished names that may speak for it.
 	Domains map[string][]string `yaml:"domains"`
-	// Hosts overrides the MX of a domain: domain to host:port.
+	// Hosts is each domain's server: domain to host:port. Mail for a domain without one waits.
 	Hosts map[string]string `yaml:"hosts"`
 	// OwnDomains are the clinic's domains inside the trust space; only their addresses may write into it.
 	OwnDomains []string `yaml:"own_domains"`

@@ -70,12 +70,28 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
+// TestExampleStarts: with a server key alone, no other file and no variable, the example is good for a first observe start.
+func TestExampleStarts(t *testing.T) {
+	c, err := Parse("example.yaml", []byte(Example), noenv, Files(func(p string) error {
+		if p == "/etc/passerelle/server.key" {
+			return nil
+		}
+		return fs.ErrNotExist
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Mode != "observe" || c.Hops["clinic"].Addr != "127.0.0.1:10026" || c.Hops["internet"].Addr != "127.0.0.1:10027" {
+		t.Errorf("mode %s, hops %+v: not what deploy/postfix attaches to", c.Mode, c.Hops)
+	}
+}
+
 // TestExampleDefaults holds what the example calls a default against Default.
 func TestExampleDefaults(t *testing.T) {
 	c, def := parse(t, Example, noenv), Default()
 	for _, v := range []struct{ got, want any }{
-		{c.Mode, def.Mode}, {c.StateDir, def.StateDir}, {c.Log, def.Log}, {c.Clinic.Networks, def.Clinic.Networks}, {c.Clinic.QueueLifetime, def.Clinic.QueueLifetime},
-		{c.Limits, def.Limits}, {c.Listen.LMTP, def.Listen.LMTP}, {c.Listen.SMTP, def.Listen.SMTP}, {c.Listen.Metrics, def.Listen.Metrics}, {c.Listen.Portal.Addr, def.Listen.Portal.Addr},
+		{c.StateDir, def.StateDir}, {c.Log, def.Log}, {c.Clinic.Networks, def.Clinic.Networks}, {c.Clinic.QueueLifetime, def.Clinic.QueueLifetime},
+		{c.Limits, def.Limits}, {c.Listen.LMTP, def.Listen.LMTP}, {c.Listen.SMTP, def.Listen.SMTP}, {c.Listen.Metrics, def.Listen.Metrics},
 		{c.Trust.ListedUnverified, def.Trust.ListedUnverified}, {c.Trust.PatientDomain, def.Trust.PatientDomain}, {c.Directory.MaxAge, def.Directory.MaxAge},
 		{c.Encrypt.Subject, def.Encrypt.Subject}, {c.Pickup.Expiry, def.Pickup.Expiry}, {c.Pickup.Strict, def.Pickup.Strict}, {c.Pickup.Code, def.Pickup.Code},
 		{c.SMS.Method, def.SMS.Method}, {c.SMS.Body.Reveal(), def.SMS.Body.Reveal()}, {c.SMS.ContentType, def.SMS.ContentType}, {c.SMS.Timeout, def.SMS.Timeout},
@@ -94,7 +110,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 		t.Fatal(fault)
 	}
 	d.value("", root, reflect.ValueOf(Default()).Elem(), 0)
-	_, prose, _ := strings.Cut(Example, "# Matchers of a rule")
+	_, prose, _ := strings.Cut(Example, " Matchers of a rule")
 	prose, _, _ = strings.Cut(prose, "\nrules:")
 	var walk func(key string, typ reflect.Type)
 	walk = func(key string, typ reflect.Type) {

@@ -15,6 +15,7 @@ import (
 
 var (
 	metric     = regexp.MustCompile(`passerelle_[a-z_]+`)
+	quoted     = regexp.MustCompile(`"(passerelle_[a-z_]+)"`)
 	documented = regexp.MustCompile("(?m)^\\| `(passerelle_[a-z_]+)")
 )
 
@@ -131,5 +132,28 @@ func TestYAMLFilesParse(t *testing.T) {
 		if filepath.Dir(f) == "bench" && (len(v.Rules) != 10 || v.Rules[9]["name"] != "bench") {
 			t.Errorf("%s has %d rules, want ten, the last named bench", f, len(v.Rules))
 		}
+	}
+}
+
+// TestMetricsDocumented: operations.md has the metrics that the code declares, and no other.
+func TestMetricsDocumented(t *testing.T) {
+	declared := map[string]bool{}
+	err := filepath.WalkDir(filepath.Join("..", "gateway"), func(p string, _ os.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(p, ".go") && !strings.HasSuffix(p, "_test.go") {
+			for _, m := range quoted.FindAllSubmatch(read(t, p), -1) {
+				declared[string(m[1])] = true
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, m := range documented.FindAllSubmatch(read(t, "..", "docs", "operations.md"), -1) {
+		known[string(m[1])] = true
+	}
+	if !maps.Equal(known, declared) {
+		t.Errorf("docs/operations.md has %q\nthe code declares  %q", slices.Sorted(maps.Keys(known)), slices.Sorted(maps.Keys(declared)))
 	}
 }

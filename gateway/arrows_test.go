@@ -17,6 +17,7 @@ var arrows = map[string][]string{
 	"policy":              nil,
 	"crypto/*":            nil,
 	"deploy":              nil,
+	"docs":                nil,
 
 	"gateway": {"config", "policy", "crypto/*", "gateway/message", "gateway/smtpd", "gateway/directory", "gateway/trust", "gateway/protect",
 		"gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -34,8 +35,8 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 	if _, err := newSMS(cfg); err != nil { // its template is filled in once
 		return nil, err
 	}
-	if cfg.KeyFile != "" {
-		if _, err := serverKey(cfg, log); err != nil {
+	if cfg.KeyFile != "" { // systemd hands it to the service alone; who may read it here is told where it is malformed
+		if _, err := serverKey(cfg, log); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
 	}
