@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"passerelle/gateway/ledger"
+	"passerelle/gateway/relay"
 	"passerelle/policy"
 )
 
@@ -55,11 +57,10 @@ func (g *Gateway) account(log *slog.Logger, m *mail, i int, w *way) {
 		log.Info("recipient was served by an earlier attempt", "to", m.env.Recipients[i].Address, "code", r.Code)
 		return
 	}
-	if w.clear {
-		mClear.Inc()
-	}
 	if w.fault != nil {
-		attrs = append(attrs, "reply", r.Text)
+		if hop := (*relay.Error)(nil); !errors.As(w.fault.err, &hop) { // a hop's own words may name the recipient
+			attrs = append(attrs, "reply", r.Text)
+		}
 		if w.fault.err != nil {
 			attrs = append(attrs, "err", w.fault.err.Error())
 		}

@@ -19,8 +19,12 @@ type asked struct {
 }
 
 // ask gathers the facts that the policy may read: the directory's answer, the clinic's own list, the trust space, the message.
-func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) asked {
-	f := asked{answer: g.directory.Ask(ctx, r.Address)}
+func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked, error) {
+	own, err := g.messageFacts(m)
+	if err != nil {
+		return asked{}, err
+	}
+	f := asked{Facts: *own, answer: g.directory.Ask(ctx, r.Address)}
 	f.Sender, f.SenderDomain = m.env.Sender.Key(), m.env.Sender.Domain
 	f.Recipient, f.RecipientDomain = r.Key(), r.Domain
 	f.Recipients = len(m.env.Recipients)
@@ -36,18 +40,26 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) asked {
 	if c := f.answer.Contact; c != nil {
 		f.Contact, f.Person, f.Preferred, f.Form = c.Listed(), c.Person, policy.Route(c.Prefer), c.Form
 		f.OpenPGP, f.Phone, f.Secret = len(c.OpenPGPKey) > 0, c.Mobile(), c.Secret != ""
-		f.Opposed, f.Label = c.Opposed, c.Label
+		f.Opposed, f.Label = f.Opposed || c.Opposed, c.Label
 	}
 	if g.space != nil {
 		f.TrustDomain, f.TrustSender = g.space.Listed(r.Domain), g.space.Own(m.env.Sender.Domain)
 		f.INSValid, f.PatientINS = g.space.ParseINS(r.Address)
 	}
-	g.messageFacts(m, &f.Facts)
-	return f
+	return f, nil
 }
 
-// messageFacts are the same for every recipient; they are taken from the header, and from the parts only where a rule reads them.
-func (g *Gateway) messageFacts(m *mail, f *policy.Facts) {
+// messageFacts are the same for every recipient and taken once. A message whose parts cannot be read waits: a rule on attachments must
+// not miss because we did not look.
+func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
+	if m.facts != nil {
+		return m.facts, nil
+	}
+	x, err := m.parts()
+	if err != nil {
+		return nil, err
+	}
+	f := &policy.Facts{}
 	f.Size = m.body.Size()
 	f.Headers = map[string][]string{}
 	for _, h := range m.header.Fields() {
@@ -66,16 +78,25 @@ func (g *Gateway) messageFacts(m *mail, f *policy.Facts) {
 		f.List = true
 	}
 	f.List = f.List || m.header.Get("List-Id") != ""
-	f.Opposed = f.Opposed || strings.EqualFold(strings.TrimSpace(m.header.Get("X-Passerelle-Opposition")), "oui")
-	if _, err := protect.VerifyMark(g.set.markKey, m.header, g.now()); err == nil || errors.Is(err, protect.ErrOldMark) {
-		f.Marked = true
+	for _, v := range m.header.Values(oppositionField) {
+		f.Opposed = f.Opposed || strings.EqualFold(v, "oui") || strings.EqualFold(v, "yes")
 	}
-	if x, err := m.parts(); err == nil {
-		for _, a := range x.Attachments() {
-			f.Attachments = append(f.Attachments, policy.Attachment{Type: a.Type, Name: a.Name, Size: a.Size})
-		}
-		f.Calendar = x.Calendar()
+	f.Marked = g.marked(m)
+	for _, a := range x.Attachments() {
+		f.Attachments = append(f.Attachments, policy.Attachment{Type: a.Type, Name: a.Name, Size: a.Size})
 	}
+	f.Calendar = x.Calendar()
+	m.facts = f
+	return f, nil
+}
+
+// oppositionField is set by the clinic's own applications: the patient opposes being written to.
+const oppositionField = "X-Passerelle-Opposition"
+
+// marked tells whether the message bears our mark: it came from the trust space or from a patient, however long ago.
+func (g *Gateway) marked(m *mail) bool {
+	_, err := protect.VerifyMark(g.set.markKey, m.header, g.now())
+	return err == nil || errors.Is(err, protect.ErrOldMark)
 }
 
 // parts indexes the message once.

@@ -3,12 +3,14 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"strings"
 	"time"
 
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/smtpd"
+	"passerelle/gateway/trust"
 )
 
 // clinicDoor answers the clinic's server: LMTP or SMTP.
@@ -26,19 +28,19 @@ func (d clinicDoor) Mail(_ context.Context, _ smtpd.Client, _ *message.Envelope)
 
 // Rcpt refuses domains that the operator shut out, before any content is sent.
 func (d clinicDoor) Rcpt(_ context.Context, _ smtpd.Client, _ *message.Envelope, r message.Recipient) error {
-	if only := d.g.set.recipientDomains; len(only) > 0 && !only[r.Domain] {
+	if only := d.g.set.recipientDomains; len(only) > 0 && !only[r.Domain] && r.Domain != "" { // <postmaster>: RFC 5321 section 4.5.1
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Domaine de destination non desservi par cette passerelle"}
 	}
 	return nil
 }
 
-func (d clinicDoor) Data(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
+func (d clinicDoor) Data(ctx context.Context, _ smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
 	name := "smtp"
 	if d.lmtp {
 		name = "lmtp"
 	}
 	defer timed(name)()
-	return d.g.Outbound(ctx, c, d.lmtp, env, body)
+	return d.g.Outbound(ctx, d.lmtp, env, body)
 }
 
 // trustDoor admits listed peers of the trust space, for our own domains alone.
@@ -50,6 +52,9 @@ func (d trustDoor) Mail(_ context.Context, c smtpd.Client, env *message.Envelope
 	}
 	if err := d.g.space.AdmitPeer(*c.TLS, env.Sender.Domain); err != nil {
 		d.g.log.Warn("peer was not admitted", "id", env.ID, "client", c.Addr, "sender", env.Sender, "err", err)
+		if doubt := (*trust.Error)(nil); errors.As(err, &doubt) && doubt.Later { // no fresh revocation list: not the peer's fault
+			return &smtpd.Reply{Code: 451, Enhanced: [3]int{4, 7, 5}, Text: "Revocation non verifiable pour l'instant, nouvel essai plus tard"}
+		}
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Certificat ou domaine expediteur non admis dans l'espace de confiance"}
 	}
 	if err := d.g.ledger.Ready(); err != nil {
@@ -61,7 +66,8 @@ func (d trustDoor) Mail(_ context.Context, c smtpd.Client, env *message.Envelope
 // Rcpt asks the clinic's Postfix first, so that the trust space never gets a bounce from us.
 func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelope, r message.Recipient) error {
 	g := d.g
-	if !g.set.inboundDomains[r.Domain] {
+	r = g.postmaster(r)
+	if !g.set.inboundDomains[r.Domain] && r.Address != g.set.noticeFrom {
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Aucun relais: ce domaine n'est pas celui de la clinique"}
 	}
 	if res := g.relay.Probe(ctx, g.set.hopClinic, env.Sender, r); res.Err != nil {
@@ -87,8 +93,33 @@ func peerName(cs *tls.ConnectionState) string {
 	return cs.PeerCertificates[0].Subject.String()
 }
 
-// mark puts our mark on top of a message for the clinic; what bore that name before is dropped by unchanged.
+// postmaster gives `<postmaster>`, the one path without a domain (RFC 5321 section 4.5.1), the address of clinic.postmaster. Raw stays: the
+// retry memory knows the path as it was written.
+func (g *Gateway) postmaster(r message.Recipient) message.Recipient {
+	if r.Domain == "" {
+		r.Address = g.set.noticeFrom
+	}
+	return r
+}
+
+func (g *Gateway) postmasters(env *message.Envelope) {
+	for i, r := range env.Recipients {
+		env.Recipients[i] = g.postmaster(r)
+	}
+}
+
+// mark puts our mark on top of a message for the clinic; what bore that name before is dropped by unchanged. The mark covers Message-ID
+// and Date, and a Postfix that takes us for a local client adds what is missing: so we add it before.
 func (m *mail) mark(g *Gateway, origin, verified string) error {
+	for _, f := range [][2]string{{"Message-ID", "<" + m.env.ID + "@" + g.set.hostname + ">"}, {"Date", g.now().Format(time.RFC1123Z)}} {
+		if len(m.header.Values(f[0])) > 0 {
+			continue
+		}
+		if err := m.header.Append(f[0], f[1]); err != nil {
+			return err
+		}
+		m.rewritten = true
+	}
 	v, err := protect.Mark(g.set.markKey, protect.Origin{Origin: origin, Verified: asciiWords(verified), ID: m.env.ID}, m.header, g.now())
 	if err != nil {
 		return err

@@ -40,7 +40,10 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if err != nil {
 		return nil, err
 	}
-	f := g.ask(ctx, m, env.Recipients[0])
+	f, err := g.ask(ctx, m, env.Recipients[0])
+	if err != nil {
+		return nil, err
+	}
 	x := &Explanation{From: from, To: to, Answer: f.answer, Facts: f.Facts, Decision: g.policy.Explain(f.Facts), Observe: g.set.observe}
 	x.Hop, x.Sees = g.sees(x)
 	return x, nil

@@ -38,8 +38,9 @@ type Gateway struct {
 
 // Outbound carries one message of the clinic: every recipient by exactly one way, and an answer for each. It is the journey of
 // doc.go on one screen.
-func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *message.Envelope, body *message.Body) (out smtpd.Outcome) {
+func (g *Gateway) Outbound(ctx context.Context, lmtp bool, env *message.Envelope, body *message.Body) (out smtpd.Outcome) {
 	log := g.log.With("id", env.ID, "client", env.Client)
+	g.postmasters(env)
 	if err := g.ledger.Ready(); err != nil { // know that you can note, before any hop is contacted
 		return g.outcome(nil, all(env, laterNote(err)))
 	}
@@ -63,16 +64,25 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 			ways[i] = way{done: true, entry: e}
 			continue
 		}
-		facts := g.ask(ctx, m, r)
+		facts, err := g.ask(ctx, m, r)
+		if err != nil {
+			ways[i].fault = asFault(err)
+			continue
+		}
 		ways[i] = way{decision: g.decide(facts), answer: facts.answer, facts: facts.Facts}
 	}
 	g.handOn(ctx, m, ways)
-	return g.finish(ctx, log, lmtp, m, claim, ways)
+	reply := wholeReply
+	if lmtp {
+		reply = ownReplies
+	}
+	return g.finish(ctx, log, reply, m, claim, ways)
 }
 
 // Inbound carries one message from the trust space to the clinic's Postfix, marked with who sent it and how that was verified.
 func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) (out smtpd.Outcome) {
 	log := g.log.With("id", env.ID, "client", env.Client, "from", "trust")
+	g.postmasters(env)
 	if err := g.ledger.Ready(); err != nil {
 		return g.outcome(nil, all(env, laterNote(err)))
 	}
@@ -101,7 +111,7 @@ func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Enve
 		ways[i] = way{decision: policy.Decision{Route: policy.Local, Rule: "inbound", Reason: "received from the trust space for a domain of the clinic"}}
 	}
 	g.handOn(ctx, m, ways)
-	return g.finish(ctx, log, false, m, claim, ways)
+	return g.finish(ctx, log, strangersReply, m, claim, ways)
 }
 
 // mail is one message in hand.
@@ -113,6 +123,11 @@ type mail struct {
 	index  *message.Index // nil until somebody needs the parts
 	trace  []byte         // our Received field and loop mark
 	marks  []byte         // our mark, on mail for the clinic
+	facts  *policy.Facts  // what the message itself says, the same for every recipient
+	// discreet is the trace of what leaves sealed: the same, without the clinic's inner names and addresses.
+	discreet []byte
+	// rewritten: the header differs from the bytes of the body.
+	rewritten bool
 }
 
 // read looks at the header of a message and refuses loops.
@@ -124,9 +139,11 @@ func (g *Gateway) read(env *message.Envelope, body *message.Body) (*mail, error)
 	if len(h.Values("Received")) > g.set.maxReceived || passes(h, g.set.loopToken) > maxPasses {
 		return nil, refuse(554, [3]int{5, 4, 6}, "Boucle de courrier: ce message est deja passe ici, verifiez la configuration du relais", nil)
 	}
-	trace := protect.Trace(env, g.set.hostname, g.now(), env.ID)
-	trace = append(trace, protect.LoopField+": "+g.set.loopToken+"\r\n"...)
-	return &mail{env: env, body: body, header: h, start: start, trace: trace}, nil
+	loop := protect.LoopField + ": " + g.set.loopToken + "\r\n"
+	outside := message.Envelope{Helo: g.set.hostname, Client: "clinic", SMTPUTF8: env.SMTPUTF8}
+	return &mail{env: env, body: body, header: h, start: start,
+		trace:    append(protect.Trace(env, g.set.hostname, g.now(), env.ID), loop...),
+		discreet: append(protect.Trace(&outside, g.set.hostname, g.now(), env.ID), loop...)}, nil
 }
 
 // maxPasses is how often one message may come through: an alias of the clinic may lead out again, a circle may not.

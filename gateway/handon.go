@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -36,7 +37,7 @@ func (g *Gateway) handOn(ctx context.Context, m *mail, ways []way) {
 	var order []string
 	for i := range ways {
 		w := &ways[i]
-		if w.done {
+		if w.done || w.fault != nil {
 			continue
 		}
 		key := g.lane(m, i, w)
@@ -68,7 +69,10 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 	case policy.Local:
 		return "local"
 	case policy.Plain:
-		return "plain " + d.Hop + " " + d.Form + fmt.Sprint(d.VerifiedTLS)
+		if d.Form == policy.FormReport { // it names its recipient
+			return fmt.Sprint(i)
+		}
+		return fmt.Sprintf("plain %s %s %t %t", d.Hop, d.Form, d.VerifiedTLS, d.Unreduced)
 	case policy.Trust:
 		if w.facts.PatientINS {
 			return fmt.Sprint("patient ", i) // one patient, one message
@@ -78,7 +82,8 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 	return fmt.Sprint(i)
 }
 
-// carry serves the recipients at group, all by the way of the first.
+// carry serves the recipients at group, all by the way of the first. A panic stays with them: it would end the process, for nobody
+// else recovers on this goroutine.
 func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	w := &ways[group[0]]
 	d := w.decision
@@ -86,6 +91,17 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		for _, i := range group {
 			ways[i].fault = asFault(err)
 		}
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			g.log.Error("panic while handing on", "id", m.env.ID, "route", string(d.Route), "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			fail(fmt.Errorf("panic while handing on"))
+		}
+	}()
+	if g.set.observe && d.Route != policy.Local { // also what would be refused or wait: observe changes nothing of the clinic's mail
+		g.send(ctx, m, ways, group, g.set.hopInternet, m.unchanged())
+		inClear(ways, group)
+		return
 	}
 	switch d.Route {
 	case policy.Refuse:
@@ -99,16 +115,9 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(w.answer.Why)))
 		return
 	}
-	if g.set.observe && d.Route != policy.Local {
-		g.send(ctx, m, ways, group, g.set.hopInternet, m.unchanged())
-		for _, i := range group {
-			ways[i].clear = ways[i].fault == nil
-		}
-		return
-	}
 	switch d.Route {
 	case policy.Local:
-		g.send(ctx, m, ways, group, g.set.hopClinic, m.unchanged())
+		g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m))
 	case policy.Plain:
 		g.plain(ctx, m, ways, group)
 	case policy.Trust:
@@ -131,14 +140,31 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	}
 }
 
-// unchanged is the message as received under our trace: body bytes untouched, marks that are not ours removed.
+// inClear counts what left unprotected, at once: a note that fails later does not bring it back.
+func inClear(ways []way, group []int) {
+	for _, i := range group {
+		if ways[i].clear = ways[i].fault == nil; ways[i].clear {
+			mClear.Inc()
+		}
+	}
+}
+
+// home is the message as the clinic's own server gets it back: a mark that is ours stays on it, or a second pass (a forwarding
+// mailbox) would let it out by any way.
+func (g *Gateway) home(m *mail) relay.Letter {
+	if len(m.marks) == 0 && g.marked(m) {
+		return m.letter(m.trace, m.body, 0)
+	}
+	return m.unchanged()
+}
+
+// unchanged is the message as received under our trace: body bytes untouched, marks of whatever hand removed but the one we set now.
 func (m *mail) unchanged() relay.Letter {
 	top := slices.Concat(m.trace, m.marks)
-	if m.header.Get(protect.MarkField) == "" { // the header leaves as part of the body, unread
+	h := m.header
+	if !protect.Strip(&h) && !m.rewritten { // the header leaves as part of the body, byte for byte
 		return m.letter(top, m.body, 0)
 	}
-	h := m.header
-	protect.Strip(&h)
 	return m.letter(append(top, h.Bytes()...), m.body, m.start)
 }
 
@@ -187,17 +213,18 @@ func (g *Gateway) plain(ctx context.Context, m *mail, ways []way, group []int) {
 		case err == nil:
 			defer body.Close()
 			l, reduced = m.letter(m.trace, body, 0), true
-		case errors.Is(err, protect.ErrNoReport) && d.Unreduced: // the rule itself says plain
-		default:
+		case !errors.Is(err, protect.ErrNoReport):
 			for _, i := range group {
-				ways[i].fault = refuse(550, [3]int{5, 7, 1}, "Message sans expediteur qui n'est pas un avis de remise: aucune voie sure", err)
+				ways[i].fault = asFault(err)
 			}
 			return
+		case !d.Unreduced: // else the rule itself says plain
+			l, reduced = m.letter(m.trace, protect.Withheld(m.env, m.header, m.env.Recipients[group[0]], g.set.protect), 0), true
 		}
 	}
 	g.send(ctx, m, ways, group, hop, l)
-	for _, i := range group {
-		ways[i].clear = ways[i].fault == nil && hop.TLS.Mode != relay.Verify && !reduced
+	if hop.TLS.Mode != relay.Verify && !reduced {
+		inClear(ways, group)
 	}
 }
 
@@ -223,15 +250,19 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 		return later("Cle du destinataire introuvable", fmt.Errorf("no contact for an encrypt decision"))
 	}
 	o := g.set.protect
-	o.Budget = g.budget
+	o.Budget, o.Lang = g.budget, c.Lang
 	var passphrase string
 	var sealed *message.Body
+	telling := false // the passphrase must be told
 	switch w.decision.Form {
 	case policy.FormOpenPGP:
 		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{c.OpenPGPKey}, o)
 	case policy.FormZIP:
 		if passphrase = string(c.Secret); passphrase == "" {
-			passphrase = newPassphrase()
+			telling, passphrase = true, g.passphrase(m, to)
+			if err := g.canTell(ctx, c, w.decision.Notify, m.env.Sender); err != nil {
+				return err
+			}
 		}
 		sealed, err = protect.ZIP(ctx, m.env, m.body, x, to, passphrase, o)
 	default:
@@ -241,8 +272,8 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 		return fmt.Errorf("seal as %s: %w", w.decision.Form, err)
 	}
 	defer sealed.Close()
-	g.send(ctx, m, ways, []int{i}, g.set.hopInternet, m.letter(m.trace, sealed, 0))
-	if w.fault != nil || passphrase == "" || passphrase == string(c.Secret) {
+	g.send(ctx, m, ways, []int{i}, g.set.hopInternet, m.letter(m.discreet, sealed, 0))
+	if w.fault != nil || !telling {
 		return nil
 	}
 	return g.tellPassphrase(ctx, m, to, c, w.decision.Notify, passphrase)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -42,6 +43,11 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 	if err != nil {
 		return fmt.Errorf("write notice: %w", err)
 	}
+	if dep.Code != "" { // before the notice: a patient must not get a link that is dead because the code could not be told
+		if err := g.takesMail(ctx, notifyAddress(w.decision.Notify, m.env.Sender)); err != nil {
+			return err
+		}
+	}
 	l := m.letter(nil, notice, 0)
 	l.Ret, l.EnvID = "HDRS", m.env.EnvID
 	g.send(ctx, m, ways, []int{i}, g.set.hopInternet, l)
@@ -49,7 +55,7 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 		return nil
 	}
 	if dep.Code != "" {
-		mail, err := g.vault.CodeForSender(dep, vault.NoticeRequest{From: g.set.noticeFrom, Keep: g.keep(m)})
+		mail, err := g.vault.CodeForSender(dep, vault.NoticeRequest{From: g.set.noticeFrom})
 		if err != nil {
 			return fmt.Errorf("write the code for the sender: %w", err)
 		}
@@ -89,12 +95,18 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 	}
 	req := vault.DepositRequest{Sender: notifyAddress(w.decision.Notify, m.env.Sender), Recipient: m.env.Recipients[i].Address,
 		Mode: g.set.codeMode, Subject: m.header.Text("Subject"), FromLabel: m.header.Text("From"), MessageID: m.header.Get("Message-Id"), Date: g.now()}
-	if c := w.answer.Contact; c.Mobile() {
-		req.Phone, req.Lang = c.Phone, c.Lang
+	if c := w.answer.Contact; c != nil {
+		req.Lang = c.Lang
+		if c.Mobile() {
+			req.Phone = c.Phone
+		}
 	}
-	if x.Unclear != "" { // what cannot be read unambiguously is never taken apart: the patient gets it whole
+	if x.Unclear != "" || x.Check(m.body) != nil || g.unknownCharset(m, x) { // what cannot be read unambiguously is never taken apart: the patient gets it whole
 		req.Text = "Ce message est joint en entier, au format courrier (.eml)."
-		req.Files = []vault.File{{Name: "message.eml", Type: "message/rfc822", Size: m.body.Size(), Open: wholeOf(m.body)}}
+		top, start := protect.Inside(m.header), m.start // without Bcc, the lists of others and the clinic's inner trace
+		req.Files = []vault.File{{Name: "message.eml", Type: "message/rfc822", Size: int64(len(top)) + m.body.Size() - start, Open: func() io.Reader {
+			return io.MultiReader(bytes.NewReader(top), m.body.Section(start, -1))
+		}}}
 		return req, nil
 	}
 	files := map[int]bool{}
@@ -110,23 +122,33 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 		if files[n] || len(p.Children) > 0 {
 			continue
 		}
-		switch {
-		case p.Type == "text/plain" && req.Text == "":
-			req.Text, err = g.text(m, p)
-		case p.Type == "text/html" && req.HTML == "":
-			req.HTML, err = g.text(m, p)
-		default: // an inline picture, or a part that no page shows: nothing of the message may be lost
-			name := p.Name
-			if name == "" {
-				name = fmt.Sprintf("partie-%d", n)
+		page := map[string]*string{"text/plain": &req.Text, "text/html": &req.HTML}[p.Type]
+		if page != nil && *page == "" {
+			if *page, err = g.text(m, p); err == nil {
+				continue
 			}
-			req.Files = append(req.Files, vault.File{Name: name, Type: p.Type, Size: p.End - p.HeaderEnd, Open: partOf(m.body, p)})
+			*page = ""
 		}
-		if err != nil {
-			return req, fmt.Errorf("read text of part %d: %w", n, err)
+		// An inline picture, a part that no page shows, a text too long or in an unknown charset: nothing of the message may be lost.
+		name := p.Name
+		if name == "" {
+			name = fmt.Sprintf("partie-%d", n)
 		}
+		req.Files = append(req.Files, vault.File{Name: name, Type: p.Type, Size: p.End - p.HeaderEnd, Open: partOf(m.body, p)})
 	}
 	return req, nil
+}
+
+// unknownCharset tells whether a text part is in a charset that no page could show right.
+func (g *Gateway) unknownCharset(m *mail, x *message.Index) bool {
+	for _, p := range x.Parts {
+		if strings.HasPrefix(p.Type, "text/") && len(p.Children) == 0 {
+			if _, err := message.DecodeString(m.body, p); err != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // text reads a text part for the page.
@@ -151,11 +173,34 @@ func (g *Gateway) tellPassphrase(ctx context.Context, m *mail, to message.Recipi
 		}
 		return nil
 	}
-	mail := passphraseMail(g, m, to, passphrase)
-	if err := g.toClinic(ctx, message.Address{}, notifyAddress(notify, m.env.Sender), nil, mail); err != nil {
+	teller := notifyAddress(notify, m.env.Sender)
+	mail := passphraseMail(g, m, teller, to, passphrase)
+	if err := g.toClinic(ctx, message.Address{}, teller, nil, mail); err != nil {
 		return fmt.Errorf("hand the passphrase to the sender: %w", err)
 	}
 	return nil
 }
 
-func newPassphrase() string { return token.NewPassphrase() }
+// canTell looks before the sealed mail leaves whether the passphrase can be told: an SMS is only known to fail once it is sent.
+func (g *Gateway) canTell(ctx context.Context, c *directory.Contact, notify string, sender message.Address) error {
+	if c.Mobile() && g.sms != nil {
+		return nil
+	}
+	return g.takesMail(ctx, notifyAddress(notify, sender))
+}
+
+// takesMail asks the clinic's server whether it would take a mail of ours for that address.
+func (g *Gateway) takesMail(ctx context.Context, to message.Address) error {
+	r := g.relay.Probe(ctx, g.set.hopClinic, message.Address{}, message.Recipient{Address: to, Raw: to.String()})
+	if r.Err != nil {
+		return fmt.Errorf("ask the clinic's server about the sender: %w", r.Err)
+	}
+	return nil
+}
+
+// passphrase gives the words for one recipient of one message, the same at each repeat: where the telling fails behind the sealed
+// mail, the next attempt sends the archive again, and one passphrase opens both.
+func (g *Gateway) passphrase(m *mail, to message.Recipient) string {
+	sum := m.body.Sum()
+	return token.DerivePassphrase(g.set.passphraseKey, sum[:], []byte(to.Key()))
+}

@@ -77,11 +77,39 @@ func all(env *message.Envelope, err error) []way {
 	return ways
 }
 
+// replyKind is how a client is answered.
+type replyKind int
+
+const (
+	ownReplies     replyKind = iota // LMTP: each recipient has his own
+	wholeReply                      // SMTP from the clinic: one reply for all, and a bounce for who failed beside others
+	strangersReply                  // SMTP from the trust space: one reply for all, and never a bounce
+)
+
+// askAgain turns failures beside served recipients into "later". The trust space gets no bounce from us, a 5xx would tell its sender
+// that nobody was reached, and a 250 would swallow the failure: so the client repeats, RCPT is asked of the clinic's server again,
+// and there each recipient has a reply of his own. The served ones are remembered.
+func askAgain(ways []way) {
+	served := false
+	for i := range ways {
+		served = served || ways[i].done || ways[i].fault == nil
+	}
+	for i := range ways {
+		if w := &ways[i]; served && w.fault != nil && w.fault.permanent() {
+			w.fault = later("Un destinataire a ete refuse apres coup, nouvel essai plus tard", w.fault.err)
+		}
+	}
+}
+
 // finish notes what happened to each recipient, then words the replies. Under SMTP, where one reply must do for all, it follows
 // the design: 4xx while any recipient waits and the others are remembered; one bounce where some failed for good.
-func (g *Gateway) finish(ctx context.Context, log *slog.Logger, lmtp bool, m *mail, claim *ledger.Claim, ways []way) smtpd.Outcome {
-	if !lmtp && len(ways) > 1 {
+func (g *Gateway) finish(ctx context.Context, log *slog.Logger, kind replyKind, m *mail, claim *ledger.Claim, ways []way) smtpd.Outcome {
+	switch {
+	case len(ways) == 1:
+	case kind == wholeReply:
 		g.giveUp(claim, ways)
+	case kind == strangersReply:
+		askAgain(ways)
 	}
 	entries := make([]ledger.Entry, 0, len(ways))
 	for i := range ways {
@@ -97,7 +125,7 @@ func (g *Gateway) finish(ctx context.Context, log *slog.Logger, lmtp bool, m *ma
 	for i := range ways {
 		g.account(log, m, i, &ways[i])
 	}
-	if lmtp {
+	if kind == ownReplies {
 		return g.outcome(claim, ways)
 	}
 	return g.whole(ctx, log, m, claim, ways)

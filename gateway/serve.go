@@ -123,7 +123,13 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 
 // webDoor serves HTTP with limits on every phase; long lets a patient on a slow line load a large file.
 func webDoor(name string, l net.Listener, t *tls.Config, h http.Handler, long time.Duration) door {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 15 * time.Second, ReadTimeout: long, WriteTimeout: long, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
+	var hand sync.WaitGroup // requests: Close of the server ends their connections, but does not wait for them
+	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hand.Add(1)
+		defer hand.Done()
+		h.ServeHTTP(w, r)
+	})
+	s := &http.Server{Handler: counted, ReadHeaderTimeout: 15 * time.Second, ReadTimeout: long, WriteTimeout: long, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
 	if t != nil {
 		t = t.Clone()
 		t.NextProtos = []string{"h2", "http/1.1"}
@@ -145,24 +151,25 @@ func webDoor(name string, l net.Listener, t *tls.Config, h http.Handler, long ti
 			return err
 		}
 		<-stopped
+		hand.Wait() // the rooms are closed behind us
 		return nil
 	}}
 }
 
-// duties sweeps the vault, where expired and abandoned deposits lose their content for good, and reads the trust space's files again:
-// a revocation list lives for days, and a gateway that kept the one of its start would make everybody wait.
+// duties sweeps the vault: expired and abandoned deposits lose their content for good. It reads the files of the trust space again:
+// a revocation list lives for days, and with an old one every peer waits.
 func (g *Gateway) duties(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	for minute := 1; ; minute++ {
+	for n := 0; ; n++ {
 		if g.vault != nil {
 			if _, err := g.vault.Sweep(ctx); err != nil && ctx.Err() == nil {
 				g.log.Error("sweep of the vault failed", "err", err)
 			}
 		}
-		if g.space != nil && minute%10 == 0 {
+		if g.space != nil && n%trustEvery == trustEvery-1 {
 			if err := g.space.Reload(); err != nil {
-				g.log.Error("files of the trust space cannot be read again, the former ones stay", "err", err)
+				g.log.Error("trust space keeps its old files", "err", err)
 			}
 		}
 		select {
@@ -172,6 +179,9 @@ func (g *Gateway) duties(ctx context.Context) {
 		}
 	}
 }
+
+// trustEvery is how many minutes lie between two readings; each ends the kept connections of the trust space.
+const trustEvery = 15
 
 // serverTLS gives the TLS side of a listener, or nil where no certificate is set. The files are read again when they change, so
 // that a renewed certificate needs no restart.

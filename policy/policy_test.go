@@ -231,7 +231,7 @@ func TestLaws(t *testing.T) {
 		law(!out || !f.Marked, "marked mail never leaves over the Internet")
 		law(!f.Opposed || d.Route == Refuse, "who opposes is not written to")
 		law(d.Route != Pickup || !f.Null && !f.Auto && !f.List, "automatic mail never becomes a deposit")
-		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List, "automatic mail never triggers a code")
+		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List || f.Null && d.Form == FormOpenPGP, "automatic mail never triggers a code")
 		law(d.Route != Plain || !f.Null || d.Form == FormReport, "a null sender's mail leaves as a report")
 		law(d.Route != Trust || f.TrustSender || f.Null, "only our trust domains write into the trust space")
 		law(d.Route != Trust || f.TrustDomain || f.PatientINS, "trust reaches listed domains alone")

@@ -40,6 +40,10 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		return c.end(Local, "", "")
 	case f.Marked:
 		return c.refuse("came from the trust space, never by "+string(c.route), textMarked)
+	case f.Null && c.route == Encrypt && f.OpenPGP && (c.rule.Form == "" || c.rule.Form == FormOpenPGP):
+		d := c.end(Encrypt, "null sender, no code needed", "") // a key needs neither a deposit nor a code
+		d.Form = FormOpenPGP
+		return d
 	case f.Null:
 		c.note("null sender, headers and status only")
 		route := c.route

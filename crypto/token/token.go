@@ -3,9 +3,12 @@
 package token
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	_ "embed"
+	"encoding/binary"
 	"math/big"
 	"strings"
 )
@@ -114,6 +117,23 @@ func NewPassphrase() string {
 	var p [PassphraseWords]string
 	for i := range p {
 		p[i] = words[number(int64(len(words)))]
+	}
+	return strings.Join(p[:], "-")
+}
+
+// DerivePassphrase makes the passphrase that belongs to a key and to what it is for: the same words each time, and without the key no
+// better to be guessed than those of NewPassphrase.
+func DerivePassphrase(key [32]byte, about ...[]byte) string {
+	m := hmac.New(sha256.New, key[:])
+	for _, s := range append([][]byte{[]byte("passerelle passphrase v1")}, about...) { // length first: no two lists give the same bytes
+		m.Write(binary.BigEndian.AppendUint64(nil, uint64(len(s))))
+		m.Write(s)
+	}
+	seed := m.Sum(nil)
+	var p [PassphraseWords]string
+	for i := range p {
+		h := sha256.Sum256(append(seed, byte(i)))
+		p[i] = words[binary.BigEndian.Uint64(h[:])%uint64(len(words))] // 64 bits over 1466 words: the bias is below 2^-53
 	}
 	return strings.Join(p[:], "-")
 }

@@ -65,7 +65,9 @@ func (c *Claim) readServed(ctx context.Context) error {
 		}
 		e, err := scanEntry(c.l.db.Read().QueryRowContext(ctx, `SELECT seq, `+columns+` FROM ledger_entries WHERE seq = ?`, m.entry))
 		if errors.Is(err, sql.ErrNoRows) { // the row was erased; that the recipient was served is still known
-			e, err = Entry{Outcome: m.outcome}, nil
+			if e, err = (Entry{Outcome: m.outcome, Code: 250}), nil; m.outcome != Delivered {
+				e.Code, e.Text = 554, "Remise impossible lors d'un essai precedent"
+			}
 		}
 		if err != nil {
 			return err

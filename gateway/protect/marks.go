@@ -119,8 +119,27 @@ func readMark(key [32]byte, v string, h message.Header) (Origin, time.Time, bool
 	return o, time.Unix(secs, 0), true
 }
 
-// Strip takes the marks off mail that comes in: whoever wrote them, it was not us.
-func Strip(h *message.Header) { h.Del(MarkField) }
+// Strip takes the marks off a header, also those with a blank before the colon, which some readers take for the field; it tells
+// whether there were any.
+func Strip(h *message.Header) (found bool) {
+	var kept message.Header
+	for _, f := range h.Fields() {
+		name := f.Name
+		if name == "" {
+			before, _, _ := strings.Cut(string(f.Raw), ":")
+			name = strings.TrimSpace(before)
+		}
+		if strings.EqualFold(name, MarkField) {
+			found = true
+			continue
+		}
+		kept.AppendRaw(f)
+	}
+	if found {
+		*h = kept
+	}
+	return found
+}
 
 // Loop tells whether the message passed this gateway before, and how many hops it has seen in all.
 func Loop(h message.Header, hostname string) (own bool, received int) {

@@ -74,7 +74,7 @@ func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.I
 	if x.Unclear != "" {
 		h.Append("Content-Type", `message/rfc822; protected-headers="v1"`)
 		h.Append("Content-Disposition", `inline; filename="message.eml"`)
-		if _, err := w.Write(append(h.Bytes(), inside(x.Header)...)); err != nil {
+		if _, err := w.Write(append(h.Bytes(), Inside(x.Header)...)); err != nil {
 			return err
 		}
 		return copyTo(ctx, w, b.Section(x.Parts[0].HeaderEnd, -1))

@@ -149,9 +149,9 @@ func encodeWords(s string) string {
 	return strings.ReplaceAll(mime.QEncoding.Encode("utf-8", strings.NewReplacer("\r", "", "\n", " ", "\x00", "").Replace(s)), "\r\n", "")
 }
 
-// inside gives the header of a message that is sealed whole: as it came, without the lists of other recipients, the clinic's inner
+// Inside gives the header of a message that is sealed whole: as it came, without the lists of other recipients, the clinic's inner
 // trace and what asks for receipts.
-func inside(h message.Header) []byte {
+func Inside(h message.Header) []byte {
 	var out message.Header
 	for _, f := range h.Fields() {
 		name := f.Name

@@ -70,6 +70,23 @@ func Report(env *message.Envelope, b *message.Body, x *message.Index) (*message.
 	return message.BytesBody(out.Bytes()), nil
 }
 
+// Withheld stands for null-sender mail that is no report, an out-of-office answer for instance: a closed list of its header fields, what
+// the operator keeps, and words that say that the content stays at the clinic.
+func Withheld(env *message.Envelope, h message.Header, to message.Recipient, o Options) *message.Body {
+	o.Subject = "Réponse automatique / Automatic reply"
+	out := outer(env, h, to, o)
+	for _, v := range h.Values("Auto-Submitted") {
+		out.Append("Auto-Submitted", v)
+	}
+	out.Append("Content-Type", "text/plain; charset=utf-8")
+	out.Append("Content-Transfer-Encoding", "quoted-printable")
+	var b bytes.Buffer
+	b.Write(out.Bytes())
+	quoted(&b, "Une réponse automatique à votre message a été émise. Son contenu n'est pas\r\ntransmis en dehors de l'établissement.\r\n\r\n"+
+		"An automatic reply to your message was made. Its content does not leave the\r\nclinic.\r\n")
+	return message.BytesBody(b.Bytes())
+}
+
 // keepStatus writes the known fields of each group anew.
 func keepStatus(raw []byte) []byte {
 	var out bytes.Buffer

@@ -74,7 +74,7 @@ func fillArchive(ctx context.Context, z *zipaes.Writer, b *message.Body, x *mess
 		if err != nil {
 			return err
 		}
-		if _, err := w.Write(inside(x.Header)); err != nil {
+		if _, err := w.Write(Inside(x.Header)); err != nil {
 			return err
 		}
 		return copyTo(ctx, w, b.Section(x.Parts[0].HeaderEnd, -1))

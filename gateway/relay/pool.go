@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -18,8 +19,8 @@ type pool struct {
 	idle    []*conn
 }
 
-// enter waits for a slot.
-func (p *pool) enter(ctx context.Context) error {
+// enter waits for a slot, at most that long.
+func (p *pool) enter(ctx context.Context, patience time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -28,13 +29,19 @@ func (p *pool) enter(ctx context.Context) error {
 		return nil
 	default:
 	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
 	select {
 	case p.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-t.C:
+		return errBusy
 	}
 }
+
+var errBusy = errors.New("all connections to the hop are in use")
 
 func (p *pool) leave() { <-p.slots }
 

@@ -38,6 +38,7 @@ type Config struct {
 // Timeouts bound each step. RFC 5321 section 4.5.3.2 asks for minutes; a client of ours waits meanwhile, so the steps before DATA
 // are shorter here, and the final reply keeps its 10 minutes (section 4.5.3.2.6: a shorter one makes duplicates).
 type Timeouts struct {
+	Slot     time.Duration // 1 min for a free connection: a stalled hop must not hold every session of the client
 	Dial     time.Duration // 15 s
 	Banner   time.Duration // 30 s
 	Hello    time.Duration // 30 s
@@ -72,6 +73,7 @@ func or[T comparable](v *T, d T) {
 func New(cfg Config) *Relay {
 	or(&cfg.Log, slog.New(slog.DiscardHandler))
 	t := &cfg.Timeouts
+	or(&t.Slot, time.Minute)
 	or(&t.Dial, 15*time.Second)
 	or(&t.Banner, 30*time.Second)
 	or(&t.Hello, 30*time.Second)
@@ -149,7 +151,7 @@ func (r *Relay) do(ctx context.Context, hop Hop, t *transfer) {
 		t.failOpen(err)
 		return
 	}
-	if err := p.enter(ctx); err != nil {
+	if err := p.enter(ctx, r.cfg.Timeouts.Slot); err != nil {
 		t.failOpen(hop.temporary("connect", [3]int{4, 4, 5}, "pas de connexion libre vers le relais suivant", err))
 		return
 	}
