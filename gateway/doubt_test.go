@@ -30,6 +30,9 @@ func custom(t *testing.T, text string, reply func(string) gatewaytest.Reply, pre
 
 func withRules(rules string) string {
 	head, _, _ := strings.Cut(houseConfig, "rules:\n")
+	if strings.Contains(rules, "pickup:") {
+		head = strings.Replace(head, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
+	}
 	return strings.Replace(head, "{lifetime}", "5d", 1) + rules
 }
 
