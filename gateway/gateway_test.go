@@ -23,11 +23,13 @@ type house struct {
 	t             *testing.T
 	dir           string
 	lmtp, smtp    string
+	trust, portal string
 	clinic, sink  *gatewaytest.NextHop
 	cfg           *config.Config
 	stop          func() // ends the gateway as SIGTERM would
 	log           *lockedBuffer
 	clinicRefuses func() bool
+	clinicReply   func(recipient string) gatewaytest.Reply
 	opts          []gateway.Option
 }
 
@@ -62,6 +64,14 @@ rules:
 func newHouse(t *testing.T, lifetime string, reply func(recipient string) gatewaytest.Reply, opts ...gateway.Option) *house {
 	t.Helper()
 	h := &house{t: t, dir: t.TempDir(), log: newBuffer(), opts: opts}
+	h.build(houseConfig, reply, "{lifetime}", lifetime)
+	return h
+}
+
+// build starts the hops around h and serves under the config text.
+func (h *house) build(text string, reply func(recipient string) gatewaytest.Reply, replace ...string) {
+	t := h.t
+	t.Helper()
 	var err error
 	if h.sink, err = gatewaytest.StartNextHop(gatewaytest.Options{Rcpt: func(_, to string) gatewaytest.Reply {
 		if reply != nil {
@@ -72,17 +82,21 @@ func newHouse(t *testing.T, lifetime string, reply func(recipient string) gatewa
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.sink.Close() })
-	if h.clinic, err = gatewaytest.StartNextHop(gatewaytest.Options{Rcpt: func(string, string) gatewaytest.Reply {
+	if h.clinic, err = gatewaytest.StartNextHop(gatewaytest.Options{Rcpt: func(_, to string) gatewaytest.Reply {
 		if h.clinicRefuses != nil && h.clinicRefuses() {
 			return gatewaytest.Reply{Code: 451, Enhanced: [3]int{4, 3, 0}, Text: "pas maintenant"}
+		}
+		if h.clinicReply != nil {
+			return h.clinicReply(to)
 		}
 		return gatewaytest.Reply{}
 	}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.clinic.Close() })
-	h.lmtp, h.smtp = freeAddr(t), freeAddr(t)
-	text := strings.NewReplacer("{dir}", h.dir, "{lmtp}", h.lmtp, "{smtp}", h.smtp, "{clinic}", h.clinic.Addr(), "{sink}", h.sink.Addr(), "{lifetime}", lifetime).Replace(houseConfig)
+	h.lmtp, h.smtp, h.trust, h.portal = freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
+	text = strings.NewReplacer(append([]string{"{dir}", h.dir, "{lmtp}", h.lmtp, "{smtp}", h.smtp, "{trust}", h.trust, "{portal}", h.portal,
+		"{clinic}", h.clinic.Addr(), "{sink}", h.sink.Addr()}, replace...)...).Replace(text)
 	path := filepath.Join(h.dir, "passerelle.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -92,7 +106,6 @@ func newHouse(t *testing.T, lifetime string, reply func(recipient string) gatewa
 	}
 	h.start()
 	t.Cleanup(func() { h.stop() })
-	return h
 }
 
 func (h *house) start() {

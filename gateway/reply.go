@@ -20,7 +20,11 @@ type fault struct {
 	err error
 }
 
+// Error is fit for a log: of what a hop refused only its codes are told, for its own words may name the recipient.
 func (f *fault) Error() string {
+	if hop := (*relay.Error)(nil); errors.As(f.err, &hop) {
+		return f.err.Error()
+	}
 	if f.err != nil {
 		return f.Text + ": " + f.err.Error()
 	}

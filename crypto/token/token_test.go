@@ -78,6 +78,26 @@ func TestPassphrase(t *testing.T) {
 	}
 }
 
+func TestDerivePassphrase(t *testing.T) {
+	k, other := [32]byte{1}, [32]byte{2}
+	p := DerivePassphrase(k, []byte("sum"), []byte("a@dest.test"))
+	if strings.Count(p, "-") != PassphraseWords-1 || p != DerivePassphrase(k, []byte("sum"), []byte("a@dest.test")) {
+		t.Errorf("%q", p)
+	}
+	for name, q := range map[string]string{
+		"key": DerivePassphrase(other, []byte("sum"), []byte("a@dest.test")), "recipient": DerivePassphrase(k, []byte("sum"), []byte("b@dest.test")),
+		"message": DerivePassphrase(k, []byte("mus"), []byte("a@dest.test")), "border": DerivePassphrase(k, []byte("suma"), []byte("@dest.test")),
+	} {
+		if p == q {
+			t.Errorf("another %s gives the same words", name)
+		}
+	}
+	words := strings.Split(p, "-")
+	if words[0] == words[1] && words[1] == words[2] {
+		t.Errorf("%q repeats one word", p)
+	}
+}
+
 // near tells whether one slip makes a into b.
 func near(a, b string) bool {
 	if len(a) > len(b) {
