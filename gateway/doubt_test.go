@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/textproto"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 
 	"passerelle/gateway"
 	"passerelle/gateway/gatewaytest"
+	"passerelle/gateway/ledger"
+	"passerelle/gateway/store"
 )
 
 // custom opens a house under a config text of its own.
@@ -40,11 +43,15 @@ func withRules(rules string) string {
 func TestNullSenderCopiesAreNotShared(t *testing.T) {
 	h := custom(t, withRules("rules:\n  - {name: open, recipient: [\"open@*\"], route: plain}\n  - {name: shut, route: pickup}\npickup: {url: \"http://{portal}\"}\n"), nil, nil)
 	got := h.send(h.lmtp, "", hello, "open@dest.test", "shut@dest.test")
-	if codes(got) != "250 550" {
+	if codes(got) != "250 250" {
 		t.Errorf("got %q", got)
 	}
-	if n := len(h.sink.To("shut@dest.test")); n != 0 {
-		t.Errorf("null-sender mail left unreduced %d times", n)
+	if ms := h.sink.To("open@dest.test"); len(ms) != 1 || !bytes.Contains(ms[0].Data, []byte("bonjour")) {
+		t.Errorf("the rule that says plain: %d messages", len(ms))
+	}
+	ms := h.sink.To("shut@dest.test")
+	if len(ms) != 1 || bytes.Contains(ms[0].Data, []byte("bonjour")) || bytes.Contains(ms[0].Data, []byte("essai")) {
+		t.Errorf("null-sender mail left unreduced: %d messages", len(ms))
 	}
 }
 
@@ -262,4 +269,75 @@ func TestStaleRevocationListIsLater(t *testing.T) {
 	w := s.dial(t, h)
 	ahead.Store(int64(48 * time.Hour))
 	w.want("451", "MAIL FROM:<dr@peer.mssante.test>")
+}
+
+// What no page can show right (here a charset that nobody knows, and a broken encoding) is kept whole for the patient; it never waits for ever.
+func TestPickupKeepsWholeWhatItCannotRead(t *testing.T) {
+	h := custom(t, withRules("pickup: {url: \"http://{portal}\"}\nrules:\n  - {name: rest, route: pickup}\n"), nil, nil)
+	for _, field := range []string{"Content-Type: text/plain; charset=x-nobody", "Content-Transfer-Encoding: base64"} {
+		got := h.send(h.lmtp, "dr@clinic.test", strings.Replace(hello, "\n\n", "\n"+field+"\n\n%%%", 1), "patient@dest.test")
+		if codes(got) != "250" {
+			t.Errorf("%s: got %q", field, got)
+		}
+	}
+	if a, b := len(h.sink.To("patient@dest.test")), len(h.clinic.To("dr@clinic.test")); a != 2 || b != 2 {
+		t.Errorf("%d notices, %d codes for the sender", a, b)
+	}
+}
+
+// Every recipient has one row that says what was decided, by which rule, and what came of it.
+func TestLedgerTellsEachOutcome(t *testing.T) {
+	h := newHouse(t, "5d", later)
+	h.send(h.lmtp, "dr@clinic.test", hello, "ok@dest.test", "later@dest.test", "bad@dest.test", "never@dest.test")
+	h.stop()
+	db, err := store.Open(t.Context(), store.Config{Dir: filepath.Join(h.dir, "state"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	l, err := ledger.New(t.Context(), db, ledger.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	rows, err := l.Query(t.Context(), ledger.Filter{Sender: "dr@clinic.test", Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, e := range rows {
+		got[e.Recipient] = fmt.Sprintf("%s %s %s %d %s", e.Route, e.Rule, e.Outcome, e.Code, e.HeaderMessageID)
+		if e.Salt == [16]byte{} || e.First.IsZero() {
+			t.Errorf("%s: no salt or no time", e.Recipient)
+		}
+	}
+	for to, want := range map[string]string{
+		"ok@dest.test":    "plain rest delivered 250 <1@clinic.test>",
+		"later@dest.test": "plain rest deferred 451 <1@clinic.test>",
+		"bad@dest.test":   "plain rest failed 550 <1@clinic.test>",
+		"never@dest.test": "refuse forbidden refused 550 <1@clinic.test>",
+	} {
+		if got[to] != want {
+			t.Errorf("%s: got %q, want %q", to, got[to], want)
+		}
+	}
+}
+
+// A hop that answers under our own name would send mail round in a circle.
+func TestCheckSeesAHopThatLeadsBack(t *testing.T) {
+	h := newHouse(t, "5d", nil)
+	g, err := gateway.OpenReadOnly(t.Context(), h.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.CheckHops(t.Context(), h.cfg); err != nil {
+		t.Errorf("good hops: %v", err)
+	}
+	internet := h.cfg.Hops["internet"]
+	internet.Addr = h.smtp
+	h.cfg.Hops["internet"] = internet
+	if err := g.CheckHops(t.Context(), h.cfg); err == nil || !strings.Contains(err.Error(), "circle") {
+		t.Errorf("a hop that leads back: %v", err)
+	}
 }

@@ -36,12 +36,38 @@ type Gateway struct {
 	closers   []func() error
 }
 
-// Outbound carries one message of the clinic: every recipient by exactly one way, and an answer for each. It is the journey of
-// doc.go on one screen.
-func (g *Gateway) Outbound(ctx context.Context, lmtp bool, env *message.Envelope, body *message.Body) (out smtpd.Outcome) {
-	log := g.log.With("id", env.ID, "client", env.Client)
+// Outbound carries one message of the clinic: every recipient by exactly one way, and an answer for each.
+func (g *Gateway) Outbound(ctx context.Context, lmtp bool, env *message.Envelope, body *message.Body) smtpd.Outcome {
+	kind := wholeReply
+	if lmtp {
+		kind = ownReplies
+	}
+	return g.journey(ctx, kind, env, body, func(m *mail, r message.Recipient) (way, error) {
+		facts, err := g.ask(ctx, m, r)
+		if err != nil {
+			return way{}, err
+		}
+		return way{decision: g.decide(facts), answer: facts.answer, facts: facts.Facts}, nil
+	})
+}
+
+// Inbound carries one message from the trust space to the clinic's Postfix, marked with who sent it and how that was verified.
+func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
+	return g.journey(ctx, strangersReply, env, body, func(m *mail, _ message.Recipient) (way, error) {
+		if m.marks == nil {
+			if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
+				return way{}, err
+			}
+		}
+		return way{decision: policy.Decision{Route: policy.Local, Rule: "inbound", Reason: "received from the trust space for a domain of the clinic"}}, nil
+	})
+}
+
+// journey is doc.go on one screen: know that you can note, take in hand, decide for each recipient, hand on, note, reply.
+func (g *Gateway) journey(ctx context.Context, kind replyKind, env *message.Envelope, body *message.Body,
+	decide func(*mail, message.Recipient) (way, error)) (out smtpd.Outcome) {
 	g.postmasters(env)
-	if err := g.ledger.Ready(); err != nil { // know that you can note, before any hop is contacted
+	if err := g.ledger.Ready(); err != nil { // before any hop is contacted
 		return g.outcome(nil, all(env, laterNote(err)))
 	}
 	m, err := g.read(env, body)
@@ -57,61 +83,18 @@ func (g *Gateway) Outbound(ctx context.Context, lmtp bool, env *message.Envelope
 			claim.Release()
 		}
 	}()
-
 	ways := make([]way, len(env.Recipients))
 	for i, r := range env.Recipients {
 		if e, served := claim.Served(i); served { // an earlier attempt did this; its reply never arrived
 			ways[i] = way{done: true, entry: e}
 			continue
 		}
-		facts, err := g.ask(ctx, m, r)
-		if err != nil {
+		if ways[i], err = decide(m, r); err != nil {
 			ways[i].fault = asFault(err)
-			continue
 		}
-		ways[i] = way{decision: g.decide(facts), answer: facts.answer, facts: facts.Facts}
 	}
 	g.handOn(ctx, m, ways)
-	reply := wholeReply
-	if lmtp {
-		reply = ownReplies
-	}
-	return g.finish(ctx, log, reply, m, claim, ways)
-}
-
-// Inbound carries one message from the trust space to the clinic's Postfix, marked with who sent it and how that was verified.
-func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) (out smtpd.Outcome) {
-	log := g.log.With("id", env.ID, "client", env.Client, "from", "trust")
-	g.postmasters(env)
-	if err := g.ledger.Ready(); err != nil {
-		return g.outcome(nil, all(env, laterNote(err)))
-	}
-	m, err := g.read(env, body)
-	if err != nil {
-		return g.outcome(nil, all(env, err))
-	}
-	claim, err := g.ledger.Claim(ctx, m.asks())
-	if err != nil {
-		return g.outcome(nil, all(env, laterNote(err)))
-	}
-	defer func() {
-		if out.Settled == nil {
-			claim.Release()
-		}
-	}()
-	if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
-		return g.outcome(claim, all(env, err))
-	}
-	ways := make([]way, len(env.Recipients))
-	for i := range env.Recipients {
-		if e, served := claim.Served(i); served {
-			ways[i] = way{done: true, entry: e}
-			continue
-		}
-		ways[i] = way{decision: policy.Decision{Route: policy.Local, Rule: "inbound", Reason: "received from the trust space for a domain of the clinic"}}
-	}
-	g.handOn(ctx, m, ways)
-	return g.finish(ctx, log, strangersReply, m, claim, ways)
+	return g.finish(ctx, g.log.With("id", env.ID, "client", env.Client), kind, m, claim, ways)
 }
 
 // mail is one message in hand.

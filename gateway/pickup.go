@@ -101,7 +101,7 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 			req.Phone = c.Phone
 		}
 	}
-	if x.Unclear != "" || x.Check(m.body) != nil || g.unknownCharset(m, x) { // what cannot be read unambiguously is never taken apart: the patient gets it whole
+	if x.Unclear != "" || x.Check(m.body) != nil { // what cannot be read unambiguously is never taken apart: the patient gets it whole
 		req.Text = "Ce message est joint en entier, au format courrier (.eml)."
 		top, start := protect.Inside(m.header), m.start // without Bcc, the lists of others and the clinic's inner trace
 		req.Files = []vault.File{{Name: "message.eml", Type: "message/rfc822", Size: int64(len(top)) + m.body.Size() - start, Open: func() io.Reader {
@@ -137,18 +137,6 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 		req.Files = append(req.Files, vault.File{Name: name, Type: p.Type, Size: p.End - p.HeaderEnd, Open: partOf(m.body, p)})
 	}
 	return req, nil
-}
-
-// unknownCharset tells whether a text part is in a charset that no page could show right.
-func (g *Gateway) unknownCharset(m *mail, x *message.Index) bool {
-	for _, p := range x.Parts {
-		if strings.HasPrefix(p.Type, "text/") && len(p.Children) == 0 {
-			if _, err := message.DecodeString(m.body, p); err != nil {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // text reads a text part for the page.
