@@ -92,8 +92,8 @@ func greeting(ctx context.Context, addr string) ([]string, error) {
 }
 
 // console gives the operator's pages and the numbers that nobody counts.
-func (g *Gateway) console(version string) (*console.Console, error) {
-	page := console.New(console.Config{Version: version, Log: g.log, Ready: []console.Check{
+func (g *Gateway) console(version string) (page *console.Console, remove func(), err error) {
+	page = console.New(console.Config{Version: version, Log: g.log, Ready: []console.Check{
 		{Name: "ledger", Func: func(context.Context) error { return g.ledger.Ready() }},
 		{Name: "directory", Func: func(context.Context) error {
 			if s := g.directory.Status(); s.Configured && s.Fault != "" {
@@ -122,7 +122,8 @@ func (g *Gateway) console(version string) (*console.Console, error) {
 	if g.space != nil {
 		gauges.CertificateDays = func() map[string]float64 { return map[string]float64{"trust": g.space.DaysLeft()} }
 	}
-	return page, gauges.Register(nil)
+	remove, err = gauges.Register(nil)
+	return page, remove, err
 }
 
 func bit(b bool) float64 {
