@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -127,8 +128,11 @@ func (p *Portal) render(w http.ResponseWriter, r *http.Request, code int, name s
 	count(name, code)
 }
 
-// path is the address of a deposit's page as it was asked for.
-func (p *Portal) path(r *http.Request) string { return p.base + "/r/" + r.PathValue("secret") }
+// path is the address of a deposit's page as it was asked for, with what a mail program glued to the link escaped: a "?" there would
+// cut off what the pages append.
+func (p *Portal) path(r *http.Request) string {
+	return p.base + "/r/" + url.PathEscape(r.PathValue("secret"))
+}
 
 // back sends the browser to the deposit's page after a POST, so that a reload repeats nothing.
 func (p *Portal) back(w http.ResponseWriter, r *http.Request, name, done string) {

@@ -136,9 +136,11 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r = r.Clone(r.Context())
 	r.URL.RawPath = ""
-	r.URL.Path = strings.TrimPrefix(r.URL.Path, p.base)
+	if n := len(p.base); len(r.URL.Path) >= n && strings.EqualFold(r.URL.Path[:n], p.base) {
+		r.URL.Path = r.URL.Path[n:]
+	}
 	if len(r.URL.Path) > 3 && strings.EqualFold(r.URL.Path[:3], "/r/") {
-		r.URL.Path = "/r/" + r.URL.Path[3:] // a link that was put in upper case as a whole
+		r.URL.Path = "/r/" + strings.TrimRight(r.URL.Path[3:], "/") // a link put in upper case as a whole, or with a slash at its end
 	}
 	// Under no-referrer browsers send "Origin: null", and those before 2023 no Sec-Fetch-Site beside it. What such a POST must
 	// know is the link's secret in its path, which no other site knows.
