@@ -56,6 +56,7 @@ func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
 			f.Body.Close()
 		}
 	}()
+	p.hurry(w, answerTime)
 	r.Body = http.MaxBytesReader(w, r.Body, drainFactor*p.cfg.MaxAnswer+maxAnswerText)
 	err := p.readAnswer(r, &a)
 	d := page{Text: a.Text}

@@ -198,9 +198,8 @@ func minutes(d time.Duration) int { return max(1, int((d+time.Minute-1)/time.Min
 
 // prove tries a code.
 func (p *Portal) prove(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, 4096)
 	secret := r.PathValue("secret")
-	session, err := p.cfg.Vault.Prove(r.Context(), secret, r.PostFormValue("code"), p.client(r))
+	session, err := p.cfg.Vault.Prove(r.Context(), secret, p.code(w, r), p.client(r))
 	if err != nil {
 		p.linkFault(w, r, err)
 		return
@@ -216,7 +215,7 @@ func (p *Portal) prove(w http.ResponseWriter, r *http.Request) {
 
 // sendCode sends a code on the patient's wish.
 func (p *Portal) sendCode(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, 4096)
+	p.code(w, r)
 	if err := p.cfg.Vault.SendCode(r.Context(), r.PathValue("secret")); err != nil {
 		p.linkFault(w, r, err)
 		return

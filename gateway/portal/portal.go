@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"html/template"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -67,7 +68,9 @@ type Portal struct {
 	base   string // path of the public URL, "" or "/x"
 	secure bool
 	peers  *vault.Limiter
-	serve  http.Handler
+	// formTime is the constant; tests shorten it.
+	formTime time.Duration
+	serve    http.Handler
 }
 
 // New gives the handler.
@@ -94,7 +97,7 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https",
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https", formTime: formTime,
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /a/"+styleName, p.css)
@@ -147,12 +150,41 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "null" {
 		r.Header.Del("Origin")
 	}
+	if r.ContentLength != 0 { // the server's own limit is that of a large answer: nobody else may hold a connection for so long
+		p.hurry(w, p.formTime)
+	}
 	if !p.peers.Allow(vault.Range(p.client(r)), p.cfg.Vault.Now()) {
 		h.Set("Retry-After", "5")
 		p.render(w, r, http.StatusTooManyRequests, "error", page{Fault: "busy"})
 		return
 	}
 	p.serve.ServeHTTP(w, r)
+}
+
+const (
+	formTime   = 30 * time.Second // for all of a request's body; of an answer by who has proved the code
+	answerTime = 30 * time.Minute
+)
+
+// hurry bounds the time in which the rest of a request may arrive; 0 is no bound.
+func (p *Portal) hurry(w http.ResponseWriter, d time.Duration) {
+	var end time.Time
+	if d > 0 {
+		end = time.Now().Add(d)
+	}
+	if err := http.NewResponseController(w).SetReadDeadline(end); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		p.cfg.Log.Warn("time limit of a request not set", "err", err)
+	}
+}
+
+// code reads a small form to its end, and gives the code in it.
+func (p *Portal) code(w http.ResponseWriter, r *http.Request) string {
+	r.Body = http.MaxBytesReader(w, r.Body, 4096)
+	code := r.PostFormValue("code")
+	if _, err := io.Copy(io.Discard, r.Body); err == nil {
+		p.hurry(w, 0) // what follows takes its own time
+	}
+	return code
 }
 
 // client is the address that a request comes from: the last one in X-Forwarded-For that is no proxy of ours.
