@@ -36,6 +36,22 @@ func TestBentLinks(t *testing.T) {
 	}
 }
 
+// A browser that comes back to where a form led asks with GET: it gets the message's page, not "not available", and nothing is sent.
+func TestFormsLoadedAgain(t *testing.T) {
+	s := newSite(t)
+	d := s.deposit()
+	b := &browser{s: s}
+	for _, form := range []string{"code", "reponse", "fermer"} {
+		r, _ := b.do("GET", d.Link+"/"+form+"?lang=en", nil)
+		if to := r.Header.Get("Location"); r.StatusCode != http.StatusSeeOther || s.srv.URL+to != d.Link+"?lang=en" {
+			t.Errorf("%s: %s %s", form, r.Status, to)
+		}
+	}
+	if len(s.sms) != 0 {
+		t.Error("a code was sent")
+	}
+}
+
 func TestUpperCaseBase(t *testing.T) {
 	s := newSite(t)
 	p, err := New(Config{Vault: s.Vault})

@@ -108,6 +108,9 @@ func New(cfg Config) (*Portal, error) {
 	mux.HandleFunc("GET /r/{secret}/f/{n}", p.file)
 	mux.HandleFunc("POST /r/{secret}/reponse", p.answer)
 	mux.HandleFunc("POST /r/{secret}/fermer", p.leave)
+	for _, form := range []string{"code", "reponse", "fermer"} { // a telephone that loads again what a form showed
+		mux.HandleFunc("GET /r/{secret}/"+form, func(w http.ResponseWriter, r *http.Request) { p.back(w, r, "again", "") })
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.fail(w, r, &vault.Error{Reason: vault.NotFound}) })
 	cross := http.NewCrossOriginProtection()
 	if err := cross.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
