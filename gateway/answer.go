@@ -58,7 +58,7 @@ func (g *Gateway) answerMail(a portal.Answer, id string) (*message.Body, error) 
 	out := g.budget.NewWriter(0)
 	boundary := "=_" + id
 	var h bytes.Buffer
-	fmt.Fprintf(&h, "From: %s <%s>\r\n", mime.QEncoding.Encode("utf-8", a.From.String()+" (réponse du patient par la page sécurisée)"), g.set.postmaster)
+	fmt.Fprintf(&h, "From: %s <%s>\r\n", message.Phrase(a.From.String()+" (réponse du patient par la page sécurisée)"), g.set.postmaster)
 	fmt.Fprintf(&h, "To: <%s>\r\n", a.To)
 	writeField(&h, "Subject", mime.QEncoding.Encode("utf-8", "Re: "+oneLine(a.Subject)))
 	fmt.Fprintf(&h, "Date: %s\r\nMessage-ID: <%s@%s>\r\n", g.now().Format(time.RFC1123Z), id, g.set.hostname)

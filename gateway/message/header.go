@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net/mail"
 	"strings"
 	"unicode/utf8"
 
@@ -172,6 +173,12 @@ func (h *Header) Append(name, value string) error {
 // AppendRaw puts a field as it is behind all others: one that stands in another header.
 func (h *Header) AppendRaw(f Field) {
 	h.fields = append(h.fields[:len(h.fields):len(h.fields)], f)
+}
+
+// Phrase writes a display name as it may stand before an address (RFC 5322 section 3.2.5): quoted or encoded where it holds more than
+// plain words, so that no comma, bracket or at sign of a clinic's name is read as part of an address.
+func Phrase(name string) string {
+	return strings.TrimSuffix((&mail.Address{Name: name, Address: "a@b"}).String(), " <a@b>")
 }
 
 // FormatField writes one field, folded, with its line end.

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"context"
 	"errors"
 	"io"
 	"mime/multipart"
@@ -55,6 +56,7 @@ func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
 			f.Body.Close()
 		}
 	}()
+	p.hurry(w, answerTime)
 	r.Body = http.MaxBytesReader(w, r.Body, drainFactor*p.cfg.MaxAnswer+maxAnswerText)
 	err := p.readAnswer(r, &a)
 	d := page{Text: a.Text}
@@ -81,7 +83,7 @@ func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
 		p.showMessage(w, r, code, c, d)
 		return
 	}
-	if err := p.cfg.Vault.Answered(r.Context(), c.ID); err != nil {
+	if err := p.cfg.Vault.Answered(context.WithoutCancel(r.Context()), c.ID); err != nil {
 		p.cfg.Log.Warn("answer handed on, but not counted", "deposit", c.ID, "err", err)
 	}
 	p.back(w, r, "answer", "reponse")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -127,8 +128,11 @@ func (p *Portal) render(w http.ResponseWriter, r *http.Request, code int, name s
 	count(name, code)
 }
 
-// path is the address of a deposit's page as it was asked for.
-func (p *Portal) path(r *http.Request) string { return p.base + "/r/" + r.PathValue("secret") }
+// path is the address of a deposit's page as it was asked for, with what a mail program glued to the link escaped: a "?" there would
+// cut off what the pages append.
+func (p *Portal) path(r *http.Request) string {
+	return p.base + "/r/" + url.PathEscape(r.PathValue("secret"))
+}
 
 // back sends the browser to the deposit's page after a POST, so that a reload repeats nothing.
 func (p *Portal) back(w http.ResponseWriter, r *http.Request, name, done string) {
@@ -194,9 +198,8 @@ func minutes(d time.Duration) int { return max(1, int((d+time.Minute-1)/time.Min
 
 // prove tries a code.
 func (p *Portal) prove(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, 4096)
 	secret := r.PathValue("secret")
-	session, err := p.cfg.Vault.Prove(r.Context(), secret, r.PostFormValue("code"), p.client(r))
+	session, err := p.cfg.Vault.Prove(r.Context(), secret, p.code(w, r), p.client(r))
 	if err != nil {
 		p.linkFault(w, r, err)
 		return
@@ -212,7 +215,7 @@ func (p *Portal) prove(w http.ResponseWriter, r *http.Request) {
 
 // sendCode sends a code on the patient's wish.
 func (p *Portal) sendCode(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, 4096)
+	p.code(w, r)
 	if err := p.cfg.Vault.SendCode(r.Context(), r.PathValue("secret")); err != nil {
 		p.linkFault(w, r, err)
 		return

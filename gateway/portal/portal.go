@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"html/template"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -67,7 +68,9 @@ type Portal struct {
 	base   string // path of the public URL, "" or "/x"
 	secure bool
 	peers  *vault.Limiter
-	serve  http.Handler
+	// formTime is the constant; tests shorten it.
+	formTime time.Duration
+	serve    http.Handler
 }
 
 // New gives the handler.
@@ -94,7 +97,7 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https",
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https", formTime: formTime,
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /a/"+styleName, p.css)
@@ -105,6 +108,9 @@ func New(cfg Config) (*Portal, error) {
 	mux.HandleFunc("GET /r/{secret}/f/{n}", p.file)
 	mux.HandleFunc("POST /r/{secret}/reponse", p.answer)
 	mux.HandleFunc("POST /r/{secret}/fermer", p.leave)
+	for _, form := range []string{"code", "reponse", "fermer"} { // a telephone that loads again what a form showed
+		mux.HandleFunc("GET /r/{secret}/"+form, func(w http.ResponseWriter, r *http.Request) { p.back(w, r, "again", "") })
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.fail(w, r, &vault.Error{Reason: vault.NotFound}) })
 	cross := http.NewCrossOriginProtection()
 	if err := cross.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
@@ -136,14 +142,19 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r = r.Clone(r.Context())
 	r.URL.RawPath = ""
-	r.URL.Path = strings.TrimPrefix(r.URL.Path, p.base)
+	if n := len(p.base); len(r.URL.Path) >= n && strings.EqualFold(r.URL.Path[:n], p.base) {
+		r.URL.Path = r.URL.Path[n:]
+	}
 	if len(r.URL.Path) > 3 && strings.EqualFold(r.URL.Path[:3], "/r/") {
-		r.URL.Path = "/r/" + r.URL.Path[3:] // a link that was put in upper case as a whole
+		r.URL.Path = "/r/" + strings.TrimRight(r.URL.Path[3:], "/") // a link put in upper case as a whole, or with a slash at its end
 	}
 	// Under no-referrer browsers send "Origin: null", and those before 2023 no Sec-Fetch-Site beside it. What such a POST must
 	// know is the link's secret in its path, which no other site knows.
 	if r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "null" {
 		r.Header.Del("Origin")
+	}
+	if r.ContentLength != 0 { // the server's own limit is that of a large answer: nobody else may hold a connection for so long
+		p.hurry(w, p.formTime)
 	}
 	if !p.peers.Allow(vault.Range(p.client(r)), p.cfg.Vault.Now()) {
 		h.Set("Retry-After", "5")
@@ -151,6 +162,32 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.serve.ServeHTTP(w, r)
+}
+
+const (
+	formTime   = 30 * time.Second // for all of a request's body; of an answer by who has proved the code
+	answerTime = 30 * time.Minute
+)
+
+// hurry bounds the time in which the rest of a request may arrive; 0 is no bound.
+func (p *Portal) hurry(w http.ResponseWriter, d time.Duration) {
+	var end time.Time
+	if d > 0 {
+		end = time.Now().Add(d)
+	}
+	if err := http.NewResponseController(w).SetReadDeadline(end); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		p.cfg.Log.Warn("time limit of a request not set", "err", err)
+	}
+}
+
+// code reads a small form to its end, and gives the code in it.
+func (p *Portal) code(w http.ResponseWriter, r *http.Request) string {
+	r.Body = http.MaxBytesReader(w, r.Body, 4096)
+	code := r.PostFormValue("code")
+	if _, err := io.Copy(io.Discard, r.Body); err == nil {
+		p.hurry(w, 0) // what follows takes its own time
+	}
+	return code
 }
 
 // client is the address that a request comes from: the last one in X-Forwarded-For that is no proxy of ours.

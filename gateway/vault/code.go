@@ -17,6 +17,8 @@ const (
 	quick    = 15 * time.Minute
 	perDay   = 10 // codes per link and per number in
 	day      = 24 * time.Hour
+
+	handOverTime = time.Minute // for one code
 )
 
 // SendCode makes a new code on the patient's wish. By SMS it goes to the telephone; otherwise, and only where no code is valid any
@@ -63,12 +65,23 @@ func (v *Vault) SendCode(ctx context.Context, link string) error {
 		}
 		return outcome
 	}
-	if err := v.handOver(ctx, r, code); err != nil {
+	// The sending goes on where the browser has gone: a request cut short would else send for nothing, uncounted, as often as one likes.
+	sending, done := context.WithTimeout(context.WithoutCancel(ctx), handOverTime)
+	defer done()
+	if err := v.handOver(sending, r, code); err != nil {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		uerr := v.db.Write(clean, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(clean, `DELETE FROM vault_codes WHERE deposit = ? AND at = ?`, r.id, ms(now))
-			return err
+			if _, err := tx.ExecContext(clean, `DELETE FROM vault_codes WHERE deposit = ? AND at = ?`, r.id, ms(now)); err != nil || r.mode == BySMS {
+				return err // an SMS may have left all the same; then its code fits
+			}
+			// A code that its sender never got must not stand as one that can be told: no other would be made before the deposit's end.
+			for _, column := range []string{"code1", "code2"} { // the second where another was made meanwhile
+				if _, err := tx.ExecContext(clean, `UPDATE vault_deposits SET `+column+` = NULL WHERE id = ? AND `+column+` = ?`, r.id, v.codeMark(r.id, code)); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		return &Error{Reason: NotSent, Err: errors.Join(err, uerr)}
 	}

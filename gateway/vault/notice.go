@@ -97,7 +97,7 @@ func (v *Vault) mail(label string, r NoticeRequest, to message.Address, subject,
 	}
 	var b bytes.Buffer
 	field := func(name, value string) { b.WriteString(name + ": " + value + "\r\n") }
-	field("From", mime.QEncoding.Encode("utf-8", label)+" <"+r.From.String()+">")
+	field("From", message.Phrase(label)+" <"+r.From.String()+">")
 	field("To", "<"+to.String()+">")
 	if !r.ReplyTo.IsNull() {
 		field("Reply-To", "<"+r.ReplyTo.String()+">")
