@@ -112,7 +112,7 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		}
 	}
 	if c := cfg.Listen.Metrics; c.Addr != "" {
-		page, perr := g.console(version)
+		page, perr := g.console(cfg, version)
 		err = errors.Join(err, perr)
 		if l := bind("metrics", c.Addr); l != nil && perr == nil {
 			ds = append(ds, webDoor("metrics", l, nil, page, 30*time.Second))
