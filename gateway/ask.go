@@ -88,6 +88,9 @@ func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
 	for _, a := range x.Attachments() {
 		f.Attachments = append(f.Attachments, policy.Attachment{Type: a.Type, Name: a.Name, Size: a.Size})
 	}
+	if x.Unclear != "" { // what may hide in it is what a rule on attachments asks about: it counts as one attached message
+		f.Attachments = append(f.Attachments, policy.Attachment{Type: "message/rfc822", Name: "message.eml", Size: f.Size})
+	}
 	f.Calendar = x.Calendar()
 	m.facts = f
 	return f, nil

@@ -92,8 +92,8 @@ func greeting(ctx context.Context, addr string) ([]string, error) {
 }
 
 // console gives the operator's pages and the numbers that nobody counts.
-func (g *Gateway) console(cfg *config.Config, version string) (*console.Console, error) {
-	page := console.New(console.Config{Version: version, Log: g.log, Ready: []console.Check{
+func (g *Gateway) console(cfg *config.Config, version string) (page *console.Console, remove func(), err error) {
+	page = console.New(console.Config{Version: version, Log: g.log, Ready: []console.Check{
 		{Name: "ledger", Func: func(context.Context) error { return g.ledger.Ready() }},
 		{Name: "directory", Func: func(context.Context) error {
 			if s := g.directory.Status(); s.Configured && s.Fault != "" {
@@ -120,7 +120,8 @@ func (g *Gateway) console(cfg *config.Config, version string) (*console.Console,
 		},
 	}
 	gauges.CertificateDays = g.certificateDays(cfg)
-	return page, gauges.Register(nil)
+	remove, err = gauges.Register(nil)
+	return page, remove, err
 }
 
 // certificateDays tells of every certificate of ours; those of the listeners as their files are now.

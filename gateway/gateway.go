@@ -123,7 +123,7 @@ func (g *Gateway) read(env *message.Envelope, body *message.Body) (*mail, error)
 		return nil, refuse(554, [3]int{5, 4, 6}, "Boucle de courrier: ce message est deja passe ici, verifiez la configuration du relais", nil)
 	}
 	loop := protect.LoopField + ": " + g.set.loopToken + "\r\n"
-	outside := message.Envelope{Helo: g.set.hostname, Client: "clinic", SMTPUTF8: env.SMTPUTF8}
+	outside := message.Envelope{Helo: g.set.hostname, Client: "clinic", Protocol: env.Protocol, SMTPUTF8: env.SMTPUTF8}
 	return &mail{env: env, body: body, header: h, start: start,
 		trace:    append(protect.Trace(env, g.set.hostname, g.now(), env.ID), loop...),
 		discreet: append(protect.Trace(&outside, g.set.hostname, g.now(), env.ID), loop...)}, nil

@@ -112,10 +112,15 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		}
 	}
 	if c := cfg.Listen.Metrics; c.Addr != "" {
-		page, perr := g.console(cfg, version)
-		err = errors.Join(err, perr)
-		if l := bind("metrics", c.Addr); l != nil && perr == nil {
-			ds = append(ds, webDoor("metrics", l, nil, page, 30*time.Second))
+		if l := bind("metrics", c.Addr); l != nil && err == nil { // last: its gauges go with its door
+			page, remove, perr := g.console(cfg, version)
+			if perr != nil {
+				return nil, perr
+			}
+			d := webDoor("metrics", l, nil, page, 30*time.Second)
+			serve := d.serve
+			d.serve = func(ctx context.Context) error { defer remove(); return serve(ctx) }
+			ds = append(ds, d)
 		}
 	}
 	return ds, err

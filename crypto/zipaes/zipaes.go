@@ -78,6 +78,7 @@ func (z *Writer) Create(name string, store bool) (io.Writer, error) {
 	}
 	h.CreatorVersion, h.ReaderVersion = 3<<8|51, 51
 	h.SetMode(0o600)
+	//lint:ignore SA1019 CreateRaw writes these two as they are, and nothing from Modified
 	h.ModifiedDate, h.ModifiedTime = dosTime(z.modified)
 	h.Extra = binary.LittleEndian.AppendUint16(nil, 0x9901)
 	h.Extra = append(h.Extra, 7, 0, 2, 0, 'A', 'E', 3) // AE-2: no CRC, which would tell what is inside; AES-256
@@ -143,7 +144,9 @@ func (z *Writer) end() error {
 	// The directory and the data descriptor are written from the header later, when the next entry begins or the archive ends.
 	e.header.CompressedSize64 = e.sealed + saltSize + checkSize + macSize
 	e.header.UncompressedSize64 = e.plain
-	e.header.CompressedSize = uint32(min(e.header.CompressedSize64, 1<<32-1)) // archive/zip reads these two as well
+	//lint:ignore SA1019 archive/zip writes the directory from the 32-bit sizes too
+	e.header.CompressedSize = uint32(min(e.header.CompressedSize64, 1<<32-1))
+	//lint:ignore SA1019 as above
 	e.header.UncompressedSize = uint32(min(e.plain, 1<<32-1))
 	return nil
 }

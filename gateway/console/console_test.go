@@ -74,7 +74,7 @@ func TestReadiness(t *testing.T) {
 
 func TestPagesAndMetrics(t *testing.T) {
 	r := prometheus.NewRegistry()
-	err := Gauges{
+	remove, err := Gauges{
 		OldestWaiting:   func() map[string]float64 { return map[string]float64{"directory": 61, `odd"<b>`: 1} },
 		CertificateDays: func() map[string]float64 { return map[string]float64{"trust": 12.5} },
 		Observe:         func() float64 { return math.NaN() },
@@ -83,9 +83,15 @@ func TestPagesAndMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (Gauges{Observe: func() float64 { return 1 }}).Register(r); err == nil {
+	if _, err := (Gauges{CertificateDays: func() map[string]float64 { return nil }, Observe: func() float64 { return 1 }}).Register(r); err == nil {
 		t.Error("a second set of gauges was registered without a word")
 	}
+	defer func() { // a second gateway in the same process
+		remove()
+		if _, err := (Gauges{Observe: func() float64 { return 1 }, Ready: func() float64 { return 1 }}).Register(r); err != nil {
+			t.Error(err)
+		}
+	}()
 	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "passerelle_store_commit_seconds", Help: "x"})
 	h.Observe(0.5)
 	h.Observe(1)

@@ -19,13 +19,24 @@ type Gauges struct {
 	Ready func() float64
 }
 
-// Register adds the gauges to r; nil is the default registry.
-func (g Gauges) Register(r prometheus.Registerer) error {
+// Register adds the gauges to r, until remove takes them off again; nil is the default registry.
+func (g Gauges) Register(r prometheus.Registerer) (remove func(), err error) {
 	if r == nil {
 		r = prometheus.DefaultRegisterer
 	}
 	var errs []error
-	add := func(c prometheus.Collector) { errs = append(errs, r.Register(c)) }
+	var added []prometheus.Collector
+	remove = func() {
+		for _, c := range added {
+			r.Unregister(c)
+		}
+	}
+	add := func(c prometheus.Collector) {
+		err := r.Register(c)
+		if errs = append(errs, err); err == nil {
+			added = append(added, c)
+		}
+	}
 	if g.OldestWaiting != nil {
 		add(newGroup("passerelle_gateway_oldest_waiting_seconds", "Age of the oldest recipient still waiting, by reason.", "reason", g.OldestWaiting))
 	}
@@ -40,9 +51,10 @@ func (g Gauges) Register(r prometheus.Registerer) error {
 	single("passerelle_gateway_observe", "1 in observe mode, when everything leaves unchanged on purpose, else 0.", g.Observe)
 	single("passerelle_gateway_ready", "1 when the gateway can do its work, else 0.", g.Ready)
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("register gauges: %w", err)
+		remove()
+		return nil, fmt.Errorf("register gauges: %w", err)
 	}
-	return nil
+	return remove, nil
 }
 
 // group is a gauge with one label whose values are only known when it is asked.

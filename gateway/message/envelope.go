@@ -6,6 +6,8 @@ type Envelope struct {
 	Client string
 	// Helo is the name that the client gave itself.
 	Helo string
+	// Protocol is how it came, as a trace field says it (RFC 3848): "LMTP", "ESMTPS" and so on; "" is ESMTP.
+	Protocol string
 	// Sender is the reverse-path, null for reports.
 	Sender     Address
 	Recipients []Recipient

@@ -33,6 +33,9 @@ func parseParams(s string) (value string, params map[string]string, fault string
 			fault = "a parameter is malformed"
 			break
 		}
+		if key == "boundary" && (strings.ContainsAny(v, `\"`) || v != clean(v)) {
+			fault = "a boundary holds signs that parsers read apart"
+		}
 		if _, twice := raw[key]; twice {
 			fault = "the parameter " + known(key) + " stands twice"
 		} else {

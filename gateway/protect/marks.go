@@ -160,8 +160,11 @@ func LoopToken(hostname string) string {
 // otherwise the field would tell each of the others.
 func Trace(env *message.Envelope, hostname string, now time.Time, id string) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Received: from %s (%s)\r\n\tby %s with %s id %s", word(env.Helo), word(env.Client), word(hostname),
-		map[bool]string{false: "ESMTP", true: "UTF8SMTP"}[env.SMTPUTF8], word(id))
+	with := env.Protocol
+	if with == "" {
+		with = map[bool]string{false: "ESMTP", true: "UTF8SMTP"}[env.SMTPUTF8]
+	}
+	fmt.Fprintf(&b, "Received: from %s (%s)\r\n\tby %s with %s id %s", word(env.Helo), word(env.Client), word(hostname), word(with), word(id))
 	if len(env.Recipients) == 1 {
 		if to := env.Recipients[0].Address; to.IsASCII() && !strings.ContainsAny(to.Local, "\r\n\x00") {
 			fmt.Fprintf(&b, "\r\n\tfor <%s>", to)

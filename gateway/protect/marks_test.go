@@ -92,6 +92,10 @@ func TestTrace(t *testing.T) {
 	if got := Trace(env, "gw.test", noon, "id7"); bytes.Contains(got, []byte("dest.test")) {
 		t.Errorf("names one of several recipients: %q", got)
 	}
+	env.Protocol = "LMTPS"
+	if got := Trace(env, "gw.test", noon, "id7"); !bytes.Contains(got, []byte(" with LMTPS id id7")) {
+		t.Errorf("does not say how it came: %q", got)
+	}
 }
 
 func TestBounce(t *testing.T) {

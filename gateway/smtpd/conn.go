@@ -31,6 +31,7 @@ type conn struct {
 	tls      *tls.ConnectionState
 	helo     string
 	greeted  bool // EHLO since the connection or its TLS began
+	plain    bool // it was HELO
 	named    bool // the first line of EHLO's reply is out
 	session  *session
 
@@ -120,8 +121,8 @@ func (c *conn) answer(code int, more bool, text string) {
 	case len(c.finals) > 0:
 		f := c.finals[0]
 		c.finals = c.finals[1:]
+		c.settle = append(c.settle, settling{len(c.out) + len(f.reply.line()), f.done}) // before say, which may write it out
 		c.say(f.reply)
-		c.settle = append(c.settle, settling{len(c.out), f.done})
 	case c.own != nil:
 		r := c.own
 		c.own = nil
@@ -154,7 +155,7 @@ func (c *conn) hello(more bool, text string) {
 	case c.named: // a later line
 		c.put(250, "250"+sep+text+"\r\n")
 	default:
-		c.named, c.greeted, c.helo = true, true, c.arg
+		c.named, c.greeted, c.plain, c.helo = true, true, c.verb == "HELO", c.arg
 		c.put(250, "250"+sep+c.srv.cfg.Hostname+"\r\n")
 		if more && c.tls != nil {
 			c.put(0, "250-REQUIRETLS\r\n")

@@ -40,7 +40,8 @@ type Config struct {
 	Networks []netip.Prefix
 	// TLS is for STARTTLS; nil: not offered. Versions below 1.2 and suites without ECDHE and AEAD are switched off whatever it says.
 	TLS *tls.Config
-	// RequireTLS refuses MAIL in clear; RequireClientCert also demands a certificate that the TLS config's ClientCAs verify.
+	// RequireTLS refuses MAIL in clear; RequireClientCert also demands a certificate that the TLS config's ClientCAs
+	// verify, or its own VerifyConnection where it says RequireAnyClientCert.
 	RequireTLS, RequireClientCert bool
 	// MaxMessage is the largest message in bytes, after dot-unstuffing.
 	MaxMessage int64

@@ -51,7 +51,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	env := &message.Envelope{
 		Client: c.client(), Helo: c.helo, Sender: addr, ID: c.srv.cfg.NewID(),
 		EightBit: opts.Body == smtp.Body8BitMIME, SMTPUTF8: opts.UTF8, RequireTLS: opts.RequireTLS,
-		Ret: string(opts.Return), EnvID: opts.EnvelopeID,
+		Ret: string(opts.Return), EnvID: opts.EnvelopeID, Protocol: c.protocol(opts.UTF8),
 	}
 	if err := s.ask(env, func() error { return c.srv.cfg.Handler.Mail(c.srv.ctx, c.who(), env) }); err != nil {
 		return err
@@ -178,6 +178,25 @@ func (s *session) no(r *Reply) error {
 }
 
 func (c *conn) who() Client { return Client{Addr: c.addr, TLS: c.tls, Helo: c.helo} }
+
+// protocol is the word for the trace field (RFC 3848; RFC 6531 section 4.3).
+func (c *conn) protocol(utf8 bool) string {
+	word := "ESMTP"
+	switch {
+	case c.srv.cfg.LMTP && utf8:
+		word = "UTF8LMTP"
+	case c.srv.cfg.LMTP:
+		word = "LMTP"
+	case utf8:
+		word = "UTF8SMTP"
+	case c.plain:
+		word = "SMTP"
+	}
+	if c.tls != nil && word != "SMTP" {
+		word += "S"
+	}
+	return word
+}
 
 // client names the peer in the envelope: its certificate's subject, else its address.
 func (c *conn) client() string {

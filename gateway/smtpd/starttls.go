@@ -56,7 +56,8 @@ func harden(cfg *tls.Config, clientCert bool) *tls.Config {
 		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 	}
-	if clientCert {
+	own := cfg.ClientAuth == tls.RequireAnyClientCert && cfg.VerifyConnection != nil // crypto/tls would refuse certificates made for servers
+	if clientCert && !own {
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	if get := cfg.GetConfigForClient; get != nil { // certificates that are reloaded

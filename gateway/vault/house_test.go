@@ -112,7 +112,6 @@ type house struct {
 	blobs *testBlobs
 	sms   *sentSMS
 	now   time.Time
-	told  []*message.Body
 }
 
 var noon = time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)
