@@ -92,7 +92,7 @@ func greeting(ctx context.Context, addr string) ([]string, error) {
 }
 
 // console gives the operator's pages and the numbers that nobody counts.
-func (g *Gateway) console(version string) (page *console.Console, remove func(), err error) {
+func (g *Gateway) console(cfg *config.Config, version string) (page *console.Console, remove func(), err error) {
 	page = console.New(console.Config{Version: version, Log: g.log, Ready: []console.Check{
 		{Name: "ledger", Func: func(context.Context) error { return g.ledger.Ready() }},
 		{Name: "directory", Func: func(context.Context) error {
@@ -119,11 +119,31 @@ func (g *Gateway) console(version string) (page *console.Console, remove func(),
 			return out
 		},
 	}
-	if g.space != nil {
-		gauges.CertificateDays = func() map[string]float64 { return map[string]float64{"trust": g.space.DaysLeft()} }
-	}
+	gauges.CertificateDays = g.certificateDays(cfg)
 	remove, err = gauges.Register(nil)
 	return page, remove, err
+}
+
+// certificateDays tells of every certificate of ours; those of the listeners as their files are now.
+func (g *Gateway) certificateDays(cfg *config.Config) func() map[string]float64 {
+	l, pairs := cfg.Listen, map[string]*keyPair{}
+	for _, c := range [][3]string{{"listen.lmtp", l.LMTP.Cert, l.LMTP.Key}, {"listen.smtp", l.SMTP.Cert, l.SMTP.Key}, {"listen.portal", l.Portal.Cert, l.Portal.Key}} {
+		if c[1] != "" {
+			pairs[c[0]] = &keyPair{cert: c[1], key: c[2]}
+		}
+	}
+	return func() map[string]float64 {
+		days := map[string]float64{}
+		for name, p := range pairs {
+			if pair, err := p.get(nil); err == nil {
+				days[name] = pair.Leaf.NotAfter.Sub(g.now()).Hours() / 24
+			}
+		}
+		if g.space != nil {
+			days["trust"] = g.space.DaysLeft()
+		}
+		return days
+	}
 }
 
 func bit(b bool) float64 {

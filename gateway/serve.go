@@ -113,7 +113,7 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 	}
 	if c := cfg.Listen.Metrics; c.Addr != "" {
 		if l := bind("metrics", c.Addr); l != nil && err == nil { // last: its gauges go with its door
-			page, remove, perr := g.console(version)
+			page, remove, perr := g.console(cfg, version)
 			if perr != nil {
 				return nil, perr
 			}

@@ -52,7 +52,10 @@ func (c directoryImportCmd) Run(e *env) error {
 		fmt.Fprint(e.stderr, "\r\033[K")
 	}
 	if err != nil {
-		return fmt.Errorf("import %s: %w", filepath.Base(c.File), err)
+		if name := "import " + filepath.Base(c.File); !strings.HasPrefix(err.Error(), name) { // most faults name the file
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+		return err
 	}
 	fmt.Fprintf(e.stdout, "%d lines, %d addresses (%d PER, %d ORG), %d repeated, %d malformed, file of %s, in %s\n",
 		st.Lines, st.Addresses, st.PER, st.ORG, st.Duplicates, st.Malformed, st.AsOf.Format(time.DateOnly), st.Took.Round(time.Millisecond))
