@@ -6,8 +6,8 @@ require (
 	filippo.io/age v1.3.2 // seals a deposit: authenticated 64 KiB segments, read from the middle (design, "The vault")
 	github.com/ProtonMail/go-crypto v1.5.2 // OpenPGP (RFC 9580), kept by Proton
 	github.com/alecthomas/kong v1.17.0 // command line with good help
+	github.com/chromedp/cdproto v0.159.0 // tests only: comes with chromedp, its downloads and screens
 	github.com/chromedp/chromedp v0.23.0 // tests only: walks the patient's pages in Chromium
-	github.com/emersion/go-message v0.18.2 // reads transfer encodings and charsets, never rewrites
 	github.com/emersion/go-smtp v0.25.1 // SMTP and LMTP server
 	github.com/expr-lang/expr v1.17.8 // typed `when:` expressions of the policy
 	github.com/goccy/go-yaml v1.19.2 // config with line and column in every fault
@@ -16,6 +16,7 @@ require (
 	github.com/klauspost/compress v1.20.3 // deflate that gives up early on what is compressed already
 	github.com/microcosm-cc/bluemonday v1.0.27 // a patient's page shows HTML mail, sanitised
 	github.com/prometheus/client_golang v1.25.0 // /metrics
+	github.com/prometheus/client_model v0.6.3 // comes with client_golang: the operator's page reads the numbers
 	github.com/rogpeppe/go-internal v1.16.0 // tests only: testscript drives the real binary
 	go.uber.org/goleak v1.3.0 // tests only: goroutines without an owner
 	golang.org/x/crypto v0.58.0 // argon2id, HKDF
@@ -31,7 +32,6 @@ require (
 	github.com/aymerick/douceur v0.2.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/chromedp/cdproto v0.159.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
@@ -42,7 +42,6 @@ require (
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
-	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
