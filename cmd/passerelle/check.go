@@ -39,6 +39,9 @@ func (c checkCmd) Run(e *env) error {
 			return err
 		}
 	}
+	for _, w := range waits(cfg) {
+		fmt.Fprintln(e.stderr, "warning:", w)
+	}
 	wrong := g.Verify(e.ctx, cfg.Expect, sampleMessage)
 	for _, m := range wrong {
 		fmt.Fprintln(e.stderr, m)
@@ -48,6 +51,20 @@ func (c checkCmd) Run(e *env) error {
 	}
 	fmt.Fprintf(e.stdout, "%s: no faults; %d rules, %d expect pairs hold; mode %s\n", c.Config, len(cfg.Rules), len(cfg.Expect), cfg.Mode)
 	return nil
+}
+
+// waits names the rules whose mail can wait for ever: verified TLS over a hop that was not set up to verify, as a Postfix on loopback.
+func waits(cfg *config.Config) (out []string) {
+	for _, r := range cfg.Rules {
+		name := r.Hop
+		if name == "" {
+			name = "internet"
+		}
+		if hop := cfg.Hops[name]; r.VerifiedTLS && hop.TLS != "verify" {
+			out = append(out, fmt.Sprintf("rule %q wants verified TLS over hops.%s (tls: %s): its mail waits unless %s shows a certificate that verifies", r.Name, name, hop.TLS, hop.Addr))
+		}
+	}
+	return out
 }
 
 // openScratch opens the gateway's rooms beside a running gateway: look-ups read the real mirror, nothing is written.
