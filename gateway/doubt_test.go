@@ -8,11 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"net/textproto"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"passerelle/gateway"
 	"passerelle/gateway/gatewaytest"
@@ -339,5 +343,32 @@ func TestCheckSeesAHopThatLeadsBack(t *testing.T) {
 	h.cfg.Hops["internet"] = internet
 	if err := g.CheckHops(t.Context(), h.cfg); err == nil || !strings.Contains(err.Error(), "circle") {
 		t.Errorf("a hop that leads back: %v", err)
+	}
+}
+
+// A key that ran out seals nothing: the message waits, and the reply says what is to be done about it.
+func TestExpiredKeyWaitsAndSaysSo(t *testing.T) {
+	born := time.Now().Add(-48 * time.Hour)
+	e, err := openpgp.NewEntity("P. Leroy", "", "leroy@dest.test", &packet.Config{KeyLifetimeSecs: 3600, Time: func() time.Time { return born }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := custom(t, withRules("encrypt: {keys: {leroy@dest.test: \"{key}\"}}\npickup: {url: \"http://{portal}\"}\nrules:\n  - {name: keys, has: [openpgp], route: encrypt, form: openpgp}\n  - {name: rest, route: refuse}\n"), nil,
+		func(h *house) {
+			var key bytes.Buffer
+			if err := e.Serialize(&key); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(h.dir, "leroy.pgp"), key.Bytes(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			h.key = filepath.Join(h.dir, "leroy.pgp")
+		})
+	got := h.send(h.lmtp, "dr@clinic.test", hello, "leroy@dest.test")
+	if codes(got) != "451" || !strings.Contains(got[0], "Cle de chiffrement") {
+		t.Errorf("got %q", got)
+	}
+	if n := len(h.sink.Messages()); n != 0 {
+		t.Errorf("%d messages left", n)
 	}
 }

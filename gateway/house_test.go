@@ -20,6 +20,7 @@ import (
 // house is a gateway that serves between real sockets.
 type house struct {
 	t             *testing.T
+	key           string // of a correspondent, a file
 	dir           string
 	lmtp, smtp    string
 	trust, portal string
@@ -94,7 +95,7 @@ func (h *house) build(text string, reply func(recipient string) gatewaytest.Repl
 	}
 	t.Cleanup(func() { h.clinic.Close() })
 	h.lmtp, h.smtp, h.trust, h.portal = freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
-	text = strings.NewReplacer(append([]string{"{dir}", h.dir, "{lmtp}", h.lmtp, "{smtp}", h.smtp, "{trust}", h.trust, "{portal}", h.portal,
+	text = strings.NewReplacer(append([]string{"{dir}", h.dir, "{lmtp}", h.lmtp, "{smtp}", h.smtp, "{trust}", h.trust, "{portal}", h.portal, "{key}", h.key,
 		"{clinic}", h.clinic.Addr(), "{sink}", h.sink.Addr()}, replace...)...).Replace(text)
 	path := filepath.Join(h.dir, "passerelle.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -52,6 +52,7 @@ func laterNote(err error) *fault {
 func asFault(err error) *fault {
 	var f *fault
 	var hop *relay.Error
+	var sealing *protect.Error
 	switch {
 	case errors.As(err, &f):
 		return f
@@ -64,6 +65,8 @@ func asFault(err error) *fault {
 			}
 		}
 		return refuse(code, enh, fmt.Sprintf("Relais %s: %s", hop.Hop, hop.Text), err)
+	case errors.As(err, &sealing) && sealing.Step == "key": // design: a missing key is "later"; who can mend it must read so
+		return refuse(451, [3]int{4, 7, 5}, "Cle de chiffrement du destinataire perimee ou inutilisable: demandez-lui la nouvelle", err)
 	case errors.Is(err, message.ErrNoRoom):
 		return refuse(452, [3]int{4, 3, 1}, "Plus de place pour ce message, nouvel essai plus tard", err)
 	}
