@@ -40,6 +40,9 @@ type Index struct {
 // Limits bound what Parse follows; beyond them a message is Unclear.
 type Limits struct{ Depth, Parts, Header int }
 
+// headersFactor bounds the headers of all parts together, in lengths of one: an index is kept while its message is in hand.
+const headersFactor = 2
+
 // DefaultLimits are generous for what people send.
 var DefaultLimits = Limits{Depth: 50, Parts: 1000, Header: 256 << 10}
 
@@ -95,8 +98,10 @@ type parser struct {
 	path   []open
 	state  state
 	header []byte
-	nl     int64 // length of the line end before the current line
-	stop   bool
+	// headers is the length of all headers so far.
+	headers int
+	nl      int64 // length of the line end before the current line
+	stop    bool
 }
 
 // unclear keeps the first reason.
@@ -147,7 +152,10 @@ func (p *parser) line(line []byte, start int64) error {
 				return ErrHeaderTooLarge
 			}
 			p.giveUp("a header is too long")
+		case len(p.path) > 1 && p.headers+len(line) > headersFactor*p.lim.Header:
+			p.giveUp("its headers are too long in all")
 		default:
+			p.headers += len(line)
 			p.header = append(p.header, line...)
 		}
 	case inText:
