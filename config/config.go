@@ -120,7 +120,8 @@ type Recipients struct {
 // Limits are what one message, one client and the whole may take.
 type Limits struct {
 	Message           Size     `yaml:"message"`             // largest message
-	Memory            Size     `yaml:"memory"`              // shared by all messages in hand; beyond it they go to encrypted temp files
+	Memory            Size     `yaml:"memory"`              // shared by all in hand, messages and work; beyond it messages go to encrypted temp files and work waits
+	Spill             Size     `yaml:"spill"`               // all those temp files together; beyond it 452
 	Recipients        int      `yaml:"recipients"`          // of one message
 	Received          int      `yaml:"received"`            // Received fields before a message is a loop
 	Sessions          int      `yaml:"sessions"`            // at once, all clients
@@ -226,7 +227,7 @@ func Default() *Config {
 			Metrics: ListenMetrics{Addr: "127.0.0.1:9464"},
 		},
 		Limits: Limits{
-			Message: 50 << 20, Memory: 64 << 20, Recipients: 1000, Received: 100,
+			Message: 50 << 20, Memory: 64 << 20, Spill: 2 << 30, Recipients: 1000, Received: 100,
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},

@@ -112,6 +112,7 @@ func (v *validator) limits() {
 	}
 	positive("limits.message", int64(l.Message))
 	positive("limits.memory", int64(l.Memory))
+	positive("limits.spill", int64(l.Spill))
 	positive("limits.recipients", int64(l.Recipients))
 	positive("limits.received", int64(l.Received))
 	positive("limits.sessions", int64(l.Sessions))

@@ -251,6 +251,11 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	}
 	o := g.set.protect
 	o.Budget, o.Lang = g.budget, c.Lang
+	release, err := g.sealingRoom(ctx, m, w)
+	if err != nil {
+		return err
+	}
+	defer release()
 	var passphrase string
 	var sealed *message.Body
 	telling := false // the passphrase must be told
@@ -272,6 +277,7 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 		return fmt.Errorf("seal as %s: %w", w.decision.Form, err)
 	}
 	defer sealed.Close()
+	release()
 	g.send(ctx, m, ways, []int{i}, g.set.hopInternet, m.letter(m.discreet, sealed, 0))
 	if w.fault != nil || !telling {
 		return nil

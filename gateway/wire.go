@@ -81,6 +81,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.budget = message.NewBudget(int64(cfg.Limits.Memory), "")
+	g.budget.LimitSpill(int64(cfg.Limits.Spill))
 
 	db, err := store.Open(ctx, store.Config{Dir: cfg.StateDir, Log: log})
 	if err != nil {
@@ -100,7 +101,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}
-	g.relay = relay.New(relay.Config{Log: log})
+	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget})
 	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
 	if cfg.Pickup.URL != "" {
 		if err := g.openVault(ctx, cfg, db, key); err != nil {
@@ -136,7 +137,7 @@ func (g *Gateway) openVault(ctx context.Context, cfg *config.Config, db *store.D
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Budget: g.budget, Proxies: localProxies, Log: g.log})
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
 	if err != nil {
 		return fmt.Errorf("portal: %w", err)
 	}

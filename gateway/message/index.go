@@ -33,6 +33,8 @@ type Index struct {
 	Header Header
 	// Parts in the order in which they begin; the first is the message itself.
 	Parts []Part
+	// Weight is about how many bytes of memory the index keeps.
+	Weight int64
 	// Unclear says why two readers may see different parts, "" where they may not. It holds no word of the message.
 	Unclear string
 }
@@ -42,6 +44,9 @@ type Limits struct{ Depth, Parts, Header int }
 
 // headersFactor bounds the headers of all parts together, in lengths of one: an index is kept while its message is in hand.
 const headersFactor = 2
+
+// partWeight is a Part with its map, in bytes.
+const partWeight = 512
 
 // DefaultLimits are generous for what people send.
 var DefaultLimits = Limits{Depth: 50, Parts: 1000, Header: 256 << 10}
@@ -71,6 +76,7 @@ func Parse(b *Body, lim Limits) (*Index, error) {
 	}
 	p.closeTo(0, b.Size())
 	p.x.Parts[0].End = b.Size()
+	p.x.Weight = int64(len(p.x.Parts)*partWeight + 2*p.headers)
 	return p.x, nil
 }
 
