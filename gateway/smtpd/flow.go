@@ -13,9 +13,9 @@ type pace struct {
 // second. Nobody who writes through a mail server is slower: a modem of 1990 makes 1 kB/s. Where places are scarce the times are those
 // of Postfix under stress; where somebody waits for a place they are shorter still, and the slowest goes first.
 var (
-	quietPace = pace{3 * time.Minute, 500}
-	tightPace = pace{30 * time.Second, 1000}
-	waitedFor = pace{5 * time.Second, 1000}
+	quietPace   = pace{3 * time.Minute, 500}
+	tightPace   = pace{30 * time.Second, 1000}
+	pressedPace = pace{5 * time.Second, 1000}
 )
 
 const (
@@ -80,10 +80,10 @@ func (c *conn) hurry(now time.Time) {
 	switch {
 	case c.body.on && scarce:
 		sooner(c.body.left(c.srv.cfg.tight))
-		patience = c.body.left(waitedFor)
+		patience = c.body.left(c.srv.cfg.pressed)
 	case c.body.on:
 		sooner(c.body.left(c.srv.cfg.quiet))
-		patience = c.body.left(waitedFor)
+		patience = c.body.left(c.srv.cfg.pressed)
 	case scarce:
 		sooner(tightIdle)
 	}

@@ -61,7 +61,7 @@ type Config struct {
 	// NewID names messages.
 	NewID func() string
 
-	quiet, tight pace // zero: the constants; tests shorten them
+	quiet, tight, pressed pace // zero: the constants; tests shorten them
 }
 
 // Client is who speaks to us.
@@ -139,6 +139,9 @@ func New(cfg Config) (*Server, error) {
 	orInt(&cfg.MaxSessionsPerClient, 500)
 	orTime(&cfg.IdleTimeout, 5*time.Minute)
 	orTime(&cfg.StopTimeout, 30*time.Second)
+	if cfg.pressed == (pace{}) {
+		cfg.pressed = pressedPace
+	}
 	if cfg.quiet == (pace{}) {
 		cfg.quiet = quietPace
 	}

@@ -65,7 +65,9 @@ func (c *conn) handshake() bool {
 	now := time.Now()
 	c.wire.limit = now.Add(handshakeTimeout)
 	c.wire.due.Store(now.Add(patienceHandshake).UnixNano())
+	c.wire.waiting.Store(true) // a stopping server may interrupt
 	err := t.Handshake()
+	c.wire.waiting.Store(false)
 	c.wire.due.Store(0)
 	c.wire.limit = time.Time{}
 	if err != nil {
