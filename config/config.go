@@ -78,6 +78,8 @@ type ListenLMTP struct {
 	ClientCA string `yaml:"client_ca"`
 	// RequireTLS refuses MAIL before STARTTLS.
 	RequireTLS bool `yaml:"require_tls"`
+	// ImplicitTLS: the client begins with TLS; nothing is said in clear and STARTTLS is not offered.
+	ImplicitTLS bool `yaml:"implicit_tls"`
 }
 
 // ListenSMTP is the clinic's door in SMTP.
@@ -91,6 +93,8 @@ type ListenSMTP struct {
 	ClientCA string `yaml:"client_ca"`
 	// RequireTLS refuses MAIL before STARTTLS.
 	RequireTLS bool `yaml:"require_tls"`
+	// ImplicitTLS: the client begins with TLS; nothing is said in clear and STARTTLS is not offered.
+	ImplicitTLS bool `yaml:"implicit_tls"`
 }
 
 // ListenTrust is the door to the trust space; its certificates are those of trust.
@@ -124,8 +128,8 @@ type Limits struct {
 	Spill             Size     `yaml:"spill"`               // all those temp files together; beyond it 452
 	Recipients        int      `yaml:"recipients"`          // of one message
 	Received          int      `yaml:"received"`            // Received fields before a message is a loop
-	Sessions          int      `yaml:"sessions"`            // at once, all clients
-	SessionsPerClient int      `yaml:"sessions_per_client"` // at once, one address
+	Sessions          int      `yaml:"sessions"`            // at once, of each listener; more wait for their greeting
+	SessionsPerClient int      `yaml:"sessions_per_client"` // at once, of one IPv4 address or IPv6 /64; more wait
 	Idle              Duration `yaml:"idle"`                // a silent session is closed
 }
 

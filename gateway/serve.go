@@ -72,15 +72,19 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		bound = append(bound, l)
 		return l
 	}
-	mail := func(key, addr string, lmtp bool, t *tls.Config, clientCert, requireTLS bool, nets []netip.Prefix, h smtpd.Handler) {
+	mail := func(key, addr string, lmtp bool, t *tls.Config, clientCert, requireTLS, implicitTLS bool, nets []netip.Prefix, h smtpd.Handler) {
 		l := bind(key, addr)
 		if l == nil {
 			return
 		}
-		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: g.set.hostname, Networks: nets, TLS: t, RequireTLS: requireTLS,
+		budget := g.budget
+		if key == "trust" { // the strangers' door: their bodies never take all the room
+			budget = budget.Part()
+		}
+		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: g.set.hostname, Networks: nets, TLS: t, RequireTLS: requireTLS, ImplicitTLS: implicitTLS,
 			RequireClientCert: clientCert, MaxMessage: int64(cfg.Limits.Message), MaxRecipients: cfg.Limits.Recipients,
 			MaxSessions: cfg.Limits.Sessions, MaxSessionsPerClient: cfg.Limits.SessionsPerClient, IdleTimeout: time.Duration(cfg.Limits.Idle),
-			Budget: g.budget, Log: g.log, NewID: newID, Handler: h})
+			Budget: budget, Log: g.log, NewID: newID, Handler: h})
 		if serr != nil {
 			err = errors.Join(err, fmt.Errorf("listen.%s: %w", key, serr))
 			return
@@ -94,15 +98,15 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 	if c := cfg.Listen.LMTP; c.Addr != "" {
 		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA)
 		err = errors.Join(err, terr)
-		mail("lmtp", c.Addr, true, t, c.ClientCA != "", c.RequireTLS, nets, clinicDoor{g, true})
+		mail("lmtp", c.Addr, true, t, c.ClientCA != "", c.RequireTLS, c.ImplicitTLS, nets, clinicDoor{g, true})
 	}
 	if c := cfg.Listen.SMTP; c.Addr != "" {
 		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA)
 		err = errors.Join(err, terr)
-		mail("smtp", c.Addr, false, t, c.ClientCA != "", c.RequireTLS, nets, clinicDoor{g, false})
+		mail("smtp", c.Addr, false, t, c.ClientCA != "", c.RequireTLS, c.ImplicitTLS, nets, clinicDoor{g, false})
 	}
 	if c := cfg.Listen.Trust; c.Addr != "" {
-		mail("trust", c.Addr, false, g.space.ServerTLS(), true, true, nil, trustDoor{g})
+		mail("trust", c.Addr, false, g.space.ServerTLS(), true, true, false, nil, trustDoor{g})
 	}
 	if c := cfg.Listen.Portal; c.Addr != "" && g.portal != nil {
 		t, terr := serverTLS(c.Cert, c.Key, "")

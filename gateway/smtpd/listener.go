@@ -14,8 +14,8 @@ import (
 //
 // Who finds no place waits without a greeting, and 421 is not said: a Postfix that meets 421 at connect takes its only next hop for
 // dead and throttles it for minutes, while it waits 5 min for a greeting (smtp_helo_timeout, lmtp_lhlo_timeout). A client at its own
-// limit waits behind itself alone; others pass. Only who waits with as many connections again as he may have sessions is told 421,
-// for no mail server does that; and where MaxSessions wait already, the rest stays in the kernel's backlog.
+// limit waits behind itself alone; others pass. Only who has MaxSessions connections waiting is told 421, for no mail server does
+// that, and he would lock out the others; where twice as many wait, the rest stays in the kernel's backlog.
 //
 // While somebody waits, a session that does nothing loses its place: session.due says from when on. That costs a Postfix nothing,
 // which asks a kept connection whether it lives before it uses it.
@@ -131,7 +131,7 @@ func (l *listener) place() bool {
 			return false
 		default:
 		}
-		if len(l.waiting) < l.srv.cfg.MaxSessions {
+		if len(l.waiting) < 2*l.srv.cfg.MaxSessions {
 			return true
 		}
 		l.places.Wait()
@@ -159,7 +159,7 @@ func (l *listener) arrived(nc net.Conn) {
 		t = &tally{}
 		l.per[a.key] = t
 	}
-	if a.addr.IsValid() && t.waiting >= l.srv.cfg.MaxSessionsPerClient {
+	if a.addr.IsValid() && t.waiting >= l.srv.cfg.MaxSessions {
 		l.srv.cfg.Log.Warn("client refused: it waits with too many connections", "client", a.addr)
 		l.refuse(a, &Reply{421, [3]int{4, 7, 0}, "Trop de sessions de votre adresse, reessayez plus tard"})
 		return

@@ -194,13 +194,13 @@ func TestLimitsOfWhoMayConnect(t *testing.T) {
 	}
 	c.gone()
 
-	// a client at its limit waits behind itself, and hears 421 only when as many wait as it may have
-	s = start(t, func(cfg *Config, _ *recorder) { cfg.MaxSessionsPerClient = 2 })
+	// a client at its limit waits behind itself, and hears 421 only when as many wait as the house has places
+	s = start(t, func(cfg *Config, _ *recorder) { cfg.MaxSessionsPerClient, cfg.MaxSessions = 2, 4 })
 	a, b := hello(t, s.addr), hello(t, s.addr)
 	a.envelope() // not to be taken for idle
 	b.envelope()
 	c, d := dial(t, s.addr), dial(t, s.addr)
-	for { // until both are in the queue
+	for { // until four are in the queue
 		e := dial(t, s.addr)
 		e.nc.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		if _, err := e.r.Peek(1); err == nil {
