@@ -52,4 +52,3 @@ func TestNoRoomForWork(t *testing.T) {
 		}
 	})
 }
-

@@ -19,9 +19,9 @@ import (
 // Part gives a share of it to who must not take the whole.
 type Budget struct {
 	*pool
-	dir           string
-	bodies, spill int64 // limits of this part
-	held, file    int64 // bodies in memory and spilled bytes of this part; guarded by pool.mu
+	dir                 string
+	bodies, spill, lend int64 // limits of this part
+	held, file, lent    int64 // bodies in memory, spilled bytes and buffers of this part; guarded by pool.mu
 }
 
 // pool is what all parts of a budget share.
@@ -56,16 +56,16 @@ const (
 func NewBudget(limit int64, dir string) *Budget {
 	bodies, buffers, work := limit/8*5, max(limit/8, minBuffers), max(limit/4, minWork)
 	p := &pool{limit: bodies + buffers + work, bodiesMax: bodies, buffersMax: bodies + buffers, workMax: bodies + work, patience: 10 * time.Second}
-	return &Budget{pool: p, dir: dir, bodies: bodies, spill: 2 << 30}
+	return &Budget{pool: p, dir: dir, bodies: bodies, spill: 2 << 30, lend: p.buffersMax}
 }
 
 // LimitSpill bounds the bytes of all temp files. It is called before the budget is used.
 func (g *Budget) LimitSpill(n int64) { g.spill = n }
 
-// Part gives a budget that draws on the same room, but whose bodies never take more than half of it, in memory or in files: for doors
-// where strangers knock.
+// Part gives a budget that draws on the same room, but whose bodies never take more than half of it, in memory or in files, and its
+// buffers half of the buffers' own: for doors where strangers knock.
 func (g *Budget) Part() *Budget {
-	return &Budget{pool: g.pool, dir: g.dir, bodies: g.bodies / 2, spill: g.spill / 2}
+	return &Budget{pool: g.pool, dir: g.dir, bodies: g.bodies / 2, spill: g.spill / 2, lend: (g.buffersMax - g.bodiesMax) / 2}
 }
 
 // Used is the number of bytes of memory reserved now.
@@ -102,10 +102,11 @@ func (g *Budget) giveBack(n int64) {
 func (g *Budget) Borrow(n int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.use.Bodies+g.use.Buffers+n > g.buffersMax || g.use.memory()+n > g.limit {
+	if g.lent+n > g.lend || g.use.Bodies+g.use.Buffers+n > g.buffersMax || g.use.memory()+n > g.limit {
 		return false
 	}
 	g.use.Buffers += n
+	g.lent += n
 	return true
 }
 
@@ -114,6 +115,7 @@ func (g *Budget) Return(n int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.use.Buffers -= n
+	g.lent -= n
 	g.wake()
 }
 

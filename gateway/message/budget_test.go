@@ -150,6 +150,11 @@ func TestSpillHasALimit(t *testing.T) {
 		t.Errorf("%+v never came back", u)
 	}
 
+	if strangers = g.Part(); strangers.Borrow(600<<10) || !g.Borrow(600<<10) {
+		t.Error("a part borrows more than half of the buffers, or the house cannot")
+	}
+	g.Return(600 << 10)
+
 	g = NewBudget(16<<20, t.TempDir())
 	b, err = put(g.Part(), 6<<20)
 	if err != nil {
