@@ -65,6 +65,7 @@ type Ledger struct {
 	moving map[key]memo     // on their way there in the commit that runs
 	stale  bool             // ledger_open is behind open
 	row    []byte           // buffer of ledger_open
+	seq    int64            // of the last entry, -1: ask the database; of whoever has the turn
 	fault  error            // why the gate is shut; nil: open
 	proved time.Time        // the last commit that succeeded
 
@@ -116,6 +117,23 @@ INSERT INTO ledger_probe VALUES (1, 0, zeroblob(32768));
 CREATE TABLE ledger_open (id INTEGER PRIMARY KEY CHECK (id = 1), rows BLOB NOT NULL);
 INSERT INTO ledger_open VALUES (1, x'');
 DROP INDEX ledger_memory_last;
+`, `
+CREATE TABLE ledger_entries2 (
+	seq INTEGER PRIMARY KEY,
+	salt BLOB NOT NULL CHECK (length(salt) = 16),
+	message_id TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, recipient TEXT NOT NULL COLLATE NOCASE,
+	route TEXT NOT NULL, rule TEXT NOT NULL, reason TEXT NOT NULL, source TEXT NOT NULL, as_of INTEGER NOT NULL,
+	outcome TEXT NOT NULL, code INTEGER NOT NULL, enhanced TEXT NOT NULL, text TEXT NOT NULL, hop TEXT NOT NULL,
+	peer_subject TEXT NOT NULL, peer_fingerprint TEXT NOT NULL, tls TEXT NOT NULL, deposit_id TEXT NOT NULL,
+	clear INTEGER NOT NULL, size INTEGER NOT NULL, form TEXT NOT NULL, header_message_id TEXT NOT NULL,
+	first INTEGER NOT NULL, last INTEGER NOT NULL, count INTEGER NOT NULL);
+INSERT INTO ledger_entries2 SELECT * FROM ledger_entries;
+DROP TABLE ledger_entries;
+ALTER TABLE ledger_entries2 RENAME TO ledger_entries;
+CREATE INDEX ledger_entries_message ON ledger_entries (message_id);
+CREATE INDEX ledger_entries_recipient ON ledger_entries (recipient, last);
+CREATE INDEX ledger_entries_sender ON ledger_entries (sender, last);
+ALTER TABLE ledger_open ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
 `}
 
 // New opens the ledger in db, proves it writable and starts its one goroutine, which Close ends.
@@ -125,7 +143,7 @@ func New(ctx context.Context, db *store.DB, cfg Config) (*Ledger, error) {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	l := &Ledger{
-		db: db, cfg: cfg, key: derive(cfg.Key),
+		db: db, cfg: cfg, key: derive(cfg.Key), seq: -1,
 		hand: map[key]struct{}{}, index: map[key]memo{}, forget: map[key]int64{}, repeat: map[key]repeat{},
 		open: map[key]memo{}, untold: map[key]struct{}{}, row: make([]byte, 0, 4096), turn: make(chan struct{}, 1), proving: make(chan struct{}, 1), kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -174,7 +192,7 @@ func (l *Ledger) prepare(ctx context.Context) error {
 		{&l.st.repeatEntry, `UPDATE ledger_entries SET last = ?, count = ?, reason = ?, code = ?, enhanced = ?, text = ?, hop = ? WHERE seq = ?`},
 		{&l.st.repeatMemory, `UPDATE ledger_memory SET last = ?, n = ?, reason = ? WHERE key = ? AND entry = ?`},
 		{&l.st.forget, `DELETE FROM ledger_memory WHERE key = ? AND entry = ?`},
-		{&l.st.open, `UPDATE ledger_open SET rows = ? WHERE id = 1`},
+		{&l.st.open, `UPDATE ledger_open SET rows = ?, seq = ? WHERE id = 1`},
 		{&l.st.probe, `UPDATE ledger_probe SET n = n + 1, ballast = randomblob(32768) WHERE id = 1`},
 	} {
 		st, err := l.db.Prepare(ctx, s.text)

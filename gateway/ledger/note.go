@@ -226,6 +226,9 @@ func (l *Ledger) commit(ctx context.Context, notes []*note, before func(*sql.Tx)
 	var gone map[key]int64
 	var change openChange
 	err := l.db.Write(ctx, func(tx *sql.Tx) error {
+		if err := l.lastSeq(tx); err != nil {
+			return err
+		}
 		if before != nil {
 			if err := before(tx); err != nil {
 				return err
@@ -246,6 +249,7 @@ func (l *Ledger) commit(ctx context.Context, notes []*note, before func(*sql.Tx)
 	})
 	l.changedOpen(change, err)
 	if err != nil {
+		l.seq = -1
 		l.putBack(gone, nil)
 		return err
 	}
@@ -253,12 +257,27 @@ func (l *Ledger) commit(ctx context.Context, notes []*note, before func(*sql.Tx)
 	return nil
 }
 
+// lastSeq asks for the number of the last entry where it is not known: numbers have no gaps and are never used again, so one that a failed
+// commit took is free.
+func (l *Ledger) lastSeq(tx *sql.Tx) error {
+	if l.seq >= 0 {
+		return nil
+	}
+	if err := tx.QueryRow(`SELECT max(seq, (SELECT coalesce(max(seq), 0) FROM ledger_entries)) FROM ledger_open`).Scan(&l.seq); err != nil {
+		return fmt.Errorf("number of the last entry: %w", err)
+	}
+	return nil
+}
+
 func (l *Ledger) writeNotes(tx *sql.Tx, notes []*note) error {
+	st := tx.Stmt(l.st.insert)
 	for _, n := range notes {
-		seq, err := insert(tx.Stmt(l.st.insert), n.entry)
+		seq := l.seq + 1
+		err := insert(st, seq, &n.entry)
 		if err != nil {
 			return err
 		}
+		l.seq = seq
 		switch n.touch {
 		case enter:
 			if n.memo.entry == 0 {

@@ -78,6 +78,7 @@ type openChange struct {
 func (l *Ledger) changeOpen(notes []*note) (c openChange, row []byte, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.stale = l.stale || len(notes) > 0 // it holds the last number, too
 	for _, n := range notes {
 		if n.touch != enter {
 			continue
@@ -86,7 +87,6 @@ func (l *Ledger) changeOpen(notes []*note) (c openChange, row []byte, due bool) 
 			c.entered = append(c.entered, n.key)
 		}
 		l.open[n.key] = n.memo
-		l.stale = true
 	}
 	if len(l.untold) > 0 {
 		c.moving = make(map[key]memo, len(l.untold))
@@ -109,7 +109,7 @@ func (l *Ledger) changeOpen(notes []*note) (c openChange, row []byte, due bool) 
 }
 
 func (l *Ledger) writeOpen(tx *sql.Tx, c openChange, row []byte) error {
-	if _, err := tx.Stmt(l.st.open).Exec(row); err != nil {
+	if _, err := tx.Stmt(l.st.open).Exec(row, l.seq); err != nil {
 		return fmt.Errorf("note untold recipients: %w", err)
 	}
 	for k, m := range c.moving {
