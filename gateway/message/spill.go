@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 const (
@@ -25,6 +26,9 @@ type spill struct {
 	n      uint64 // segments written
 	disk   int64  // bytes of the temp files' limit
 }
+
+// segments are what one is opened in: a body is read several times, and as garbage that was its size each time.
+var segments = sync.Pool{New: func() any { return new([sealed]byte) }}
 
 var errDisk = errors.New("the temp files are at their limit")
 
@@ -118,10 +122,13 @@ func (s *spill) readAt(p []byte, off, size int64) (int, error) {
 	if off < 0 || off >= size {
 		return 0, io.EOF
 	}
+	room := segments.Get().(*[sealed]byte)
+	defer segments.Put(room)
+	defer clear(room[:])
 	done := 0
 	for done < len(p) && off < size {
 		i := off / segment
-		c := make([]byte, min(segment, size-i*segment)+16)
+		c := room[:min(segment, size-i*segment)+16]
 		if _, err := s.f.ReadAt(c, i*sealed); err != nil {
 			return done, fmt.Errorf("read temp file: %w", err)
 		}
