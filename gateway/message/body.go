@@ -57,6 +57,7 @@ func (b *Body) Section(off, n int64) *io.SectionReader {
 func (b *Body) Close() error {
 	var err error
 	b.once.Do(func() {
+		b.mem = nil // who still holds the body must not hold what the budget lends again
 		if b.held > 0 {
 			b.budget.giveBack(b.held)
 		}

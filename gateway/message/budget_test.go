@@ -40,7 +40,9 @@ func TestBodiesLeaveRoomForWork(t *testing.T) {
 	release()
 	release()
 	for _, b := range kept {
-		b.Close()
+		if b.Close(); b.InMemory() != nil {
+			t.Fatal("a closed body holds memory that the budget lends again")
+		}
 	}
 	if u := g.Usage(); u != (Usage{}) {
 		t.Errorf("%+v never came back", u)

@@ -131,6 +131,7 @@ func (c *conn) answer(code int, more bool, text string) {
 		c.mute = false
 	case len(c.finals) > 0:
 		f := c.finals[0]
+		c.finals[0] = final{} // its function holds the body
 		c.finals = c.finals[1:]
 		c.settle = append(c.settle, settling{len(c.out) + len(f.reply.line()), f.done}) // before say, which may write it out
 		c.say(f.reply)
