@@ -118,9 +118,6 @@ func New(cfg Config) (*Server, error) {
 	if !isHelo(cfg.Hostname) {
 		return nil, fmt.Errorf("smtpd: host name %q is not one", cfg.Hostname)
 	}
-	if h := cfg.Handler; cfg.Begin == nil {
-		cfg.Begin = func() Handler { return h }
-	}
 	orInt := func(p *int, v int) {
 		if *p <= 0 {
 			*p = v

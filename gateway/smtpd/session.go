@@ -54,7 +54,10 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 		EightBit: opts.Body == smtp.Body8BitMIME, SMTPUTF8: opts.UTF8, RequireTLS: opts.RequireTLS,
 		Ret: string(opts.Return), EnvID: opts.EnvelopeID, Protocol: c.protocol(opts.UTF8),
 	}
-	h := c.srv.cfg.Begin()
+	h := c.srv.cfg.Handler
+	if c.srv.cfg.Begin != nil {
+		h = c.srv.cfg.Begin()
+	}
 	if err := s.ask(env, func() error { return h.Mail(c.srv.ctx, c.who(), env) }); err != nil {
 		return err
 	}
