@@ -1,0 +1,127 @@
+package gateway_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"passerelle/config"
+	"passerelle/gateway/gatewaytest"
+)
+
+// TestReloadUnderLoad: while two configs take turns, each message is taken, arrives once, and goes wholly by one of them: the rule of each leads to
+// a hop that the other does not have.
+func TestReloadUnderLoad(t *testing.T) {
+	other, err := gatewaytest.StartNextHop(gatewaytest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	h := newHouse(t, "5d", nil)
+	text := [2]string{}
+	for i, hop := range []string{h.sink.Addr(), other.Addr()} {
+		text[i] = strings.NewReplacer("{dir}", h.dir, "{lmtp}", h.lmtp, "{smtp}", h.smtp, "{clinic}", h.clinic.Addr(), "{sink}", h.sink.Addr(), "{lifetime}", "5d",
+			"{name: rest, route: plain}", fmt.Sprintf("{name: rest, route: plain, hop: only%d}", i),
+			"hops:\n", fmt.Sprintf("hops:\n  only%d: {addr: %q, tls: none}\n", i, hop)).Replace(houseConfig)
+	}
+	path := filepath.Join(h.dir, "passerelle.yaml")
+	reload := func(i int) {
+		if err := os.WriteFile(path, []byte(text[i%2]), 0o600); err != nil {
+			t.Error(err)
+		}
+		if err := h.g.Reload(t.Context(), func() (*config.Config, error) { return config.Load(path, os.LookupEnv) }); err != nil {
+			t.Error(err)
+		}
+	}
+	reload(0)
+	var ended atomic.Bool
+	var sent atomic.Int64
+	var wg sync.WaitGroup
+	for c := range 6 {
+		wg.Go(func() {
+			addr := h.lmtp
+			if c%2 == 0 {
+				addr = h.smtp
+			}
+			for n := 0; !ended.Load(); n++ {
+				who := fmt.Sprintf("c%dn%d", c, n)
+				for _, r := range h.once(addr, "dr@clinic.test", hello+who+"\n", who+"a@dest.test", who+"b@dest.test", who+"c@dest.test") {
+					if !strings.HasPrefix(r, "250") {
+						t.Errorf("%s: %s", who, r)
+					}
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	for i := 1; i <= 20; i++ {
+		before := sent.Load()
+		reload(i)
+		for deadline := time.Now().Add(10 * time.Second); sent.Load() < before+5 && time.Now().Before(deadline) && !t.Failed(); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	ended.Store(true)
+	wg.Wait()
+	ways, count := map[string]int{}, map[string]int{}
+	for bit, sink := range map[int]*gatewaytest.NextHop{1: h.sink, 2: other} {
+		for _, m := range sink.Messages() {
+			for _, to := range m.Recipients {
+				count[to]++
+				ways[to[:strings.IndexByte(to, '@')-1]] |= bit
+			}
+		}
+	}
+	if want := int(sent.Load()) * 3; len(count) != want {
+		t.Errorf("%d recipients have mail, want %d", len(count), want)
+	}
+	took := map[int]int{}
+	for who, bits := range ways {
+		took[bits]++
+		if bits == 3 {
+			t.Errorf("%s went partly under one config, partly under the other", who)
+		}
+	}
+	for to, n := range count {
+		if n != 1 {
+			t.Errorf("%s came %d times", to, n)
+		}
+	}
+	if took[1] == 0 || took[2] == 0 {
+		t.Errorf("messages by the first and by the second config: %v: the test shows nothing", took)
+	}
+	t.Logf("%d messages of three recipients, %v by config, over 20 reloads", sent.Load(), took)
+}
+
+// TestReloadKeepsOutOfSight: what is only found when rooms are built leaves the former state, and its words reach the log.
+func TestReloadKeepsOutOfSight(t *testing.T) {
+	h := newHouse(t, "5d", nil)
+	for fault, change := range map[string]func(*config.Config){
+		"pickup.url":     func(c *config.Config) { c.Pickup.URL = "https://retrait.clinic.test" },
+		"trust.domains":  func(c *config.Config) { c.Trust.Domains = map[string][]string{"dest.test": {"CN=x"}} },
+		"cabinet.asc":    func(c *config.Config) { c.Encrypt.Keys = map[string]string{"a@dest.test": "/missing/cabinet.asc"} },
+		"not to be read": nil,
+		"hops.clinic.ca": func(c *config.Config) { hop := c.Hops["clinic"]; hop.CA = "/missing/ca.pem"; c.Hops["clinic"] = hop },
+	} {
+		err := h.g.Reload(t.Context(), func() (*config.Config, error) {
+			if change == nil {
+				return nil, errors.New(fault)
+			}
+			c, err := config.Load(filepath.Join(h.dir, "passerelle.yaml"), os.LookupEnv)
+			change(c)
+			return c, err
+		})
+		if err == nil || !strings.Contains(err.Error(), fault) || !strings.Contains(h.log.String(), fault) {
+			t.Errorf("got %v, want a fault of %s, in the log too", err, fault)
+		}
+		if got := codes(h.send(h.lmtp, "dr@clinic.test", hello+fault, "a@dest.test", "never@dest.test")); got != "250 550" {
+			t.Errorf("%s: %s behind it", fault, got)
+		}
+	}
+}
