@@ -1,10 +1,14 @@
 package gateway_test
 
 import (
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,5 +127,101 @@ func TestReloadKeepsOutOfSight(t *testing.T) {
 		if got := codes(h.send(h.lmtp, "dr@clinic.test", hello+fault, "a@dest.test", "never@dest.test")); got != "250 550" {
 			t.Errorf("%s: %s behind it", fault, got)
 		}
+	}
+}
+
+// TestReloadTrustSpace: a session of a peer stays open while the white list changes; its next message meets the new list, and a new session our new
+// certificate. A revocation list that cannot be read leaves the former state.
+func TestReloadTrustSpace(t *testing.T) {
+	s := newSpace(t)
+	h := s.house(t, nil)
+	path := filepath.Join(h.dir, "passerelle.yaml")
+	reload := func(from, to string) error {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(strings.Replace(string(b), from, to, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return h.g.Reload(t.Context(), func() (*config.Config, error) { return config.Load(path, os.LookupEnv) })
+	}
+	begin := func(w *wire) {
+		t.Helper()
+		w.want("250", "MAIL FROM:<dr@peer.mssante.test>")
+		w.want("250", "RCPT TO:<dr@clinic.test>")
+	}
+	w := s.dial(t, h)
+	begin(w)
+	renewed, err := s.ca.IssueLocal(pkix.Name{Country: []string{"FR"}, Organization: []string{"CLINIC"}, CommonName: "renewed.clinic.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ca.WriteDir(s.dir, renewed); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload("CN=mss.peer.test", "CN=other.peer.test"); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.data(hello); !strings.HasPrefix(got, "250") {
+		t.Errorf("begun under the former list: %s", got)
+	}
+	w.want("550", "MAIL FROM:<dr@peer.mssante.test>")
+	w = s.dial(t, h)
+	w.want("550", "MAIL FROM:<dr@peer.mssante.test>")
+	if state := w.tls.ConnectionState(); !state.PeerCertificates[0].Equal(renewed.Cert) {
+		t.Errorf("the certificate of %s is shown, want the renewed one", state.PeerCertificates[0].Subject)
+	}
+	if err := reload("CN=other.peer.test", "CN=mss.peer.test"); err != nil {
+		t.Fatal(err)
+	}
+	crl := filepath.Join(h.dir, "broken.crl")
+	if err := os.WriteFile(crl, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload("  own_domains:", "  crl: "+crl+"\n  own_domains:"); err == nil {
+		t.Error("a broken revocation list was taken")
+	}
+	w = s.dial(t, h)
+	begin(w)
+	if got := w.data(hello + "again"); !strings.HasPrefix(got, "250") {
+		t.Errorf("behind a failed reload: %s", got)
+	}
+}
+
+// TestReloadPortal: the patient's page is under the clinic's new name; the door and its deposits stay.
+func TestReloadPortal(t *testing.T) {
+	h := custom(t, withRules("pickup: {url: \"http://{portal}\"}\nrules:\n  - {name: rest, route: pickup}\n"), nil, nil)
+	if got := h.send(h.lmtp, "dr@clinic.test", hello, "patient@dest.test"); codes(got) != "250" {
+		t.Fatalf("got %q", got)
+	}
+	notice := string(h.sink.To("patient@dest.test")[0].Data)
+	link := regexp.MustCompile(`http://[^/\s]+/r/[A-Za-z0-9]+`).FindString(strings.ReplaceAll(notice, "=\r\n", ""))
+	page := func() string {
+		t.Helper()
+		r, err := http.Get(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		b, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s, %v", link, r.Status, err)
+		}
+		return string(b)
+	}
+	if !strings.Contains(page(), "Clinique Test") {
+		t.Fatal("the page does not bear the clinic's name")
+	}
+	if err := h.g.Reload(t.Context(), func() (*config.Config, error) {
+		c, err := config.Load(filepath.Join(h.dir, "passerelle.yaml"), os.LookupEnv)
+		c.Clinic.Name = "Clinique Neuve"
+		return c, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(page(), "Clinique Neuve") {
+		t.Error("the page bears the former name")
 	}
 }
