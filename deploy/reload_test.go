@@ -186,9 +186,13 @@ func TestReload(t *testing.T) {
 	show(second, "broken pair, reloaded")
 	r.want(s, 250, "m10")
 	benchCheck(t, ca.WriteDir(r.tls, third))
+	r.put("passerelle.yaml", strings.Replace(r.plain, "level: warn", "level: info", 1))
 	r.hangup(true)
 	show(third, "mended")
 	r.want(s, 250, "m11")
+	if log := string(read(t, r.root, "log")); strings.Count(log, `"msg":"recipient"`) != 1 {
+		t.Errorf("want the line of the last message alone, since log.level changed:\n%s", log)
+	}
 	r.stop(t)
 }
 

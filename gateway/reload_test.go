@@ -225,3 +225,26 @@ func TestReloadPortal(t *testing.T) {
 		t.Error("the page bears the former name")
 	}
 }
+
+// TestReloadEndsKeptConnections: a connection that was made in clear carries nothing more once the config wants verified TLS.
+func TestReloadEndsKeptConnections(t *testing.T) {
+	h := newHouse(t, "5d", nil)
+	if got := h.send(h.lmtp, "dr@clinic.test", hello, "a@dest.test"); codes(got) != "250" { // and its connection is kept
+		t.Fatalf("got %q", got)
+	}
+	if err := h.g.Reload(t.Context(), func() (*config.Config, error) {
+		c, err := config.Load(filepath.Join(h.dir, "passerelle.yaml"), os.LookupEnv)
+		hop := c.Hops["internet"]
+		hop.TLS = "verify"
+		c.Hops["internet"] = hop
+		return c, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.send(h.lmtp, "dr@clinic.test", hello+"again", "a@dest.test"); codes(got) != "451" {
+		t.Errorf("the hop speaks no TLS: got %q, want 451", got)
+	}
+	if n := len(h.sink.To("a@dest.test")); n != 1 {
+		t.Errorf("%d messages left, want the first alone", n)
+	}
+}
