@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -246,5 +247,36 @@ func TestReloadEndsKeptConnections(t *testing.T) {
 	}
 	if n := len(h.sink.To("a@dest.test")); n != 1 {
 		t.Errorf("%d messages left, want the first alone", n)
+	}
+}
+
+// TestReloadNetworks: who may connect changes with a reload, for new sessions.
+func TestReloadNetworks(t *testing.T) {
+	h := newHouse(t, "5d", nil)
+	greeting := func() string {
+		t.Helper()
+		c, err := net.Dial("tcp", h.lmtp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		b := make([]byte, 3)
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for _, step := range [][2]string{{"192.0.2.0/24", "554"}, {"127.0.0.1", "220"}} {
+		if err := h.g.Reload(t.Context(), func() (*config.Config, error) {
+			c, err := config.Load(filepath.Join(h.dir, "passerelle.yaml"), os.LookupEnv)
+			c.Clinic.Networks = step[:1]
+			return c, err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if got := greeting(); got != step[1] {
+			t.Errorf("networks %s: %s, want %s", step[0], got, step[1])
+		}
 	}
 }

@@ -103,6 +103,8 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	}
 	g.closers = append(g.closers, g.directory.Close)
 	g.inForce.Store(g)
+	mReload.WithLabelValues("ok") // shown from the start: an alarm looks for their growth
+	mReload.WithLabelValues("failed")
 	mConfig.SetToCurrentTime()
 	return g, nil
 }
