@@ -28,6 +28,7 @@ func (c serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	tuneMemory(cfg)
 	var level slog.LevelVar
 	level.Set(logLevel(cfg))
 	log := newLogger(&level, e.stderr)
