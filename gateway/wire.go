@@ -51,6 +51,7 @@ type settings struct {
 	markKey          [32]byte
 	passphraseKey    [32]byte
 	loopToken        string
+	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
 
 // Option changes what Open takes for granted.
@@ -222,6 +223,9 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 	var err error
 	if s.noticeFrom, err = message.ParseAddress(s.postmaster, false); err != nil {
 		return s, fmt.Errorf("clinic.postmaster: %w", err)
+	}
+	if s.dkim, err = loadDKIM(cfg.DKIM); err != nil {
+		return s, err
 	}
 	s.codeMode = vault.Mode(cfg.Pickup.Code)
 	s.hopClinic, s.hopInternet = s.hops["clinic"], s.hops["internet"]
