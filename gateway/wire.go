@@ -51,6 +51,7 @@ type settings struct {
 	markKey          [32]byte
 	passphraseKey    [32]byte
 	loopToken        string
+	partners         partners
 	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
 
@@ -207,7 +208,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
-		hops: map[string]relay.Hop{}, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
+		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
