@@ -67,6 +67,8 @@ for i in range(int(sys.argv[2])):
         print(dkim.DKIM(message).verify(i, dnsfunc=lambda name, timeout=5: records[name.decode()].encode()))
     except dkim.ValidationError:
         print(False)
+    except dkim.MessageFormatError: # it takes no obsolete header syntax
+        print(None)
 `
 
 // VerifyDKIM has two verifiers look at each signature of a message, under the records that `passerelle check` prints. It gives the
@@ -110,10 +112,10 @@ func VerifyDKIM(t *testing.T, data []byte, records []string) []string {
 	}
 	var got []string
 	for i, v := range found {
-		if (v.Err == nil) != (second[i] == "True") {
+		if second[i] != "None" && (v.Err == nil) != (second[i] == "True") {
 			t.Errorf("signature %d: %v, second opinion %s", i, v.Err, second[i])
 		}
-		_, s, _ := strings.Cut(h.Values("DKIM-Signature")[i], "s=")
+		_, s, _ := strings.Cut(h.Values("DKIM-Signature")[i], " s=")
 		s, _, _ = strings.Cut(s, ";")
 		if v.Err != nil {
 			t.Logf("signature %d: %v", i, v.Err)
