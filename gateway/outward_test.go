@@ -26,24 +26,31 @@ func signed(t *testing.T, text string) (*house, []string) {
 	t.Helper()
 	var list []config.DKIM
 	h := custom(t, strings.Replace(withRules(text), "{dkim}", dkimYAML(t, &list), 1), nil, func(h *house) {
-		e, err := openpgp.NewEntity("P. Leroy", "", "leroy@dest.test", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var key bytes.Buffer
-		if err := e.Serialize(&key); err != nil {
-			t.Fatal(err)
-		}
-		h.key = filepath.Join(h.dir, "leroy.pgp")
-		if err := os.WriteFile(h.key, key.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		h.key = recipientKey(t, h.dir, "leroy@dest.test")
 	})
 	records, err := gateway.DKIMRecords(&config.Config{DKIM: list})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return h, records
+}
+
+// recipientKey writes a fresh OpenPGP key of a correspondent into dir.
+func recipientKey(t *testing.T, dir, address string) string {
+	t.Helper()
+	e, err := openpgp.NewEntity("P. Leroy", "", address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key bytes.Buffer
+	if err := e.Serialize(&key); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "leroy.pgp")
+	if err := os.WriteFile(path, key.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func dkimYAML(t *testing.T, list *[]config.DKIM) string {
