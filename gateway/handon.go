@@ -181,6 +181,9 @@ func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, ho
 	l.Recipients = make([]message.Recipient, len(group))
 	for k, i := range group {
 		l.Recipients[k] = m.env.Recipients[i]
+		if ways[i].deposit != "" {
+			l.Recipients[k].Notify = noticeNotify(l.Recipients[k].Notify)
+		}
 	}
 	if hop.Addr == "" {
 		for _, i := range group {
