@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"passerelle/config"
 	"passerelle/gateway/relay"
@@ -78,12 +79,21 @@ func (g *Gateway) CheckPartners(ctx context.Context) (waiting []string) {
 	for d, name := range g.set.partners {
 		names[name] = append(names[name], d)
 	}
-	for name, domains := range names {
-		slices.Sort(domains)
-		if err := r.Greet(ctx, g.set.hops[name]); err != nil {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for name, domains := range names { // side by side: one that is silent must not take the others' time
+		wg.Go(func() {
+			err := r.Greet(ctx, g.set.hops[name])
+			if err == nil {
+				return
+			}
+			slices.Sort(domains)
+			mu.Lock()
+			defer mu.Unlock()
 			waiting = append(waiting, fmt.Sprintf("hops.%s: mail for %s waits: %v", name, strings.Join(domains, ", "), err))
-		}
+		})
 	}
+	wg.Wait()
 	slices.Sort(waiting)
 	return waiting
 }

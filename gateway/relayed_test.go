@@ -206,3 +206,19 @@ func TestRelayedBehindPostfixWithoutDSN(t *testing.T) {
 		t.Errorf("%d reports", len(ms))
 	}
 }
+
+// What a peer of the trust space asks of a report goes on to the clinic's server, which answers for it.
+func TestInboundPassesDSNOn(t *testing.T) {
+	s := newSpace(t)
+	h := s.house(t, nil)
+	w := s.dial(t, h)
+	w.want("250", "MAIL FROM:<dr@peer.mssante.test> RET=HDRS ENVID=Avis+2B7")
+	w.want("250", "RCPT TO:<ok@mss.clinic.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;ok@mss.clinic.test")
+	if got := w.data(hello); !strings.HasPrefix(got, "250") {
+		t.Fatal(got)
+	}
+	ms := h.clinic.Messages()
+	if len(ms) != 1 || ms[0].DSN != "RET=HDRS ENVID=Avis+7 NOTIFY=[SUCCESS FAILURE] ORCPT=ok@mss.clinic.test" {
+		t.Errorf("%d messages, %+v", len(ms), ms)
+	}
+}
