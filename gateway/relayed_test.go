@@ -110,6 +110,8 @@ func TestRelayedReportOnceUnderSMTP(t *testing.T) {
 		if got := h.send(h.smtp, "dr@clinic.test", hello, "a@dest.test NOTIFY=SUCCESS", "later@dest.test"); codes(got) != "451" {
 			t.Fatalf("got %q", got)
 		}
+		h.stop() // the memory of the report survives a restart
+		h.start()
 	}
 	if a, b := len(hop.To("a@dest.test")), len(h.reports("dr@clinic.test")); a != 1 || b != 1 {
 		t.Errorf("%d copies, %d reports", a, b)
@@ -119,7 +121,9 @@ func TestRelayedReportOnceUnderSMTP(t *testing.T) {
 // A report that is refused for good, or that cannot be handed over until the client's patience ends, is given up: the delivery stands.
 func TestRelayedReportIsGivenUp(t *testing.T) {
 	h, hop := deaf(t, func(h *house) {
-		h.clinicReply = func(string) gatewaytest.Reply { return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such user"} }
+		h.clinicReply = func(string) gatewaytest.Reply {
+			return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such user"}
+		}
 	})
 	if got := h.send(h.lmtp, "dr@clinic.test", hello, "a@dest.test NOTIFY=SUCCESS"); codes(got) != "250" || len(hop.To("a@dest.test")) != 1 {
 		t.Errorf("refused for good: %q", got)
