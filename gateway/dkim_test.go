@@ -319,7 +319,7 @@ func TestSigningStreams(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Logf("%d MB under two keys: %v, at most %d kB more than before", len(raw)>>20, time.Since(start), most>>10)
-			if most > uint64(len(raw)/4) {
+			if most > uint64(len(raw)/2) {
 				t.Errorf("holds %d bytes of %d", most, len(raw))
 			}
 			return
