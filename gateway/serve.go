@@ -18,6 +18,15 @@ import (
 	"passerelle/gateway/smtpd"
 )
 
+// Sockets are listeners that were handed to the process (systemd), by door: lmtp, smtp, trust, portal, metrics. Run serves them in the place of
+// the door's own address, and fails on one that has no door.
+func Sockets(byDoor map[string]net.Listener) Option {
+	return func(g *Gateway) { g.sockets = byDoor }
+}
+
+// OnReady is called by Run once all doors serve.
+func OnReady(f func()) Option { return func(g *Gateway) { g.ready = f } }
+
 // Run opens the doors and serves until ctx ends; then it takes no new work, finishes what is in DATA and returns. The first door
 // that fails ends the others.
 func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) error {

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -64,15 +63,6 @@ type Option func(*Gateway)
 
 // Clock sets the clock of the flow and its rooms; tests turn it.
 func Clock(now func() time.Time) Option { return func(g *Gateway) { g.now = now } }
-
-// Sockets are listeners that were handed to the process (systemd), by door: lmtp, smtp, trust, portal, metrics. Run serves them in the place of
-// the door's own address, and fails on one that has no door.
-func Sockets(byDoor map[string]net.Listener) Option {
-	return func(g *Gateway) { g.sockets = byDoor }
-}
-
-// OnReady is called by Run once all doors serve.
-func OnReady(f func()) Option { return func(g *Gateway) { g.ready = f } }
 
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Option) (_ *Gateway, err error) {
