@@ -170,7 +170,10 @@ func (l *listener) arrived(nc net.Conn) {
 }
 
 func (l *listener) allowed(a netip.Addr) bool {
-	nets := l.srv.cfg.Networks
+	var nets []netip.Prefix
+	if l.srv.cfg.Networks != nil {
+		nets = l.srv.cfg.Networks()
+	}
 	return !a.IsValid() || len(nets) == 0 || slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
