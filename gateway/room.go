@@ -50,5 +50,5 @@ func (g *Gateway) sealingRoom(ctx context.Context, m *mail, w *way) (release fun
 	case w.decision.Form == policy.FormZIP:
 		n = weighZIP
 	}
-	return g.budget.Reserve(ctx, n)
+	return g.budget.Reserve(ctx, min(n, g.budget.HalfWork())) // the message's own room is held meanwhile
 }

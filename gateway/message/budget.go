@@ -174,6 +174,9 @@ func (g *Budget) Reserve(ctx context.Context, n int64) (release func(), err erro
 	return nil, err
 }
 
+// HalfWork is half of the room that work may have at all: who holds some already asks for no more, or it could wait for itself.
+func (g *Budget) HalfWork() int64 { return g.workMax / 2 }
+
 // fits tells whether n bytes of work may begin.
 func (p *pool) fits(n int64) bool {
 	return p.use.Work == 0 || p.use.Work+n <= p.workMax && p.use.memory()+n <= p.limit
