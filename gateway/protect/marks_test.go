@@ -131,7 +131,8 @@ Arrival-Date: Mon, 23 Nov 2026 12:00:00 +0000
 Final-Recipient: rfc822; a@dest.test
 Action: failed
 Status: 5.1.1
-Remote-MTA: dns; mx.dest.test
+Remote-MTA: x-passerelle-hop; mx.dest.test
+Last-Attempt-Date: Mon, 23 Nov 2026 12:00:00 +0000
 Diagnostic-Code: smtp; 550 5.1.1 no such  user
 
 Original-Recipient: rfc822;old@dest.test

@@ -90,13 +90,13 @@ func (l *listener) admit(a netip.Addr) *Reply {
 		}
 		if !ok {
 			l.srv.cfg.Log.Warn("client refused: not of an allowed network", "client", a)
-			return &Reply{554, [3]int{5, 7, 1}, "Reseau non autorise"}
+			return &Reply{554, [3]int{5, 7, 1}, "Reseau non autorise (clinic.networks)"}
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a.IsValid() && l.per[a] >= l.srv.cfg.MaxSessionsPerClient {
-		return &Reply{421, [3]int{4, 7, 0}, "Trop de sessions de votre adresse, reessayez plus tard"}
+		return &Reply{421, [3]int{4, 7, 0}, "Trop de sessions de votre adresse, nouvel essai plus tard"}
 	}
 	l.per[a]++
 	return nil
