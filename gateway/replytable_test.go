@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -67,16 +66,14 @@ func (tab *replyTable) hear(t *testing.T, line, words string) {
 
 // elsewhere are the rows that no session of this test can bring about, each with where it is held.
 var elsewhere = map[string]string{
-	"421 4.3.0 Incident interne de la passerelle, nouvel essai plus tard":             "the library's own panic guard",
-	"451 4.4.2 Relais {}: le relais suivant ne repond plus":                           "takes minutes; relay: TestFaults",
-	"451 4.4.5 Relais {}: pas de connexion libre vers le relais suivant":              "takes a minute; relay: its tests of slots",
-	"451 4.3.5 Relais {}: relais suivant mal configure sur la passerelle":             "config refuses it; relay: its tests of hops",
-	"451 4.3.2 Relais {}: arret de la passerelle, nouvel essai plus tard":             "relay: its tests of Close",
-	"451 4.4.3 annuaire national en cours de mise a jour, nouvel essai plus tard":     "a race that Ask loses three times",
-	"451 4.4.3 annuaire national non consulte, nouvel essai plus tard":                "the stop's deadline",
-	"451 4.4.3 service en cours d'arret, nouvel essai plus tard":                      "the directory closes behind the last session",
-	"530 5.7.0 STARTTLS avec certificat client exige":                                 "smtpd asks before",
-	"451 4.4.3 Annuaire de sante momentanement injoignable, nouvel essai automatique": "the directory's own words stand in its place",
+	"421 4.3.0 Incident interne de la passerelle, nouvel essai plus tard":         "the library's own panic guard",
+	"451 4.4.2 Relais {}: le relais suivant ne repond plus":                       "takes minutes; relay: TestFaults",
+	"451 4.4.5 Relais {}: pas de connexion libre vers le relais suivant":          "takes a minute; relay: its tests of slots",
+	"451 4.3.5 Relais {}: relais suivant mal configure sur la passerelle":         "config refuses it; relay: its tests of hops",
+	"451 4.3.2 Relais {}: arret de la passerelle, nouvel essai plus tard":         "relay: its tests of Close",
+	"451 4.4.3 annuaire national en cours de mise a jour, nouvel essai plus tard": "a race that Ask loses three times",
+	"451 4.4.3 annuaire national non consulte, nouvel essai plus tard":            "the stop's deadline",
+	"451 4.4.3 service en cours d'arret, nouvel essai plus tard":                  "the directory closes behind the last session",
 }
 
 // unsaid are replies of the source that no client ever gets: what stands before them refuses first. They have no row.
@@ -86,7 +83,6 @@ var unsaid = map[string]string{
 	"553 5.1.7 Relais {}: adresse d'expediteur invalide":                                            "smtpd reads addresses",
 	"553 5.1.3 Relais {}: adresse de destinataire invalide":                                         "smtpd reads addresses",
 	"554 5.6.0 Relais {}: message refuse: CR ou LF isole":                                           "smtpd refuses the message",
-	"{}": "a reply handed through: each of its texts has a row",
 }
 
 // The table and the source know the same replies.
@@ -103,7 +99,7 @@ func TestReplyTableIsWhole(t *testing.T) {
 		}
 	}
 	for key := range unsaid {
-		if said[key] == "" && key != "{}" {
+		if said[key] == "" {
 			t.Errorf("the source does not hold %q any more", key)
 		}
 	}
@@ -257,7 +253,7 @@ func (s *sweep) add(n ast.Node, code string, enhanced, text ast.Expr, prefix str
 }
 
 func (s *sweep) put(n ast.Node, key string) {
-	if !strings.HasSuffix(key, " {}") {
+	if len(strings.Fields(key)) > 2 && !strings.HasSuffix(key, ".0 {}") && !strings.HasSuffix(key, ".5 {}") {
 		s.out[key] = s.fset.Position(n.Pos()).String()
 	}
 }
@@ -285,7 +281,7 @@ func (s *sweep) text(e ast.Expr) string {
 	case *ast.BinaryExpr:
 		return s.text(e.X) + s.text(e.Y)
 	case *ast.CallExpr:
-		if len(e.Args) > 0 && fmt.Sprint(e.Fun) == "&{fmt Sprintf}" {
+		if f, ok := e.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "Sprintf" {
 			return verb.ReplaceAllString(s.text(e.Args[0]), "{}")
 		}
 	}
