@@ -3,15 +3,11 @@ package gateway_test
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
-	"crypto/x509/pkix"
 	"database/sql"
-	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +17,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"passerelle/config"
 	"passerelle/gateway"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/gatewaytest"
@@ -65,6 +62,8 @@ func (tab *replyTable) dial(t *testing.T, addr string) *line {
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	return &line{t, tab, c, bufio.NewReader(c)}
 }
+
+func (l *line) reset() { l.in = bufio.NewReader(l.c) }
 
 // read gives the last line of the next reply.
 func (l *line) read() string {
@@ -137,7 +136,7 @@ func wireReplies(t *testing.T, tab *replyTable) {
 	l.want("a\nb\r\n.", "isole")
 	l.say("MAIL FROM:<a@clinic.test>")
 	l.say("RCPT TO:<a@dest.test>")
-	l.want("BDAT 5\r\nabc\r", "Bien, la suite") // its last byte is the line end of say
+	l.want("BDAT 5\r\nabc", "Bien, la suite") // with the line end of say
 	l.want("RSET", "Bien")
 	l.want("QUIT", "Au revoir")
 	l = tab.dial(t, h.smtp).hello()
@@ -217,7 +216,7 @@ func flowReplies(t *testing.T, tab *replyTable) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if _, err := db.Exec("DROP TABLE ledger_entries"); err != nil {
+	if _, err := db.Exec("ALTER TABLE ledger_entries RENAME TO away"); err != nil {
 		t.Fatal(err)
 	}
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello+"y\n", "ok@dest.test"), "Registre")
@@ -225,10 +224,13 @@ func flowReplies(t *testing.T, tab *replyTable) {
 	l.read()
 	l.say("LHLO client.clinic.test")
 	l.want("MAIL FROM:<a@clinic.test>", "Registre")
+	if _, err := db.Exec("ALTER TABLE away RENAME TO ledger_entries"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 const spaceRules = `rules:
-  - {name: broken, recipient: ["broken@*"], when: 'int(header("X-N")) > 1', route: plain}
+  - {name: broken, recipient: ["broken@*"], when: 'int(header["X-N"][0]) > 1', route: plain}
   - {name: forbidden, recipient: ["never@*"], route: refuse}
   - {name: astray, recipient: ["astray@*"], route: trust}
   - {name: qualified, recipient: ["270*@patient.mssante.fr"], qualified: true, route: trust}
@@ -321,6 +323,14 @@ func sealingReplies(t *testing.T, tab *replyTable) {
 		t.Fatal(err)
 	}
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "patient@dest.test"), "Incident interne")
+	h.stop() // what config.Load refuses
+	h.cfg.Pickup.URL, h.cfg.Listen.Portal.Addr = "", ""
+	h.start()
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "other@dest.test"), "pickup.url")
+	h.stop()
+	h.cfg.Hops["clinic"] = config.Hop{}
+	h.start()
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "colleague@clinic.test"), "a completer dans hops")
 }
 
 // trustReplies: the door to the trust space, and the way there.
@@ -329,7 +339,7 @@ func trustReplies(t *testing.T, tab *replyTable) {
 	var asked atomic.Int32
 	var ahead atomic.Int64
 	text := strings.Replace(withRules("rules:\n  - {name: rest, route: plain}\n"), "  portal:", "  trust: {addr: \"{trust}\"}\n  portal:", 1) +
-		strings.Replace(strings.Replace(trustText, "domains: {", "listed_unverified: refuse\n  domains: {nowhere.mssante.test: [\"CN=x,C=FR\"], ", 1), "127.0.0.1:1", "{peer}", 1)
+		strings.Replace(strings.Replace(trustText, "domains: {", "domains: {nowhere.mssante.test: [\"CN=x,C=FR\"], ", 1), "127.0.0.1:1", "{peer}", 1)
 	h := custom(t, text, nil, func(h *house) {
 		h.opts = append(h.opts, gateway.Clock(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }))
 		h.clinicReply = func(to string) gatewaytest.Reply {
@@ -359,5 +369,3 @@ func trustReplies(t *testing.T, tab *replyTable) {
 	h2.start()
 	tab.hears(t, h2.send(h2.lmtp, "dr@mss.clinic.test", hello, "x@nowhere.mssante.test"), "trust.hosts")
 }
-
-var _ = []any{tls.Config{}, pkix.Name{}, fmt.Sprint, slices.Contains[[]int]}

@@ -266,7 +266,7 @@ func (g *Gateway) trustHop(domain string) (relay.Hop, error) {
 	}
 	tc, check, err := g.space.ClientTLS(domain)
 	if err != nil {
-		return relay.Hop{}, refuse(451, [3]int{4, 7, 5}, "Certificats de l'espace de confiance indisponibles, nouvel essai plus tard", err)
+		return relay.Hop{}, refuse(451, [3]int{4, 7, 1}, "Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard", err)
 	}
 	return relay.Hop{Name: "trust " + domain, Addr: addr, Helo: g.set.hostname, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
 }
