@@ -308,3 +308,34 @@ func TestCutBeforeTheReply(t *testing.T) {
 		}
 	}
 }
+
+// A patient with accents in the address gets the notice by SMTPUTF8 (RFC 6531); where the hop cannot, the sender is told and no deposit stays.
+func TestPickupInternational(t *testing.T) {
+	tab := readReplyTable(t)
+	for _, able := range []bool{true, false} {
+		hop := &scriptHop{ext: []string{"8BITMIME"}}
+		if able {
+			hop.ext = append(hop.ext, "SMTPUTF8")
+		}
+		h := custom(t, strings.Replace(withRules("pickup: {url: \"http://{portal}\"}\nrules:\n  - {name: rest, route: pickup}\n"), "{sink}", hop.serve(t), 1), nil, nil)
+		got := h.speak(tab, h.lmtp, " SMTPUTF8", hello, "zoé@dest.test")
+		hop.mu.Lock()
+		notices, said := hop.got, hop.mail
+		hop.mu.Unlock()
+		left, deposits := 0, filepath.Join(h.dir, "state", "deposits")
+		if err := filepath.WalkDir(deposits, func(_ string, d os.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				left++
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if able && (codes(got) != "250" || len(notices) != 1 || !strings.Contains(said[0], " SMTPUTF8") || left == 0 || len(h.clinic.To("dr@clinic.test")) != 1) {
+			t.Errorf("able: %q, %d notices after %q, %d files", got, len(notices), said, left)
+		}
+		if !able && (codes(got) != "553" || len(notices) != 0 || left != 0 || len(h.clinic.Messages()) != 0) {
+			t.Errorf("unable: %q, %d notices, %d files, %d codes", got, len(notices), left, len(h.clinic.Messages()))
+		}
+	}
+}

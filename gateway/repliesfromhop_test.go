@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"passerelle/gateway"
 	"passerelle/gateway/gatewaytest"
@@ -152,10 +153,11 @@ var abilities = []ability{
 
 // speak hands a message in with parameters, as send does; it gives the replies to the dot, or the one that came before.
 func (h *house) speak(tab *replyTable, addr, params, content string, to ...string) (got []string) {
-	for range 100 {
+	for range 1000 {
 		if got = h.speakOnce(tab, addr, params, content, to...); !strings.Contains(got[0], "deja en cours") {
 			break
 		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	return got
 }

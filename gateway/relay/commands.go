@@ -21,18 +21,17 @@ func (t *transfer) steps() []step {
 		t.failOpen(t.hop.permanent("mail", 553, [3]int{5, 6, 7}, noUTF8))
 		return nil
 	}
-	if l.SMTPUTF8 && t.survey.utf8 { // RFC 6531 section 3.6; without the client's word raw 8-bit in a header is only an old sin
-		if utf8 = true; !c.offers("SMTPUTF8") {
-			t.failOpen(t.hop.permanent("mail", 554, [3]int{5, 6, 9}, "en-tete en UTF-8 refuse par le relais suivant, envoyez sans adresse internationale"))
-			return nil
-		}
-	}
+	header := l.SMTPUTF8 && t.survey.utf8 // RFC 6531 section 3.6; without the client's word raw 8-bit in a header is only an old sin
+	utf8 = utf8 || header
 	dsn := c.offers("DSN")
 	var rcpts []step
 	for i, r := range l.Recipients {
 		switch {
 		case !wireSafe(r.Address.String()) || r.IsNull():
 			t.fail(i, t.hop.permanent("rcpt", 553, [3]int{5, 1, 3}, "adresse de destinataire invalide"), "")
+			continue
+		case r.IsASCII() && header && !c.offers("SMTPUTF8"):
+			t.fail(i, t.hop.permanent("mail", 554, [3]int{5, 6, 9}, "en-tete en UTF-8 refuse par le relais suivant, envoyez sans adresse internationale"), "")
 			continue
 		case r.IsASCII():
 		case !c.offers("SMTPUTF8"):
