@@ -206,6 +206,8 @@ func flowReplies(t *testing.T, tab *replyTable) {
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "mine@dest.test"), "550 5.7.1 {}")
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", strings.Repeat("X-Long: "+strings.Repeat("x", 900)+"\n", 300)+hello, "ok@dest.test"), "En-tete")
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", strings.Repeat("Received: from a by b; Mon, 23 Nov 2026 10:00:00 +0100\n", 120)+hello, "ok@dest.test"), "Boucle")
+	deafHouse, _ := deaf(t, func(h *house) { h.clinicRefuses = func() bool { return true } })
+	tab.hears(t, deafHouse.send(deafHouse.lmtp, "dr@clinic.test", hello, "a@dest.test NOTIFY=SUCCESS"), "compte rendu demande")
 	clinicAway.Store(1)
 	tab.hears(t, h.send(h.smtp, "dr@clinic.test", hello, "ok@dest.test", "bad@dest.test"), "Avis de non-remise")
 	h.send(h.smtp, "dr@clinic.test", hello+"x\n", "later@dest.test", "bad@dest.test")

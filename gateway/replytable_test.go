@@ -71,6 +71,7 @@ var elsewhere = map[string]string{
 	"451 4.4.5 Relais {}: pas de connexion libre vers le relais suivant":                      "takes a minute; relay: its tests of slots",
 	"451 4.3.5 Relais {}: relais suivant mal configure sur la passerelle":                     "config refuses it; relay: its tests of hops",
 	"451 4.3.2 Relais {}: arret de la passerelle, nouvel essai plus tard":                     "relay: its tests of Close",
+	"451 4.3.0 Signature DKIM impossible, nouvel essai plus tard":                             "a temp file that breaks between receipt and signature",
 	"451 4.7.1 Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard": "a change of the list within one message",
 	"451 4.4.3 annuaire national en cours de mise a jour, nouvel essai plus tard":             "a race that Ask loses three times",
 	"451 4.4.3 annuaire national non consulte, nouvel essai plus tard":                        "the stop's deadline",
