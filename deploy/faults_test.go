@@ -192,16 +192,22 @@ func tool(t *testing.T, pkg string, arg ...string) string {
 	return string(out)
 }
 
-// mounted lays a small file system of its own over a folder.
-func mounted(t *testing.T, dir, size string) {
+// mounted lays a file system of its own over a folder, an ext4 in a file, so that its disk can fill up and fail.
+func mounted(t *testing.T, dir, size string) (image string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Fatal("a full or read-only disk is a file system of its own: run as root, or -short")
+		t.Fatal("a full or failing disk is a file system of its own: run as root, or -short")
 	}
-	tool(t, "mount", "mount", "-t", "tmpfs", "-o", "mode=0700,size="+size, "passerelle-test", dir)
-	t.Cleanup(func() { // t.Context is over by now
-		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount %s: %v\n%s", dir, err, out)
-		}
-	})
+	image = filepath.Join(t.TempDir(), "disk")
+	tool(t, "coreutils", "truncate", "-s", size, image)
+	tool(t, "e2fsprogs", "mkfs.ext4", "-q", "-m", "0", "-E", "root_owner=0:0", image)
+	mount(t, image, dir)
+	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() }) // t.Context is over by now
+	return image
+}
+
+func mount(t *testing.T, image, dir string) {
+	t.Helper()
+	tool(t, "mount", "mount", "-o", "loop,errors=remount-ro", image, dir)
+	benchCheck(t, os.Chmod(dir, 0o700))
 }
