@@ -150,17 +150,15 @@ func TestFaultReadOnly(t *testing.T) {
 
 // TestFaultTempFolder: messages that memory does not hold wait, the others go; no half of one stays anywhere.
 func TestFaultTempFolder(t *testing.T) {
-	for name, c := range map[string]struct {
-		breaks func(t *testing.T, tmp string) (mends func())
-	}{
-		"gone": {func(t *testing.T, tmp string) func() {
+	for name, breaks := range map[string]func(t *testing.T, tmp string) (mends func()){
+		"gone": func(t *testing.T, tmp string) func() {
 			benchCheck(t, os.Remove(tmp))
 			return func() { benchCheck(t, os.Mkdir(tmp, 0o700)) }
-		}},
-		"full": {func(t *testing.T, tmp string) func() {
+		},
+		"full": func(t *testing.T, tmp string) func() {
 			mounted(t, tmp, "4M")
 			return fill(t, tmp)
-		}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -168,13 +166,16 @@ func TestFaultTempFolder(t *testing.T) {
 			f.start(t)
 			fds := f.fds(t)
 			tmp := filepath.Join(f.root, "tmp")
-			mends := c.breaks(t, tmp)
+			mends := breaks(t, tmp)
 			for i := range 5 {
 				wants(t, "a large message", f.reply(t, f.large(fmt.Sprint("m", i)), "a@dest.test"), noTemp)
 			}
 			wants(t, "a small message", f.reply(t, f.small("m9"), "b@dest.test"), "250")
 			f.has(t, "a@dest.test", 0)
-			f.logged(t, `no room for the message`)
+			f.logged(t, `neither memory nor the temp folder takes it.*no (space left|such file)`)
+			if !strings.Contains(f.metrics(t), `passerelle_smtpd_replied_total{code="452",listener="lmtp"} 5`) {
+				t.Error("/metrics: five replies of 452 are not counted")
+			}
 			mends()
 			os.Remove(filepath.Join(tmp, "lost+found"))
 			f.recovers(t)
