@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -92,12 +93,12 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		return nil, err
 	}
 	if c := cfg.Listen.LMTP; c.Addr != "" {
-		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA)
+		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA, g.log)
 		err = errors.Join(err, terr)
 		mail("lmtp", c.Addr, true, t, c.ClientCA != "", c.RequireTLS, nets, clinicDoor{g, true})
 	}
 	if c := cfg.Listen.SMTP; c.Addr != "" {
-		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA)
+		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA, g.log)
 		err = errors.Join(err, terr)
 		mail("smtp", c.Addr, false, t, c.ClientCA != "", c.RequireTLS, nets, clinicDoor{g, false})
 	}
@@ -105,7 +106,7 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		mail("trust", c.Addr, false, g.space.ServerTLS(), true, true, nil, trustDoor{g})
 	}
 	if c := cfg.Listen.Portal; c.Addr != "" && g.portal != nil {
-		t, terr := serverTLS(c.Cert, c.Key, "")
+		t, terr := serverTLS(c.Cert, c.Key, "", g.log)
 		err = errors.Join(err, terr)
 		if l := bind("portal", c.Addr); l != nil {
 			ds = append(ds, webDoor("portal", l, t, g.portal, 30*time.Minute))
@@ -190,11 +191,11 @@ const trustEvery = 15
 
 // serverTLS gives the TLS side of a listener, or nil where no certificate is set. The files are read again when they change, so
 // that a renewed certificate needs no restart.
-func serverTLS(cert, key, clientCA string) (*tls.Config, error) {
+func serverTLS(cert, key, clientCA string, log *slog.Logger) (*tls.Config, error) {
 	if cert == "" {
 		return nil, nil
 	}
-	pair := &keyPair{cert: cert, key: key}
+	pair := &keyPair{cert: cert, key: key, log: log}
 	if _, err := pair.get(nil); err != nil {
 		return nil, err
 	}
@@ -218,6 +219,8 @@ type keyPair struct {
 	mu        sync.Mutex
 	changed   time.Time
 	pair      *tls.Certificate
+	log       *slog.Logger
+	told      string // what was complained about last
 }
 
 // get keeps the old certificate where the new files do not fit together.
@@ -233,6 +236,10 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if pair, err = tls.LoadX509KeyPair(p.cert, p.key); err == nil {
 			p.pair, p.changed = &pair, st.ModTime()
 		}
+	}
+	if err != nil && p.log != nil && p.pair != nil && p.told != err.Error() { // not at every handshake
+		p.log.Error("new certificate cannot be used, the old one stays", "cert", p.cert, "err", err)
+		p.told = err.Error()
 	}
 	if p.pair == nil {
 		return nil, err
