@@ -28,6 +28,7 @@ type Gateway struct {
 	policy    *policy.Policy
 	space     *trust.Space // nil where the clinic is not in the trust space
 	relay     *relay.Relay
+	timeouts  relay.Timeouts // zero: the relay's own
 	ledger    *ledger.Ledger
 	vault     *vault.Vault // nil where nothing can go to pickup
 	sms       vault.SMS    // nil where none is configured

@@ -59,6 +59,9 @@ type Option func(*Gateway)
 // Clock sets the clock of the flow and its rooms; tests turn it.
 func Clock(now func() time.Time) Option { return func(g *Gateway) { g.now = now } }
 
+// HopTimeouts sets how long each step of a session with a hop may take; tests have no minutes.
+func HopTimeouts(t relay.Timeouts) Option { return func(g *Gateway) { g.timeouts = t } }
+
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Option) (_ *Gateway, err error) {
 	g := &Gateway{log: log, now: time.Now, policy: cfg.Policy}
@@ -100,7 +103,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}
-	g.relay = relay.New(relay.Config{Log: log})
+	g.relay = relay.New(relay.Config{Log: log, Timeouts: g.timeouts})
 	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
 	if cfg.Pickup.URL != "" {
 		if err := g.openVault(ctx, cfg, db, key); err != nil {
