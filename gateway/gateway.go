@@ -23,6 +23,7 @@ type Gateway struct {
 	set       settings
 	log       *slog.Logger
 	now       func() time.Time
+	clock     *clock
 	budget    *message.Budget
 	directory *directory.Directory
 	policy    *policy.Policy

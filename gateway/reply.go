@@ -208,6 +208,9 @@ func (g *Gateway) bounce(ctx context.Context, m *mail, claim *ledger.Claim, ways
 // giveUp turns "later" into a failure where the client's own patience is about to end: it would bounce all recipients, the served
 // ones too.
 func (g *Gateway) giveUp(claim *ledger.Claim, ways []way) {
+	if !g.clock.steady(g.now) {
+		return
+	}
 	servedBefore := false
 	for i := range ways {
 		servedBefore = servedBefore || ways[i].done || ways[i].fault == nil

@@ -168,7 +168,8 @@ func (g *Gateway) duties(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for n := 0; ; n++ {
-		if g.vault != nil {
+		steady := g.clock.steady(g.now)
+		if g.vault != nil && steady {
 			if _, err := g.vault.Sweep(ctx); err != nil && ctx.Err() == nil {
 				g.log.Error("sweep of the vault failed", "err", err)
 			}

@@ -68,6 +68,8 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	for _, o := range opts {
 		o(g)
 	}
+	g.clock = &clock{log: log}
+	g.clock.steady(g.now)
 	defer func() {
 		if err != nil {
 			g.Close()
