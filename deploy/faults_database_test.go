@@ -177,3 +177,27 @@ func (f *faulty) refusesToStart(t *testing.T) string {
 	}
 	return string(out)
 }
+
+// TestFaultMirrorLocked: whoever locks the directory's mirror locks nobody out: it is a file that never changes, read without locks.
+func TestFaultMirrorLocked(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t, "trust", gatewaytest.Options{})
+	file := filepath.Join(f.root, "Extraction_Correspondance_MSSante_"+time.Now().UTC().Format("200601021504")+".txt")
+	benchCheck(t, gatewaytest.WriteDirectory(file, gatewaytest.Doctor("doctor@dest.test", "Anne", "Durand")))
+	f.env = append(f.env, "DIRECTORY="+file)
+	text := strings.Replace(string(read(t, f.config)), `recipient: ["*@dest.test"]`, "verdict: [verified]", 1)
+	benchCheck(t, os.WriteFile(f.config, []byte(text), 0o600))
+	f.start(t)
+	fds := f.fds(t)
+	let := lock(t, filepath.Join(f.state(), "directory.db"))
+	wants(t, "while it is locked", f.reply(t, f.small("m0"), "doctor@dest.test"), "250")
+	if r := f.readyz(t); !strings.HasPrefix(r, "200 ") {
+		t.Errorf("/readyz: %s", r)
+	}
+	if m := f.metrics(t); !strings.Contains(m, `passerelle_directory_asked_total{verdict="verified"} 1`) {
+		t.Error("/metrics: the directory was not asked, the test shows nothing")
+	}
+	let()
+	f.has(t, "doctor@dest.test", 1)
+	f.sound(t, fds+8)
+}
