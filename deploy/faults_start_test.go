@@ -47,6 +47,13 @@ func TestFaultPortTaken(t *testing.T) {
 	}
 }
 
+// under has the binary started by another program of util-linux.
+func (f *faulty) under(t *testing.T, arg ...string) {
+	t.Helper()
+	tool(t, "util-linux", arg[0], "--version")
+	f.wrap = arg
+}
+
 const nobody = 65534
 
 // TestFaultOwner: the state folder belongs to another user, at the start and while the gateway runs.
@@ -60,7 +67,7 @@ func TestFaultOwner(t *testing.T) {
 		benchCheck(t, os.Chmod(dir, 0o755))
 	}
 	benchCheck(t, os.Chmod(f.config, 0o644))
-	f.wrap = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+	f.under(t, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 	if out := f.refusesToStart(t); !strings.Contains(out, f.state()) || !strings.Contains(out, "permission denied") {
 		t.Errorf("it says %q", out)
 	}
@@ -87,7 +94,7 @@ func TestFaultOwner(t *testing.T) {
 func TestFaultDescriptors(t *testing.T) {
 	t.Parallel()
 	f := newFaulty(t, "plain", gatewaytest.Options{})
-	f.wrap = []string{"prlimit", "--nofile=48:48"}
+	f.under(t, "prlimit", "--nofile=48:48")
 	f.start(t)
 	fds := f.fds(t)
 	early, err := f.dial(true)
@@ -177,7 +184,7 @@ func TestFaultDNS(t *testing.T) {
 	silent := nameServer(t, "127.0.0.53:53")
 	resolv := filepath.Join(f.root, "resolv.conf")
 	benchCheck(t, os.WriteFile(resolv, []byte("nameserver 127.0.0.53\noptions timeout:1 attempts:1\n"), 0o644))
-	f.wrap = []string{"unshare", "-m", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolv}
+	f.under(t, "unshare", "-m", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolv)
 	for i, v := range f.env {
 		if strings.HasPrefix(v, "SINK=") {
 			_, port, err := net.SplitHostPort(f.sink.Addr())

@@ -17,6 +17,9 @@ need openssl openssl
 need chromium chromium
 need python3 python3
 need procps ps
+need util-linux prlimit # faults: few descriptors, another user, a namespace
+need mount mount # faults: a disk that fills up and fails
+need e2fsprogs /sbin/mkfs.ext4
 
 [ -n "$missing" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
