@@ -151,6 +151,8 @@ func TestFaultDatabaseGarbage(t *testing.T) {
 	t.Parallel()
 	f := newFaulty(t, "plain", gatewaytest.Options{})
 	db := filepath.Join(f.state(), "passerelle.db")
+	f.start(t)
+	f.stop(t)
 	garbage := strings.Repeat("garbage ", 10000)
 	benchCheck(t, os.WriteFile(db, []byte(garbage), 0o600))
 	out := f.refusesToStart(t)
@@ -200,4 +202,25 @@ func TestFaultMirrorLocked(t *testing.T) {
 	let()
 	f.has(t, "doctor@dest.test", 1)
 	f.sound(t, fds+8)
+}
+
+// TestFaultKeyGone: with another key no deposit opens and no repetition is known, so that none is made where a database is.
+func TestFaultKeyGone(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t, "pickup", gatewaytest.Options{})
+	f.start(t)
+	wants(t, "before", f.reply(t, f.small("m0"), "a@dest.test"), "250")
+	f.stop(t)
+	key := filepath.Join(f.state(), "server.key")
+	benchCheck(t, os.Rename(key, key+".old"))
+	if out := f.refusesToStart(t); !strings.Contains(out, "server key "+key+" is gone") {
+		t.Errorf("it says %q", out)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("a new key was made")
+	}
+	benchCheck(t, os.Rename(key+".old", key))
+	f.start(t)
+	f.recovers(t)
+	f.sound(t, 0)
 }

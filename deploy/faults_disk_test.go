@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -184,4 +185,33 @@ func TestFaultTempFolder(t *testing.T) {
 			f.sound(t, fds+8)
 		})
 	}
+}
+
+// TestFaultDiskStalls: the disk answers nothing for a while, as storage in a network does. Whoever waits is served once it goes on.
+func TestFaultDiskStalls(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t, "plain", gatewaytest.Options{})
+	mounted(t, f.state(), "16M")
+	f.start(t)
+	fds := f.fds(t)
+	thaw := sync.OnceFunc(func() { exec.Command("fsfreeze", "-u", f.state()).Run() })
+	t.Cleanup(thaw) // before it is unmounted
+	tool(t, "util-linux", "fsfreeze", "-f", f.state())
+	time.AfterFunc(3*time.Second, thaw)
+	began := time.Now()
+	replies := make(chan string, 3)
+	for i := range 3 {
+		go func() { replies <- f.reply(t, f.small(fmt.Sprint("m", i)), fmt.Sprintf("r%d@dest.test", i)) }()
+	}
+	for range 3 {
+		wants(t, "on a disk that stalls", <-replies, "250")
+	}
+	if d := time.Since(began); d < 2*time.Second {
+		t.Errorf("answered after %v: the disk did not stall", d)
+	}
+	for i := range 3 {
+		f.has(t, fmt.Sprintf("r%d@dest.test", i), 1)
+	}
+	f.recovers(t)
+	f.sound(t, fds+8)
 }

@@ -312,6 +312,9 @@ func serverKey(cfg *config.Config, log *slog.Logger) (key [32]byte, err error) {
 	}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && cfg.KeyFile == "" {
+		if _, err := os.Stat(filepath.Join(cfg.StateDir, "passerelle.db")); !errors.Is(err, fs.ErrNotExist) { // a new one opens no deposit
+			return key, fmt.Errorf("server key %s is gone, but the database that it seals is there: restore the key, or move the state folder away", path)
+		}
 		rand.Read(key[:])
 		log.Warn("made a server key inside the state folder; set key_file to keep it elsewhere")
 		return key, writeKey(path, key)
