@@ -15,6 +15,8 @@ var faultTests = map[string]string{
 	"mirror of the directory locked":                            "TestFaultMirrorLocked",
 	"directory away, too old or unreadable":                     "TestEndToEnd",
 	"disk of `state_dir` full":                                  "TestFaultDiskFull",
+	"disk stalls":                                               "TestFaultDiskStalls",
+	"server key gone":                                           "TestFaultKeyGone",
 	"no room for deposits":                                      "TestFaultDepositsFull",
 	"disk read-only":                                            "TestFaultReadOnly",
 	"temp folder (`TMPDIR`) gone or full":                       "TestFaultTempFolder",
