@@ -76,6 +76,7 @@ func (g *Gateway) journey(ctx context.Context, kind replyKind, env *message.Enve
 	if err != nil {
 		return g.outcome(nil, all(env, err))
 	}
+	m.reports = kind != strangersReply
 	claim, err := g.ledger.Claim(ctx, m.asks())
 	if err != nil {
 		return g.outcome(nil, all(env, laterNote(err)))
@@ -111,6 +112,8 @@ type mail struct {
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
 	// discreet is the trace of what leaves sealed: the same, without the clinic's inner names and addresses.
 	discreet []byte
+	// reports: who handed the message in is told of success where the next hop will not (relayed.go).
+	reports bool
 	// rewritten: the header differs from the bytes of the body.
 	rewritten bool
 }

@@ -53,6 +53,8 @@ type settings struct {
 	markKey          [32]byte
 	passphraseKey    [32]byte
 	loopToken        string
+	partners         partners
+	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
 
 // Option changes what Open takes for granted.
@@ -213,7 +215,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
-		hops: map[string]relay.Hop{}, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
+		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
@@ -229,6 +231,9 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 	var err error
 	if s.noticeFrom, err = message.ParseAddress(s.postmaster, false); err != nil {
 		return s, fmt.Errorf("clinic.postmaster: %w", err)
+	}
+	if s.dkim, err = loadDKIM(cfg.DKIM); err != nil {
+		return s, err
 	}
 	s.codeMode = vault.Mode(cfg.Pickup.Code)
 	s.hopClinic, s.hopInternet = s.hops["clinic"], s.hops["internet"]
