@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,8 +45,8 @@ func TestClockSeesJumps(t *testing.T) {
 // TestFaultClockDeposits: a clock set ahead by months destroys no deposit within a day, nor after it was set right again.
 func TestFaultClockDeposits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var lead time.Duration
-		now := func() time.Time { return time.Now().Add(lead) }
+		var lead atomic.Int64
+		now := func() time.Time { return time.Now().Add(time.Duration(lead.Load())) }
 		dir := t.TempDir()
 		db, err := store.Open(t.Context(), store.Config{Dir: dir})
 		if err != nil {
@@ -100,7 +101,7 @@ func TestFaultClockDeposits(t *testing.T) {
 			{400 * 24 * time.Hour, 23 * time.Hour, "waiting"},
 			{400 * 24 * time.Hour, 2 * time.Hour, "expired, content gone"}, // the control: a clock that stays so is believed
 		} {
-			lead = step.lead
+			lead.Store(int64(step.lead))
 			time.Sleep(step.wait)
 			if got := state(); got != step.want {
 				t.Errorf("clock ahead by %v for %v: %s, want %s", step.lead, step.wait, got, step.want)
