@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -31,8 +32,9 @@ type benchGateway struct {
 	smtp, lmtp       string
 	console          string
 	env              []string
-	config           string   // "": the bench file of the route
-	wrap             []string // a command that runs the binary under a limit or in a namespace
+	config           string          // "" is the bench file of the route
+	wrap             []string        // a command that runs the binary under a limit or in a namespace
+	launch           func(*exec.Cmd) // changes how it is started
 	cmd              *exec.Cmd
 	ended            chan struct{} // closed when cmd has been waited for
 }
@@ -97,7 +99,7 @@ func benchStart(t *testing.T, bin, route, sink string, env []string) *benchGatew
 	return b
 }
 
-// benchNew has its folders and ports, and is not started yet.
+// benchNew has everything but the process.
 func benchNew(t *testing.T, bin, route, sink string, env []string) *benchGateway {
 	t.Helper()
 	b := &benchGateway{bin: bin, route: route, root: t.TempDir(), lmtp: benchPort(t), smtp: benchPort(t), console: benchPort(t)}
@@ -119,13 +121,16 @@ func benchNew(t *testing.T, bin, route, sink string, env []string) *benchGateway
 	return b
 }
 
-// benchPort is a free port; the gateway keeps it over its restarts, as clients expect.
+// benchPort is a free port; the gateway keeps it over its restarts, as clients expect. It lies below those that the kernel gives out by
+// itself, which another test may have by the time the gateway binds it.
 func benchPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	benchCheck(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(22000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
 }
 
 func (b *benchGateway) state() string { return filepath.Join(b.root, "state") }
@@ -136,12 +141,16 @@ func (b *benchGateway) start(t *testing.T) {
 	log, err := os.OpenFile(filepath.Join(b.root, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	benchCheck(t, err)
 	defer log.Close()
-	if b.config == "" {
-		b.config = filepath.Join("bench", b.route+".yaml")
+	config := b.config
+	if config == "" {
+		config = filepath.Join("bench", b.route+".yaml")
 	}
-	args := append(slices.Clone(b.wrap), b.bin, "serve", "--config", b.config)
+	args := append(slices.Clone(b.wrap), b.bin, "serve", "--config", config)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = b.env, log, log
+	if b.launch != nil {
+		b.launch(cmd)
+	}
 	benchCheck(t, cmd.Start())
 	b.cmd, b.ended = cmd, make(chan struct{})
 	go func(ended chan struct{}) {

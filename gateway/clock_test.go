@@ -73,7 +73,7 @@ func TestFaultClockDeposits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := &Gateway{log: slog.New(slog.DiscardHandler), now: now, vault: v, clock: &clock{log: slog.New(slog.DiscardHandler)}}
+		g := &Gateway{lasting: &lasting{}, log: slog.New(slog.DiscardHandler), now: now, vault: v, clock: &clock{log: slog.New(slog.DiscardHandler)}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {

@@ -80,7 +80,6 @@ var rogueFaults = []struct {
 // TestFaultFarSide: a far side that does wrong costs its own recipients a "later" each and nobody else anything; healed, it gets what
 // was kept for it, once, or twice where only it knew that it had it already.
 func TestFaultFarSide(t *testing.T) {
-	t.Parallel()
 	short := 300 * time.Millisecond
 	times := relay.Timeouts{Dial: short, Banner: short, Hello: short, StartTLS: short, Mail: short, Rcpt: short, Data: short, Write: short, Final: short}
 	ca, err := gatewaytest.NewCA("rogue")

@@ -171,7 +171,6 @@ func TestFaultListenerCertificate(t *testing.T) {
 
 // TestFaultClinicHop: what the clinic's own server must take before our 250 (a bounce, a code) holds the message while it is away.
 func TestFaultClinicHop(t *testing.T) {
-	t.Parallel()
 	addr := freeAddr(t)
 	text := strings.Replace(withRules("pickup: {url: \"http://{portal}\"}\nrules:\n  - {name: patients, recipient: [\"patient@*\"], route: pickup}\n  - {name: rest, route: plain}\n"), "{clinic}", addr, 1)
 	h := custom(t, text, later, nil)
@@ -206,7 +205,6 @@ func TestFaultClinicHop(t *testing.T) {
 
 // TestFaultSMS: a passphrase that no provider takes keeps its message waiting; the archive may come again, and one passphrase opens all.
 func TestFaultSMS(t *testing.T) {
-	t.Parallel()
 	sms := gatewaytest.StartSMS()
 	t.Cleanup(func() { sms.Close() })
 	slow, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing

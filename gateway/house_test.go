@@ -31,6 +31,7 @@ type house struct {
 	clinicRefuses func() bool
 	clinicReply   func(recipient string) gatewaytest.Reply
 	opts          []gateway.Option
+	g             *gateway.Gateway
 }
 
 type lockedBuffer struct{ ch chan []byte }
@@ -115,6 +116,7 @@ func (h *house) start() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	h.g = g
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx, h.cfg, "test") }()
 	stopped := false

@@ -222,7 +222,7 @@ func (r *Relay) pool(hop Hop) (*pool, *Error) {
 	if r.closed {
 		return nil, hop.temporary("connect", [3]int{4, 3, 2}, "arret de la passerelle", ErrClosed)
 	}
-	key := poolKey{hop.Name, hop.Addr}
+	key := poolKey{hop.Name, hop.Addr, hop.MaxConns}
 	p := r.pools[key]
 	if p == nil {
 		n := hop.MaxConns
