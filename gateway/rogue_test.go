@@ -130,7 +130,10 @@ func (s *rogueSession) content() {
 // What a hop may do in the place of a reply.
 func stalls(s *rogueSession) { io.Copy(io.Discard, s.br) }
 func closes(*rogueSession)   {}
-func resets(s *rogueSession) { s.conn.(*net.TCPConn).SetLinger(0) }
+func resets(s *rogueSession) {
+	time.Sleep(20 * time.Millisecond) // the client's connect has returned
+	s.conn.(*net.TCPConn).SetLinger(0)
+}
 func says(lines ...string) func(*rogueSession) {
 	return func(s *rogueSession) { s.say(lines...); stalls(s) }
 }
