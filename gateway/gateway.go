@@ -100,6 +100,11 @@ func (g *Gateway) journey(ctx context.Context, kind replyKind, env *message.Enve
 	if err := g.ledger.Ready(); err != nil { // before any hop is contacted
 		return g.outcome(nil, all(env, laterNote(err)))
 	}
+	release, decided, err := g.room(ctx, body)
+	if err != nil {
+		return g.outcome(nil, all(env, err))
+	}
+	defer release()
 	m, err := g.read(env, body)
 	if err != nil {
 		return g.outcome(nil, all(env, err))
@@ -124,6 +129,7 @@ func (g *Gateway) journey(ctx context.Context, kind replyKind, env *message.Enve
 			ways[i].fault = asFault(err)
 		}
 	}
+	decided(m.index)
 	g.handOn(ctx, m, ways)
 	return g.finish(ctx, g.log.With("id", env.ID, "client", env.Client), kind, m, claim, ways)
 }

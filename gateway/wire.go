@@ -87,6 +87,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.budget = message.NewBudget(int64(cfg.Limits.Memory), "")
+	g.budget.LimitSpill(int64(cfg.Limits.Spill))
 	if g.db, err = store.Open(ctx, store.Config{Dir: cfg.StateDir, Log: log}); err != nil {
 		return nil, err
 	}
@@ -95,7 +96,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.closers = append(g.closers, g.ledger.Close)
-	g.relay = relay.New(relay.Config{Log: log, Timeouts: g.timeouts})
+	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget, Timeouts: g.timeouts})
 	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
 	if err := g.furnish(ctx, cfg); err != nil {
 		return nil, err
@@ -175,7 +176,7 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Budget: g.budget, Proxies: localProxies, Log: g.log})
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
 	if err != nil {
 		return fmt.Errorf("portal: %w", err)
 	}
