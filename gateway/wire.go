@@ -64,9 +64,6 @@ type Option func(*Gateway)
 // Clock sets the clock of the flow and its rooms; tests turn it.
 func Clock(now func() time.Time) Option { return func(g *Gateway) { g.now = now } }
 
-// HopTimeouts sets how long each step of a session with a hop may take; tests have no minutes.
-func HopTimeouts(t relay.Timeouts) Option { return func(g *Gateway) { g.timeouts = t } }
-
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Option) (_ *Gateway, err error) {
 	g := &Gateway{lasting: &lasting{}, log: log, now: time.Now}
