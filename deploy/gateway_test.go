@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +33,7 @@ type benchGateway struct {
 	console          string
 	env              []string
 	config           string          // "" is the bench file of the route
+	wrap             []string        // a command that runs the binary under a limit or in a namespace
 	launch           func(*exec.Cmd) // changes how it is started
 	cmd              *exec.Cmd
 	ended            chan struct{} // closed when cmd has been waited for
@@ -118,13 +121,16 @@ func benchNew(t *testing.T, bin, route, sink string, env []string) *benchGateway
 	return b
 }
 
-// benchPort is a free port; the gateway keeps it over its restarts, as clients expect.
+// benchPort is a free port; the gateway keeps it over its restarts, as clients expect. It lies below those that the kernel gives out by
+// itself, which another test may have by the time the gateway binds it.
 func benchPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	benchCheck(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(22000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
 }
 
 func (b *benchGateway) state() string { return filepath.Join(b.root, "state") }
@@ -139,7 +145,8 @@ func (b *benchGateway) start(t *testing.T) {
 	if config == "" {
 		config = filepath.Join("bench", b.route+".yaml")
 	}
-	cmd := exec.Command(b.bin, "serve", "--config", config)
+	args := append(slices.Clone(b.wrap), b.bin, "serve", "--config", config)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = b.env, log, log
 	if b.launch != nil {
 		b.launch(cmd)

@@ -19,6 +19,9 @@ need python3 python3
 need python3-dkim /usr/lib/python3/dist-packages/dkim/__init__.py # verifies our DKIM signatures, a second opinion
 need python3-nacl /usr/lib/python3/dist-packages/nacl/__init__.py # with it: Ed25519
 need procps ps
+need util-linux prlimit # faults: few descriptors, another user, a namespace
+need mount mount # faults: a disk that fills up and fails
+need e2fsprogs /sbin/mkfs.ext4
 
 [ -n "$missing" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func TestCertificateDays(t *testing.T) {
 	cfg := &config.Config{}
 	cfg.Listen.Portal.Cert, cfg.Listen.Portal.Key = cert, key
 	cfg.Listen.SMTP.Cert, cfg.Listen.SMTP.Key = cert, key
-	doors, err := listenersTLS(cfg)
+	doors, err := listenersTLS(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,11 +30,13 @@ type Gateway struct {
 	set       settings
 	log       *slog.Logger
 	now       func() time.Time
+	clock     *clock
 	budget    *message.Budget
 	directory *directory.Directory
 	policy    *policy.Policy
 	space     *trust.Space // nil where the clinic is not in the trust space
 	relay     *relay.Relay
+	timeouts  relay.Timeouts // zero: the relay's own
 	ledger    *ledger.Ledger
 	vault     *vault.Vault // nil where nothing can go to pickup
 	sms       vault.SMS    // nil where none is configured

@@ -295,3 +295,6 @@ func (g *Gateway) toClinic(ctx context.Context, from, to message.Address, top []
 	}
 	return nil
 }
+
+// HopTimeouts sets how long each step of a session with a hop may take; tests have no minutes.
+func HopTimeouts(t relay.Timeouts) Option { return func(g *Gateway) { g.timeouts = t } }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"passerelle/gateway/ledger"
@@ -72,6 +73,8 @@ func asFault(err error) *fault {
 		return refuse(451, [3]int{4, 7, 5}, "Cle de chiffrement du destinataire perimee ou inutilisable: demandez-lui la nouvelle", err)
 	case errors.Is(err, message.ErrNoRoom):
 		return refuse(452, [3]int{4, 3, 1}, "Plus de place pour ce message, nouvel essai plus tard", err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // a deposit that the disk does not hold
+		return refuse(452, [3]int{4, 3, 1}, "Plus de place sur la passerelle, nouvel essai plus tard", err)
 	}
 	return later("Incident interne de la passerelle, nouvel essai plus tard", err)
 }
@@ -218,6 +221,9 @@ func (g *Gateway) bounce(ctx context.Context, m *mail, claim *ledger.Claim, ways
 // giveUp turns "later" into a failure where the client's own patience is about to end: it would bounce all recipients, the served
 // ones too.
 func (g *Gateway) giveUp(claim *ledger.Claim, ways []way) {
+	if !g.clock.steady(g.now) {
+		return
+	}
 	servedBefore := false
 	for i := range ways {
 		servedBefore = servedBefore || ways[i].done || ways[i].fault == nil

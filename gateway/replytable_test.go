@@ -66,17 +66,20 @@ func (tab *replyTable) hear(t *testing.T, line, words string) {
 
 // elsewhere are the rows that no session of this test can bring about, each with where it is held.
 var elsewhere = map[string]string{
-	"421 4.3.0 Incident interne de la passerelle, nouvel essai plus tard":                     "the library's own panic guard",
-	"451 4.4.2 Relais {}: le relais suivant ne repond plus":                                   "takes minutes; relay: TestFaults",
-	"451 4.4.5 Relais {}: pas de connexion libre vers le relais suivant":                      "takes a minute; relay: its tests of slots",
-	"451 4.3.5 Relais {}: relais suivant mal configure sur la passerelle":                     "config refuses it; relay: its tests of hops",
-	"451 4.3.2 Relais {}: arret de la passerelle, nouvel essai plus tard":                     "relay: its tests of Close",
-	"454 4.7.0 TLS indisponible pour l'instant, nouvel essai plus tard":                       "smtpd: TestHandshakesAreLimited",
-	"451 4.3.0 Signature DKIM impossible, nouvel essai plus tard":                             "a temp file that breaks between receipt and signature",
-	"451 4.7.1 Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard": "a change of the list within one message",
-	"451 4.4.3 annuaire national en cours de mise a jour, nouvel essai plus tard":             "a race that Ask loses three times",
-	"451 4.4.3 annuaire national non consulte, nouvel essai plus tard":                        "the stop's deadline",
-	"451 4.4.3 service en cours d'arret, nouvel essai plus tard":                              "the directory closes behind the last session",
+	"421 4.3.0 Incident interne de la passerelle, nouvel essai plus tard":                        "the library's own panic guard",
+	"451 4.4.2 Relais {}: le relais suivant ne repond plus":                                      "takes minutes; relay: TestFaults",
+	"451 4.4.5 Relais {}: pas de connexion libre vers le relais suivant":                         "takes a minute; relay: its tests of slots",
+	"451 4.3.5 Relais {}: relais suivant mal configure sur la passerelle":                        "config refuses it; relay: its tests of hops",
+	"451 4.3.2 Relais {}: arret de la passerelle, nouvel essai plus tard":                        "relay: its tests of Close",
+	"451 4.4.3 Relais {}: nom du relais suivant introuvable (DNS), nouvel essai plus tard":       "deploy: TestFaultDNS",
+	"451 4.3.1 Relais {}: trop de connexions ouvertes sur la passerelle, nouvel essai plus tard": "deploy: TestFaultDescriptors",
+	"452 4.3.1 Plus de place sur la passerelle, nouvel essai plus tard":                          "deploy: TestFaultDepositsFull",
+	"454 4.7.0 TLS indisponible pour l'instant, nouvel essai plus tard":                          "smtpd: TestHandshakesAreLimited",
+	"451 4.3.0 Signature DKIM impossible, nouvel essai plus tard":                                "a temp file that breaks between receipt and signature",
+	"451 4.7.1 Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard":    "a change of the list within one message",
+	"451 4.4.3 annuaire national en cours de mise a jour, nouvel essai plus tard":                "a race that Ask loses three times",
+	"451 4.4.3 annuaire national non consulte, nouvel essai plus tard":                           "the stop's deadline",
+	"451 4.4.3 service en cours d'arret, nouvel essai plus tard":                                 "the directory closes behind the last session",
 }
 
 // unsaid are replies of the source that no client ever gets: what stands before them refuses first. They have no row.

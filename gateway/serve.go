@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -190,7 +191,8 @@ func (g *Gateway) duties(ctx context.Context) {
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		now := g.current()
-		if now.vault != nil {
+		steady := g.clock.steady(g.now)
+		if now.vault != nil && steady {
 			if _, err := now.vault.Sweep(ctx); err != nil && ctx.Err() == nil {
 				g.log.Error("sweep of the vault failed", "err", err)
 			}
@@ -218,14 +220,14 @@ type listenerTLS struct {
 }
 
 // listenersTLS reads the certificates of the doors that have one.
-func listenersTLS(cfg *config.Config) (map[string]listenerTLS, error) {
+func listenersTLS(cfg *config.Config, log *slog.Logger) (map[string]listenerTLS, error) {
 	l, out := cfg.Listen, map[string]listenerTLS{}
 	for _, d := range [][4]string{{"lmtp", l.LMTP.Cert, l.LMTP.Key, l.LMTP.ClientCA}, {"smtp", l.SMTP.Cert, l.SMTP.Key, l.SMTP.ClientCA},
 		{"portal", l.Portal.Cert, l.Portal.Key, ""}} {
 		if d[1] == "" {
 			continue
 		}
-		t, err := serverTLS(d[1], d[2], d[3])
+		t, err := serverTLS(d[1], d[2], d[3], log)
 		if err != nil {
 			return nil, fmt.Errorf("listen.%s: %w", d[0], err)
 		}
@@ -251,8 +253,8 @@ func (g *Gateway) liveTLS(door string) *tls.Config {
 
 // serverTLS gives the TLS side of a listener. The files of the pair are read again when they change, so that a renewed certificate needs
 // neither a restart nor a reload.
-func serverTLS(cert, key, clientCA string) (listenerTLS, error) {
-	t := listenerTLS{pair: &keyPair{cert: cert, key: key}}
+func serverTLS(cert, key, clientCA string, log *slog.Logger) (listenerTLS, error) {
+	t := listenerTLS{pair: &keyPair{cert: cert, key: key, log: log}}
 	if _, err := t.pair.get(nil); err != nil {
 		return t, err
 	}
@@ -276,6 +278,8 @@ type keyPair struct {
 	mu        sync.Mutex
 	changed   time.Time
 	pair      *tls.Certificate
+	log       *slog.Logger
+	told      string // what was complained about last
 }
 
 // get keeps the old certificate where the new files do not fit together.
@@ -291,6 +295,10 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if pair, err = tls.LoadX509KeyPair(p.cert, p.key); err == nil {
 			p.pair, p.changed = &pair, st.ModTime()
 		}
+	}
+	if err != nil && p.log != nil && p.pair != nil && p.told != err.Error() { // not at every handshake
+		p.log.Error("new certificate cannot be used, the old one stays", "cert", p.cert, "err", err)
+		p.told = err.Error()
 	}
 	if p.pair == nil {
 		return nil, err

@@ -70,6 +70,8 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	for _, o := range opts {
 		o(g)
 	}
+	g.clock = &clock{log: log}
+	g.clock.steady(g.now)
 	defer func() {
 		if err != nil {
 			g.Close()
@@ -91,7 +93,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.closers = append(g.closers, g.ledger.Close)
-	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget})
+	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget, Timeouts: g.timeouts})
 	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
 	if err := g.furnish(ctx, cfg); err != nil {
 		return nil, err
@@ -111,7 +113,7 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	if g.set, err = newSettings(cfg, g.key); err != nil {
 		return err
 	}
-	if g.tls, err = listenersTLS(cfg); err != nil {
+	if g.tls, err = listenersTLS(cfg, g.log); err != nil {
 		return err
 	}
 	if inTrust(cfg) {
@@ -348,6 +350,9 @@ func serverKey(cfg *config.Config, log *slog.Logger) (key [32]byte, err error) {
 	}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && cfg.KeyFile == "" {
+		if _, err := os.Stat(filepath.Join(cfg.StateDir, "passerelle.db")); !errors.Is(err, fs.ErrNotExist) { // a new one opens no deposit
+			return key, fmt.Errorf("server key %s is gone, but the database that it seals is there: restore the key, or move the state folder away", path)
+		}
 		rand.Read(key[:])
 		log.Warn("made a server key inside the state folder; set key_file to keep it elsewhere")
 		return key, writeKey(path, key)

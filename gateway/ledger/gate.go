@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -37,22 +38,46 @@ func (l *Ledger) prove(ctx context.Context) error {
 	if ok, err := l.fresh(); ok || err != nil {
 		return err
 	}
+	stall := time.NewTimer(l.cfg.Stall)
+	defer stall.Stop()
 	select {
 	case l.proving <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-stall.C:
+		return l.stalled()
 	}
-	defer func() { <-l.proving }()
 	if ok, err := l.fresh(); ok || err != nil {
+		<-l.proving
 		return err
 	}
-	if err := l.probe(ctx); err != nil {
-		if ctx.Err() == nil {
+	done := make(chan error, 1)
+	l.proofs.Go(func() { // a disk that answers nothing must not hold every session, nor hide behind an open gate
+		defer func() { <-l.proving }()
+		err := l.probe(context.WithoutCancel(ctx))
+		if err != nil {
 			l.fail(err, nil)
 		}
-		return &NotReadyError{err}
+		done <- err
+	})
+	select {
+	case err := <-done:
+		if err != nil {
+			return &NotReadyError{err}
+		}
+	case <-ctx.Done():
+		return &NotReadyError{ctx.Err()}
+	case <-stall.C:
+		return l.stalled()
 	}
 	return l.Ready() // a note may have failed while we wrote
+}
+
+// stalled shuts the gate until the write that hangs has come through.
+func (l *Ledger) stalled() error {
+	err := fmt.Errorf("no commit within %s: the disk stalls", l.cfg.Stall)
+	l.fail(err, nil)
+	return &NotReadyError{err}
 }
 
 func (l *Ledger) fresh() (bool, error) {

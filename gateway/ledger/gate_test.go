@@ -3,6 +3,7 @@ package ledger
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -71,6 +72,43 @@ func TestClaimProvesAfterASilenceOnly(t *testing.T) {
 	h.reopen(t.Context())
 	h.claim(asks("body", "a@x.test")).Release()
 	h.pass(-time.Hour) // a clock set back proves nothing, but a write does
+	h.claim(asks("body", "a@x.test")).Release()
+}
+
+// A disk that answers nothing holds nobody for long and shuts the gate; the write that hung opens it again.
+func TestStalledDiskShutsTheGate(t *testing.T) {
+	h := newHouse(t, t.TempDir(), func(c *Config) { c.Stall, c.Probe = 50*time.Millisecond, 10*time.Millisecond })
+	begun, release, answered := make(chan struct{}), make(chan struct{}), make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := h.db.Write(context.Background(), func(*sql.Tx) error { close(begun); <-release; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	h.pass(2 * time.Minute)
+	for i := range 8 {
+		wg.Go(func() {
+			var notReady *NotReadyError
+			if _, err := h.Claim(context.Background(), asks("body", strconv.Itoa(i))); !errors.As(err, &notReady) {
+				t.Errorf("the writer stalls: got %v", err)
+			}
+			if h.Ready() == nil {
+				t.Error("the gate is open")
+			}
+			answered <- struct{}{}
+		})
+	}
+	for range 8 {
+		<-answered
+	}
+	close(release)
+	wg.Wait()
+	for end := time.Now().Add(5 * time.Second); h.Ready() != nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the gate stays shut")
+		}
+	}
 	h.claim(asks("body", "a@x.test")).Release()
 }
 

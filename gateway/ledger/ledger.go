@@ -39,6 +39,8 @@ type Config struct {
 	// Proof is for how long a successful commit proves the ledger writable: 1 s. A claim after a longer silence costs one commit
 	// more; under load none does.
 	Proof time.Duration
+	// Stall is how long a claim waits for that commit: 10 s; SQLite gives up a foreign lock after 5 s.
+	Stall time.Duration
 	// Probe is how often a shut gate tries to write: 1 s.
 	Probe time.Duration
 	// Idle is how long what may wait (repeats of "later", memory to forget) waits for another commit to ride on: 20 ms. It is
@@ -70,6 +72,7 @@ type Ledger struct {
 	proved time.Time        // the last commit that succeeded
 
 	turn    chan struct{} // holds one token: only one commit at a time
+	proofs  sync.WaitGroup
 	proving chan struct{} // the same: only one claim at a time proves
 	kick    chan struct{}
 	stop    chan struct{}
@@ -173,7 +176,7 @@ func withDefaults(cfg Config) Config {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&cfg.Memory, 7 * 24 * time.Hour}, {&cfg.Proof, time.Second}, {&cfg.Probe, time.Second}, {&cfg.Idle, 20 * time.Millisecond}} {
+	}{{&cfg.Memory, 7 * 24 * time.Hour}, {&cfg.Proof, time.Second}, {&cfg.Stall, 10 * time.Second}, {&cfg.Probe, time.Second}, {&cfg.Idle, 20 * time.Millisecond}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -208,6 +211,7 @@ func (l *Ledger) prepare(ctx context.Context) error {
 func (l *Ledger) Close() error {
 	l.closing.Do(func() { close(l.stop) })
 	<-l.done
+	l.proofs.Wait()
 	var errs []error
 	for _, s := range []*sql.Stmt{l.st.insert, l.st.remember, l.st.bounced, l.st.repeatEntry, l.st.repeatMemory, l.st.forget, l.st.open, l.st.probe} {
 		errs = append(errs, s.Close())

@@ -57,7 +57,7 @@ func dial(ctx context.Context, hop Hop, to *Timeouts, startTLS bool) (*conn, *Er
 	raw, err := d.DialContext(ctx, "tcp", hop.Addr)
 	stepSeconds.WithLabelValues("dial").Observe(time.Since(began).Seconds())
 	if err != nil {
-		return nil, hop.temporary("connect", [3]int{4, 4, 1}, "le relais suivant ne repond pas, nouvel essai plus tard", err)
+		return nil, hop.noConnection(err)
 	}
 	connections.WithLabelValues(hop.Name).Inc()
 	c := &conn{hop: hop, timeouts: to, raw: raw, nc: raw, br: bufio.NewReaderSize(raw, maxLine), peer: Peer{Addr: raw.RemoteAddr().String()}}
@@ -69,6 +69,18 @@ func dial(ctx context.Context, hop Hop, to *Timeouts, startTLS bool) (*conn, *Er
 		return nil, fail
 	}
 	return c, nil
+}
+
+// noConnection tells apart what different people mend: the hop, the resolver, our own limits.
+func (h *Hop) noConnection(err error) *Error {
+	dns := (*net.DNSError)(nil)
+	switch {
+	case errors.As(err, &dns):
+		return h.temporary("connect", [3]int{4, 4, 3}, "nom du relais suivant introuvable (DNS), nouvel essai plus tard", err)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE): // not class 4: the hop is not to be left alone for it
+		return h.temporary("connect", [3]int{4, 3, 1}, "trop de connexions ouvertes sur la passerelle, nouvel essai plus tard", err)
+	}
+	return h.temporary("connect", [3]int{4, 4, 1}, "le relais suivant ne repond pas, nouvel essai plus tard", err)
 }
 
 // abortWith makes the end of ctx end every read and write, until stop; stop tells whether ctx had not ended.

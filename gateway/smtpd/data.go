@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bytes"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 // collector takes the bytes of one body, from DATA or BDAT. What may not pass is dropped, and bad says why.
 type collector struct {
 	w    *message.BodyWriter
+	log  *slog.Logger
 	max  int64
 	size int64
 	cr   bool // the last byte was CR
@@ -20,7 +22,7 @@ type collector struct {
 }
 
 func (s *Server) collect(hint int64) *collector {
-	return &collector{w: s.cfg.Budget.NewWriter(hint), max: s.cfg.MaxMessage, eol: true}
+	return &collector{w: s.cfg.Budget.NewWriter(hint), log: s.cfg.Log, max: s.cfg.MaxMessage, eol: true}
 }
 
 func (k *collector) add(p []byte) {
@@ -41,7 +43,7 @@ func (k *collector) add(p []byte) {
 	}
 	k.cr = p[len(p)-1] == '\r'
 	if _, err := k.w.Write(p); err != nil {
-		k.refuse(errNoRoom)
+		k.noRoom(err)
 	}
 }
 
@@ -65,10 +67,16 @@ func (k *collector) body() (*message.Body, *Reply) {
 	}
 	b, err := k.w.Body()
 	if err != nil {
-		k.bad = errNoRoom
+		k.noRoom(err)
 		return nil, k.bad
 	}
 	return b, nil
+}
+
+// noRoom is a fault of ours that the operator must mend: the reply does not say why.
+func (k *collector) noRoom(err error) {
+	k.log.Warn("a message waits: neither memory nor the temp folder takes it", "err", err)
+	k.refuse(errNoRoom)
 }
 
 // clean tells whether p, which follows a CR if cr is set, holds no CR without LF, no LF without CR and no NUL (RFC 5321 section

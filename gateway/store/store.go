@@ -43,6 +43,7 @@ type Config struct {
 type DB struct {
 	w, r *sql.DB // one connection that writes; a pool that reads
 	lock *os.File
+	disk *files
 	log  *slog.Logger
 
 	savepoint, release, undo *sql.Stmt
@@ -123,7 +124,11 @@ func (db *DB) open(ctx context.Context, path string, busy time.Duration) error {
 	}
 	db.r.SetMaxOpenConns(4)
 	db.r.SetMaxIdleConns(4)
-	return db.r.PingContext(ctx)
+	if err := db.r.PingContext(ctx); err != nil {
+		return err
+	}
+	db.disk, err = openedFiles(path)
+	return err
 }
 
 func dsn(path, txlock string, pragmas ...string) string {

@@ -112,7 +112,13 @@ func take(group []*job, j *job) []*job {
 func (db *DB) commit(group []*job) {
 	start := time.Now()
 	errs := make([]error, len(group))
-	if err := db.transact(group, errs); err != nil {
+	err := db.disk.there()
+	if err == nil {
+		if err = db.transact(group, errs); err == nil {
+			err = db.disk.there() // what was committed to a file without a name is not durable
+		}
+	}
+	if err != nil {
 		for i := range errs {
 			errs[i] = err
 		}
