@@ -110,7 +110,7 @@ func TestFaultDepositsFull(t *testing.T) {
 	fds := f.fds(t)
 	give := fill(t, dir)
 	wants(t, "without room for a deposit", f.reply(t, f.large("m0"), "a@dest.test"), noSpace)
-	wants(t, "mail for the clinic", f.reply(t, f.small("m1"), "colleague@clinic.test"), "550 5.7.1 Domaine de destination non desservi par cette passerelle")
+	wants(t, "mail for the clinic", f.reply(t, f.small("m1"), "colleague@clinic.test"), "550 5.7.1 Domaine de destination non desservi par cette passerelle (recipients.domains)")
 	f.has(t, "a@dest.test", 0)
 	f.logged(t, `no space left on device`)
 	give()
