@@ -21,6 +21,7 @@ type Budget struct {
 	limit int64
 	dir   string
 	used  atomic.Int64
+	seals sync.Pool // of *[sealed]byte: large bodies would else leave a dead segment behind for each one that passes
 }
 
 // NewBudget gives a budget of limit bytes; dir holds the temp files ("" is the system's).
@@ -28,6 +29,13 @@ func NewBudget(limit int64, dir string) *Budget { return &Budget{limit: limit, d
 
 // Used is the number of bytes reserved now.
 func (g *Budget) Used() int64 { return g.used.Load() }
+
+func (g *Budget) room() *[sealed]byte {
+	if b, ok := g.seals.Get().(*[sealed]byte); ok {
+		return b
+	}
+	return new([sealed]byte)
+}
 
 func (g *Budget) reserve(n int64) bool {
 	for {
@@ -172,7 +180,7 @@ func (w *BodyWriter) grow(n int) bool {
 }
 
 func (w *BodyWriter) toFile() error {
-	s, err := newSpill(w.budget.dir)
+	s, err := newSpill(w.budget)
 	if err == nil {
 		if err = s.write(w.mem); err != nil {
 			s.f.Close()
@@ -197,6 +205,9 @@ func (w *BodyWriter) Body() (*Body, error) {
 	if w.err != nil {
 		w.Abort()
 		return nil, w.err
+	}
+	if w.spill != nil {
+		w.spill.buf = nil // readers need the file alone, for as long as the hop takes
 	}
 	b := &Body{budget: w.budget, mem: w.mem, held: w.held, spill: w.spill, size: w.size}
 	w.hash.Sum(b.sum[:0])
@@ -223,14 +234,15 @@ const (
 
 // spill is a file without a name: AES-256-GCM segments, the segment's number is the nonce, the key lives in memory only.
 type spill struct {
-	f    *os.File
-	aead cipher.AEAD
-	buf  []byte // plaintext of the segment being filled
-	n    uint64 // segments written
+	f      *os.File
+	aead   cipher.AEAD
+	buf    []byte // plaintext of the segment being filled
+	n      uint64 // segments written
+	budget *Budget
 }
 
-func newSpill(dir string) (*spill, error) {
-	f, err := os.CreateTemp(dir, "passerelle-")
+func newSpill(budget *Budget) (*spill, error) {
+	f, err := os.CreateTemp(budget.dir, "passerelle-")
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +262,7 @@ func newSpill(dir string) (*spill, error) {
 		f.Close()
 		return nil, err
 	}
-	return &spill{f: f, aead: aead, buf: make([]byte, 0, segment)}, nil
+	return &spill{f: f, aead: aead, buf: make([]byte, 0, segment), budget: budget}, nil
 }
 
 func (s *spill) nonce(n uint64) []byte {
@@ -276,7 +288,9 @@ func (s *spill) flush() error {
 	if len(s.buf) == 0 {
 		return nil
 	}
-	c := s.aead.Seal(nil, s.nonce(s.n), s.buf, nil)
+	room := s.budget.room()
+	defer s.budget.seals.Put(room)
+	c := s.aead.Seal(room[:0], s.nonce(s.n), s.buf, nil)
 	if _, err := s.f.WriteAt(c, int64(s.n)*sealed); err != nil {
 		return err
 	}
@@ -289,10 +303,15 @@ func (s *spill) readAt(p []byte, off, size int64) (int, error) {
 	if off < 0 || off >= size {
 		return 0, io.EOF
 	}
+	room := s.budget.room()
+	defer func() {
+		clear(room[:]) // as flush does: no plaintext stays behind
+		s.budget.seals.Put(room)
+	}()
 	done := 0
 	for done < len(p) && off < size {
 		i := off / segment
-		c := make([]byte, min(segment, size-i*segment)+16)
+		c := room[:min(segment, size-i*segment)+16]
 		if _, err := s.f.ReadAt(c, i*sealed); err != nil {
 			return done, fmt.Errorf("read temp file: %w", err)
 		}
