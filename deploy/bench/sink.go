@@ -30,6 +30,7 @@ type sink struct {
 	took func(recipients []string)
 
 	messages atomic.Int64 // answered 250
+	accepted atomic.Int64 // sessions
 	sessions sync.WaitGroup
 	mu       sync.Mutex
 	open     map[net.Conn]bool
@@ -42,6 +43,7 @@ func (s *sink) serve(l net.Listener, secure *tls.Config) {
 		if err != nil {
 			return
 		}
+		s.accepted.Add(1)
 		s.mu.Lock()
 		if s.open == nil {
 			s.open = map[net.Conn]bool{}
@@ -194,7 +196,7 @@ func sinkCommand(ctx context.Context, f *flag.FlagSet, args []string) error {
 		if strings.HasSuffix(to[0], "@dest.test") {
 			out.Lock()
 			defer out.Unlock()
-			fmt.Printf("sess=0 quit=0 mesg=%d \r", count.Add(1))
+			fmt.Printf("sess=%d quit=0 mesg=%d \r", s.accepted.Load(), count.Add(1))
 		}
 	}
 	l, err := net.Listen("tcp", f.Arg(0))
