@@ -15,6 +15,7 @@ func (c serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	tuneMemory(cfg)
 	log := newLogger(cfg, e.stderr)
 	g, err := gateway.Open(e.ctx, cfg, log)
 	if err != nil {

@@ -111,17 +111,38 @@ func (c *Claim) Settled(i int, final, written bool) {
 			continue
 		}
 		k := c.keys[j]
-		if m, ok := l.index[k]; ok && final && written {
-			delete(l.index, k)
-			l.forget[k] = m.entry
-		}
+		l.settle(k, final && written)
 		c.held[j] = false
 		delete(l.hand, k)
 	}
-	pending := len(l.forget) > 0
+	pending := len(l.forget) > 0 || len(l.untold) > 0 || l.stale
 	l.mu.Unlock()
 	if pending {
 		l.wake()
+	}
+}
+
+// settle ends the memory of a recipient that was told, and keeps that of one who was not. l.mu is held.
+func (l *Ledger) settle(k key, told bool) {
+	m, known := l.index[k]
+	if !known {
+		return
+	}
+	_, open := l.open[k]
+	if !told {
+		if open {
+			l.untold[k] = struct{}{}
+		}
+		return
+	}
+	delete(l.index, k)
+	delete(l.untold, k)
+	if open {
+		delete(l.open, k)
+		l.stale = true
+	}
+	if _, moving := l.moving[k]; m.row || moving {
+		l.forget[k] = m.entry
 	}
 }
 
