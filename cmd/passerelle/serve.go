@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
-	"runtime/debug"
 
 	"passerelle/gateway"
 )
@@ -20,11 +18,6 @@ func (c serveCmd) Run(e *env) error {
 	g, err := gateway.Open(e.ctx, cfg, log)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
-	}
-	// The collector lets the heap double before it looks: fine for a small one, but a full budget would make it 128 MiB. Beyond the
-	// budget and what sessions need it works more instead. GOMEMLIMIT in the environment is the operator's word.
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(int64(cfg.Limits.Memory) + 24<<20)
 	}
 	log.Info("passerelle starts", "version", version, "mode", cfg.Mode)
 	err = g.Run(e.ctx, cfg, version)
