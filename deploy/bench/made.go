@@ -89,7 +89,7 @@ func corpus(_ context.Context, f *flag.FlagSet, args []string) error {
 	if err := os.MkdirAll(f.Arg(0), 0o755); err != nil {
 		return fmt.Errorf("corpus: %w", err)
 	}
-	for _, l := range gatewaytest.Corpus() {
+	for _, l := range gatewaytest.Corpus("temoin=corpus") {
 		if err := os.WriteFile(filepath.Join(f.Arg(0), l.Name+".eml"), l.Bytes, 0o644); err != nil {
 			return fmt.Errorf("corpus: %w", err)
 		}
