@@ -21,7 +21,7 @@ type killing struct {
 	gateway   *gateway
 	postfix   *gatewaytest.Postfix
 	mailbox   *gatewaytest.NextHop // the clinic's people
-	disk      *disk                // nil: a kill of the process alone
+	disk      *gatewaytest.Disk    // nil: a kill of the process alone
 	log       string               // of the sink
 	kills     int
 	underWay  int // sessions to the sink at the kills, all together
@@ -54,7 +54,7 @@ func kills(ctx context.Context, f *flag.FlagSet, args []string) (err error) {
 		return err
 	}
 	if k.disk != nil {
-		defer k.disk.close()
+		defer k.disk.Close()
 	}
 	defer func() { err = errors.Join(err, k.gateway.stop()) }()
 	if err := k.startPostfix(ctx); err != nil {
@@ -118,7 +118,7 @@ func (k *killing) startGateway(ctx context.Context, bin string, power bool) (err
 	}
 	k.gateway = g
 	if power {
-		if k.disk, err = newDisk(g.state, filepath.Join(k.work, "disk")); err != nil {
+		if k.disk, err = gatewaytest.NewDisk(g.state, filepath.Join(k.work, "disk")); err != nil {
 			return err
 		}
 	}
@@ -192,7 +192,7 @@ func (k *killing) die(ctx context.Context) error {
 		return err
 	}
 	if k.disk != nil {
-		if err := k.disk.cut(); err != nil {
+		if err := k.disk.Cut(); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package gatewaytest
 
 import (
 	"errors"
@@ -8,17 +8,18 @@ import (
 	"path/filepath"
 )
 
-// disk is a small ext4 file system on a loop device, with the gateway's state folder on it. What its page cache holds and nobody
+// Disk is a small ext4 file system on a loop device, with a state folder on it. What its page cache holds and nobody
 // synced is in no file: a copy of the backing file is what a power cut leaves.
-type disk struct {
+type Disk struct {
 	mount  string
 	images string // folder
 	now    string // backing file in use
 	cuts   int
 }
 
-func newDisk(mount, images string) (*disk, error) {
-	d := &disk{mount: mount, images: images, now: filepath.Join(images, "0.img")}
+// NewDisk mounts an empty disk of 256 MiB at mount; its images lie in a folder of their own. It needs root and loop devices.
+func NewDisk(mount, images string) (*Disk, error) {
+	d := &Disk{mount: mount, images: images, now: filepath.Join(images, "0.img")}
 	if err := os.MkdirAll(images, 0o700); err != nil {
 		return nil, fmt.Errorf("images of the disk: %w", err)
 	}
@@ -35,10 +36,10 @@ func newDisk(mount, images string) (*disk, error) {
 	return d, d.attach()
 }
 
-func (d *disk) attach() error { return command("mount", "-o", "loop", d.now, d.mount) }
+func (d *Disk) attach() error { return command("mount", "-o", "loop", d.now, d.mount) }
 
-// cut takes what the device holds at this instant, forgets the rest and comes back with that. ext4 replays its journal at the mount.
-func (d *disk) cut() error {
+// Cut takes what the device holds at this instant, forgets the rest and comes back with that. ext4 replays its journal at the mount.
+func (d *Disk) Cut() error {
 	d.cuts++
 	next := filepath.Join(d.images, fmt.Sprint(d.cuts, ".img"))
 	if err := command("cp", "--sparse=always", d.now, next); err != nil {
@@ -54,7 +55,8 @@ func (d *disk) cut() error {
 	return d.attach()
 }
 
-func (d *disk) close() error { return command("umount", d.mount) }
+// Close takes the disk off its folder.
+func (d *Disk) Close() error { return command("umount", d.mount) }
 
 func command(name string, args ...string) error {
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
