@@ -151,7 +151,10 @@ for route in plain trust trust-tls openpgp pickup openpgp-gpg; do
 		chmod 755 "$work/filter.sh"
 		PGP_KEY=$work/user.asc up openpgp 12025 "$SINK"
 		size=$((1048576 * 78 / 57 + 1200)) # the attachment is 1 MB before base64
-		FILTERCMD=$work/filter.sh FILE=$("$perf/mkmsg.sh" $size "$work/letter.eml") PEER=gpg cell openpgp-gpg $size 10 "${COUNT:-60}" 127.0.0.1:12025 "${gateways[-1]}"
+		"$perf/mkmsg.sh" $size "$work/letter.eml" >/dev/null
+		for sessions in ${SESSIONS_LIST:-10}; do
+			FILTERCMD=$work/filter.sh FILE=$work/letter.eml PEER=gpg cell openpgp-gpg $size "$sessions" "${COUNT:-60}" 127.0.0.1:12025 "${gateways[-1]}"
+		done
 		umount /etc/postfix/main.cf
 		;;
 	esac
