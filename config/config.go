@@ -30,7 +30,9 @@ type Config struct {
 	Pickup     Pickup         `yaml:"pickup"`
 	SMS        SMS            `yaml:"sms"`
 	Headers    Headers        `yaml:"headers"`
-	Rules      []policy.Rule  `yaml:"rules"`
+	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
+	DKIM  []DKIM        `yaml:"dkim"`
+	Rules []policy.Rule `yaml:"rules"`
 	// Expect are the operator's own tests of the rules, run by `passerelle check`.
 	Expect []policy.Expectation `yaml:"expect"`
 
@@ -78,6 +80,8 @@ type ListenLMTP struct {
 	ClientCA string `yaml:"client_ca"`
 	// RequireTLS refuses MAIL before STARTTLS.
 	RequireTLS bool `yaml:"require_tls"`
+	// ImplicitTLS: the client begins with TLS; nothing is said in clear and STARTTLS is not offered.
+	ImplicitTLS bool `yaml:"implicit_tls"`
 }
 
 // ListenSMTP is the clinic's door in SMTP.
@@ -91,6 +95,8 @@ type ListenSMTP struct {
 	ClientCA string `yaml:"client_ca"`
 	// RequireTLS refuses MAIL before STARTTLS.
 	RequireTLS bool `yaml:"require_tls"`
+	// ImplicitTLS: the client begins with TLS; nothing is said in clear and STARTTLS is not offered.
+	ImplicitTLS bool `yaml:"implicit_tls"`
 }
 
 // ListenTrust is the door to the trust space; its certificates are those of trust.
@@ -120,11 +126,12 @@ type Recipients struct {
 // Limits are what one message, one client and the whole may take.
 type Limits struct {
 	Message           Size     `yaml:"message"`             // largest message
-	Memory            Size     `yaml:"memory"`              // shared by all messages in hand; beyond it they go to encrypted temp files
+	Memory            Size     `yaml:"memory"`              // shared by all in hand, messages and work; beyond it messages go to encrypted temp files and work waits
+	Spill             Size     `yaml:"spill"`               // all those temp files together; beyond it 452
 	Recipients        int      `yaml:"recipients"`          // of one message
 	Received          int      `yaml:"received"`            // Received fields before a message is a loop
-	Sessions          int      `yaml:"sessions"`            // at once, all clients
-	SessionsPerClient int      `yaml:"sessions_per_client"` // at once, one address
+	Sessions          int      `yaml:"sessions"`            // at once, of each listener; more wait for their greeting
+	SessionsPerClient int      `yaml:"sessions_per_client"` // at once, of one IPv4 address or IPv6 /64; more wait
 	Idle              Duration `yaml:"idle"`                // a silent session is closed
 }
 
@@ -138,6 +145,9 @@ type Hop struct {
 	// ServerName is the name in the certificate; "" is the host of addr.
 	ServerName string `yaml:"server_name"`
 	LMTP       bool   `yaml:"lmtp"`
+	// Domains are partners' domains, or all below one (*.chu.example): every letter that would go to them over the Internet goes by
+	// this hop and no other, over TLS that is verified, or waits. A rule's own hop wins over it.
+	Domains []string `yaml:"domains"`
 	// MaxConns is how many connections may be open at once; 0 is the relay's default.
 	MaxConns int `yaml:"max_conns"`
 }
@@ -209,6 +219,16 @@ type Headers struct {
 	Keep []string `yaml:"keep"`
 }
 
+// DKIM is one key of one domain; a domain with several gets as many signatures.
+type DKIM struct {
+	// Domain is the author's (From), and no domain below it.
+	Domain string `yaml:"domain"`
+	// Selector is the name below _domainkey at which the public key is published.
+	Selector string `yaml:"selector"`
+	// Key is a file: PEM, RSA of 2048 to 4096 bits or Ed25519; "" switches the entry off.
+	Key string `yaml:"key"`
+}
+
 // Default gives the values of everything that the file does not set.
 func Default() *Config {
 	return &Config{
@@ -226,7 +246,7 @@ func Default() *Config {
 			Metrics: ListenMetrics{Addr: "127.0.0.1:9464"},
 		},
 		Limits: Limits{
-			Message: 50 << 20, Memory: 64 << 20, Recipients: 1000, Received: 100,
+			Message: 50 << 20, Memory: 64 << 20, Spill: 2 << 30, Recipients: 1000, Received: 100,
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},

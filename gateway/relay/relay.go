@@ -33,6 +33,8 @@ type Config struct {
 	BreakMin, BreakMax time.Duration
 	// Now is the clock of the pool and the breaker.
 	Now func() time.Time
+	// Budget, where set, lends the large buffers.
+	Budget *message.Budget
 }
 
 // Timeouts bound each step. RFC 5321 section 4.5.3.2 asks for minutes; a client of ours waits meanwhile, so the steps before DATA
@@ -59,7 +61,7 @@ type Relay struct {
 	closed  bool
 	done    chan struct{}
 	work    sync.WaitGroup // the sweeper and the QUITs
-	buffers sync.Pool
+	buffers buffers
 }
 
 func or[T comparable](v *T, d T) {
@@ -94,7 +96,7 @@ func New(cfg Config) *Relay {
 		cfg.Now = time.Now
 	}
 	r := &Relay{cfg: cfg, pools: map[poolKey]*pool{}, done: make(chan struct{})}
-	r.buffers.New = func() any { return new(buffer) }
+	r.buffers.budget = cfg.Budget
 	r.work.Go(r.sweeper)
 	return r
 }
@@ -142,6 +144,19 @@ func (r *Relay) Probe(ctx context.Context, hop Hop, sender message.Address, rcpt
 		r.do(ctx, hop, t)
 	}
 	return t.results[0]
+}
+
+// Greet makes a connection to a hop as a letter would, with TLS as the hop must show it, and ends it: is it there, is it who it must be?
+func (r *Relay) Greet(ctx context.Context, hop Hop) error {
+	if err := hop.check(); err != nil {
+		return err
+	}
+	c, err := open(ctx, hop, &r.cfg.Timeouts)
+	if err != nil {
+		return err
+	}
+	c.quit()
+	return nil
 }
 
 // do finds a connection and runs the transfer on it; a kept connection that died before it answered MAIL is replaced once.
@@ -209,7 +224,7 @@ func (r *Relay) pool(hop Hop) (*pool, *Error) {
 	if r.closed {
 		return nil, hop.temporary("connect", [3]int{4, 3, 2}, "arret de la passerelle", ErrClosed)
 	}
-	key := poolKey{hop.Name, hop.Addr}
+	key := poolKey{hop.Name, hop.Addr, hop.MaxConns}
 	p := r.pools[key]
 	if p == nil {
 		n := hop.MaxConns

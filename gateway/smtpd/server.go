@@ -36,9 +36,11 @@ type Config struct {
 	// LMTP: RFC 2033, one reply per recipient after the message.
 	LMTP     bool
 	Hostname string
-	// Networks may connect; none given: everybody may.
-	Networks []netip.Prefix
-	// TLS is for STARTTLS; nil: not offered. Versions below 1.2 and suites without ECDHE and AEAD are switched off whatever it says.
+	// Networks, asked for each client, may connect; nil or none given: everybody may.
+	Networks func() []netip.Prefix
+	// ImplicitTLS: the client begins with TLS (RFC 8314 section 3); no word is said in clear, and STARTTLS is not offered.
+	ImplicitTLS bool
+	// TLS is for STARTTLS and ImplicitTLS; nil: not offered. Versions below 1.2 and suites without ECDHE and AEAD are switched off whatever it says.
 	TLS *tls.Config
 	// RequireTLS refuses MAIL in clear; RequireClientCert also demands a certificate that the TLS config's ClientCAs
 	// verify, or its own VerifyConnection where it says RequireAnyClientCert.
@@ -47,7 +49,7 @@ type Config struct {
 	MaxMessage int64
 	// MaxRecipients of one message (RFC 5321 section 4.5.3.1.8: at least 100).
 	MaxRecipients int
-	// MaxSessions at once; more wait unaccepted in the kernel's queue. MaxSessionsPerClient address; more get 421.
+	// MaxSessions at once, and MaxSessionsPerClient (an IPv4 address or an IPv6 /64); more wait for their greeting: see listener.
 	MaxSessions, MaxSessionsPerClient int
 	// IdleTimeout ends a session whose peer neither sends nor takes a byte for so long, or takes longer over one command line.
 	IdleTimeout time.Duration
@@ -56,8 +58,13 @@ type Config struct {
 	Budget      *message.Budget
 	Log         *slog.Logger
 	Handler     Handler
+	// Begin, where set, gives the Handler of one message, asked at its MAIL: Handler may then be nil. An owner whose settings change
+	// answers a whole message under the same ones.
+	Begin func() Handler
 	// NewID names messages.
 	NewID func() string
+
+	quiet, tight, pressed pace // zero: the constants; tests shorten them
 }
 
 // Client is who speaks to us.
@@ -100,16 +107,18 @@ type Server struct {
 	drain atomic.Bool
 	ctx   context.Context // of handler calls; set once by Serve before the first connection
 
+	handshakes atomic.Int64
+
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 }
 
 // New makes a server. Zero limits get defaults: 50 MiB, 1000 recipients, 1000 sessions, 500 per client, 5 minutes, 30 s to stop.
 func New(cfg Config) (*Server, error) {
-	if cfg.Listener == nil || cfg.Handler == nil || cfg.Budget == nil || cfg.NewID == nil || cfg.Log == nil {
+	if cfg.Listener == nil || cfg.Handler == nil && cfg.Begin == nil || cfg.Budget == nil || cfg.NewID == nil || cfg.Log == nil {
 		return nil, errors.New("smtpd needs a listener, a handler, a budget, a logger and a maker of ids")
 	}
-	if cfg.TLS == nil && (cfg.RequireTLS || cfg.RequireClientCert) {
+	if cfg.TLS == nil && (cfg.RequireTLS || cfg.RequireClientCert || cfg.ImplicitTLS) {
 		return nil, errors.New("smtpd: TLS is required, but there is no certificate")
 	}
 	if !isHelo(cfg.Hostname) {
@@ -133,6 +142,15 @@ func New(cfg Config) (*Server, error) {
 	orInt(&cfg.MaxSessionsPerClient, 500)
 	orTime(&cfg.IdleTimeout, 5*time.Minute)
 	orTime(&cfg.StopTimeout, 30*time.Second)
+	if cfg.pressed == (pace{}) {
+		cfg.pressed = pressedPace
+	}
+	if cfg.quiet == (pace{}) {
+		cfg.quiet = quietPace
+	}
+	if cfg.tight == (pace{}) {
+		cfg.tight = tightPace
+	}
 	if cfg.Name == "" {
 		cfg.Name = "smtp"
 		if cfg.LMTP {
@@ -177,6 +195,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	s.ln.Close()
 	<-failed // no session begins any more
+	s.ln.drain()
 	s.drain.Store(true)
 	s.each(func(c *conn) { c.wire.wake() })
 	grace, stop := context.WithTimeout(hctx, s.cfg.StopTimeout)
@@ -186,7 +205,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.each(func(c *conn) { c.wire.Close() }) // before their handlers give up: a client without a reply comes again
 		cancel()
 	}
-	s.ln.sessions.Wait()
+	s.ln.work.Wait()
 	if err != nil {
 		return fmt.Errorf("accept on %s: %w", s.Addr(), err)
 	}

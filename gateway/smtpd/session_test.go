@@ -187,27 +187,36 @@ func TestErrorsOfTheHandler(t *testing.T) {
 }
 
 func TestLimitsOfWhoMayConnect(t *testing.T) {
-	s := start(t, func(cfg *Config, _ *recorder) { cfg.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} })
+	s := start(t, func(cfg *Config, _ *recorder) {
+		cfg.Networks = func() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }
+	})
 	c := dial(t, s.addr)
 	if text := c.expect(554); !strings.Contains(text, "5.7.1") {
 		t.Errorf("got %q", text)
 	}
 	c.gone()
 
-	s = start(t, func(cfg *Config, _ *recorder) { cfg.MaxSessionsPerClient = 2 })
+	// a client at its limit waits behind itself, and hears 421 only when as many wait as the house has places
+	s = start(t, func(cfg *Config, _ *recorder) { cfg.MaxSessionsPerClient, cfg.MaxSessions = 2, 4 })
 	a, b := hello(t, s.addr), hello(t, s.addr)
-	c = dial(t, s.addr)
-	c.expect(421)
-	c.gone()
-	a.want(221, "QUIT")
-	a.gone()
-	for { // the slot is free a moment after the connection ended
-		c = dial(t, s.addr)
-		if code, _ := c.reply(); code == 220 {
+	a.envelope() // not to be taken for idle
+	b.envelope()
+	c, d := dial(t, s.addr), dial(t, s.addr)
+	for { // until four are in the queue
+		e := dial(t, s.addr)
+		e.nc.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := e.r.Peek(1); err == nil {
+			e.nc.SetReadDeadline(time.Now().Add(patience))
+			e.expect(421)
+			e.gone()
 			break
 		}
+		e.nc.Close()
 	}
-	b.want(250, "NOOP")
+	a.want(221, "QUIT")
+	b.want(221, "QUIT")
+	c.expect(220)
+	d.expect(220)
 
 	// a full house: the next client waits, and is then served
 	s = start(t, func(cfg *Config, _ *recorder) { cfg.MaxSessions = 1 })
