@@ -58,6 +58,8 @@ type worldOptions struct {
 	border  bool     // what leaves by the Internet goes through a second Postfix
 	main    []string // further lines of main.cf
 	idle    bool     // the test starts the gateway itself
+	// internet answers each recipient at the Internet hop.
+	internet func(recipient string) gatewaytest.Reply
 }
 
 func newWorld(t *testing.T, opt worldOptions) *world {
@@ -110,7 +112,11 @@ func (w *world) peers(t *testing.T) {
 		return h
 	}
 	w.peer = hop(gatewaytest.Options{Hostname: "mss.peer.test", TLS: w.ca.ServerTLS(w.peerCert, true), RequireTLS: true, RequireClientCert: true})
-	w.internet, w.mailbox = hop(gatewaytest.Options{}), hop(gatewaytest.Options{})
+	var answer func(_, to string) gatewaytest.Reply
+	if w.opt.internet != nil {
+		answer = func(_, to string) gatewaytest.Reply { return w.opt.internet(to) }
+	}
+	w.internet, w.mailbox = hop(gatewaytest.Options{Rcpt: answer}), hop(gatewaytest.Options{})
 	w.sms = gatewaytest.StartSMS()
 	t.Cleanup(func() { w.sms.Close() })
 	w.key = must(openpgp.NewEntity("Key Holder", "", holder, nil))(t)
@@ -150,6 +156,9 @@ func (w *world) startPostfix(t *testing.T) {
 		opt.Main = append(opt.Main, relay(w.internet.Addr()))
 	}
 	w.postfix = run(opt)
+	if w.opt.internet != nil { // the gateway's own hop, so that its answers are the gateway's to tell
+		w.out = w.internet.Addr()
+	}
 	if w.opt.border {
 		w.border = run(gatewaytest.PostfixOptions{Name: "e2e-border", LocalHop: w.mailbox.Addr(), Main: []string{relay(w.internet.Addr())}})
 		w.out = w.border.Addr()
@@ -179,6 +188,7 @@ pickup: {url: "http://{portal}", code: sender}
 sms: {url: "{sms}"}
 rules:
   - {name: professionals, verdict: [verified], trust_domain: true, route: trust}
+  - {name: closed, domain: [closed.test], route: refuse, text: "Envoi ferme, telephonez"}
   - {name: suppliers, domain: [plain.test], route: plain}
   - {name: keys, has: [openpgp], route: encrypt, form: openpgp}
   - {name: preference, has: [preferred], route: pickup, preferred: true}

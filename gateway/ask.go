@@ -79,7 +79,11 @@ func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
 	switch strings.ToLower(strings.TrimSpace(m.header.Get("Precedence"))) {
 	case "list", "bulk", "junk":
 		f.List = true
+	case "auto_reply": // QUIRK: what autoresponders wrote before RFC 3834, and some write still
+		f.Auto = true
 	}
+	// A receipt or a meeting's answer is a click, under whatever sender: no deposit, no code.
+	f.Auto = f.Auto || x.Parts[0].Type == "multipart/report" || calendarReply(x)
 	f.List = f.List || m.header.Get("List-Id") != ""
 	for _, v := range m.header.Values(oppositionField) {
 		f.Opposed = f.Opposed || strings.EqualFold(v, "oui") || strings.EqualFold(v, "yes")
@@ -94,6 +98,16 @@ func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
 	f.Calendar = x.Calendar()
 	m.facts = f
 	return f, nil
+}
+
+// calendarReply tells whether the message is a client's answer to an invitation (RFC 6047 section 2.4).
+func calendarReply(x *message.Index) bool {
+	for _, p := range x.Parts {
+		if p.Type == "text/calendar" && strings.EqualFold(p.Params["method"], "REPLY") {
+			return true
+		}
+	}
+	return false
 }
 
 // oppositionField is set by the clinic's own applications: the patient opposes being written to.

@@ -29,7 +29,7 @@ func (d clinicDoor) Mail(_ context.Context, _ smtpd.Client, _ *message.Envelope)
 // Rcpt refuses domains that the operator shut out, before any content is sent.
 func (d clinicDoor) Rcpt(_ context.Context, _ smtpd.Client, _ *message.Envelope, r message.Recipient) error {
 	if only := d.g.set.recipientDomains; len(only) > 0 && !only[r.Domain] && r.Domain != "" { // <postmaster>: RFC 5321 section 4.5.1
-		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Domaine de destination non desservi par cette passerelle"}
+		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Domaine de destination non desservi par cette passerelle (recipients.domains)"}
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		return
 	case policy.Later:
 		text := d.Text
-		if w.answer.Reply != "" {
+		if w.answer.Reply != "" && w.facts.TrustDomain { // elsewhere the directory is not what is waited for
 			text = w.answer.Reply
 		}
 		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(w.answer.Why)))
@@ -138,7 +138,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 			fail(err)
 		}
 	default:
-		fail(later("Decision inconnue, message garde", fmt.Errorf("route %q", d.Route)))
+		fail(later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("route %q", d.Route)))
 	}
 }
 
@@ -187,7 +187,7 @@ func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, ho
 	}
 	if hop.Addr == "" {
 		for _, i := range group {
-			ways[i].fault = later("Prochain relais non configure", fmt.Errorf("hop %s has no address", hop.Name))
+			ways[i].fault = unset("Relais suivant non configure sur la passerelle, a completer dans hops", fmt.Errorf("hop %s has no address", hop.Name))
 		}
 		return
 	}
@@ -248,7 +248,7 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	}
 	c := w.answer.Contact
 	if c == nil {
-		return later("Cle du destinataire introuvable", fmt.Errorf("no contact for an encrypt decision"))
+		return later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("no contact for an encrypt decision"))
 	}
 	o := g.set.protect
 	o.Budget, o.Lang = g.budget, c.Lang

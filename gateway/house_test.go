@@ -162,11 +162,12 @@ func freeAddr(t *testing.T) string {
 // send hands one message in, again while the copy before it is still in hand (its reply is on the wire, the memory not yet settled).
 func (h *house) send(addr, from, content string, to ...string) []string {
 	h.t.Helper()
-	for range 100 {
+	for range 1000 {
 		got := h.once(addr, from, content, to...)
 		if !strings.Contains(got[0], "deja en cours") {
 			return got
 		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	h.t.Fatal("the message stays in hand for ever")
 	return nil

@@ -20,7 +20,7 @@ import (
 func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err error) {
 	w := &ways[i]
 	if g.vault == nil {
-		return later("Retrait securise non configure sur la passerelle", fmt.Errorf("pickup decided, pickup.url is empty"))
+		return unset("Retrait securise non configure sur la passerelle, a completer dans pickup.url", fmt.Errorf("pickup decided, pickup.url is empty"))
 	}
 	dep, err := g.deposit(ctx, m, w, i)
 	if err != nil {

@@ -40,10 +40,13 @@ func refuse(code int, enhanced [3]int, text string, err error) *fault {
 // later is the answer to every doubt: the client keeps the message and repeats.
 func later(text string, err error) *fault { return refuse(451, [3]int{4, 3, 0}, text, err) }
 
+// unset is "later" until the operator completes the config (RFC 3463: X.3.5, system incorrectly configured).
+func unset(text string, err error) *fault { return refuse(451, [3]int{4, 3, 5}, text, err) }
+
 // laterNote: the ledger could not take a note, or another copy of this message is in hand.
 func laterNote(err error) *fault {
 	if errors.Is(err, ledger.ErrInHand) {
-		return refuse(451, [3]int{4, 5, 0}, "Ce message est deja en cours de traitement, nouvel essai plus tard", err)
+		return later("Ce message est deja en cours de traitement, nouvel essai plus tard", err)
 	}
 	return later("Registre de la passerelle indisponible, nouvel essai plus tard", err)
 }
@@ -183,7 +186,11 @@ func (g *Gateway) bounce(ctx context.Context, m *mail, claim *ledger.Claim, ways
 		if w := ways[i]; !w.entry.Bounced {
 			r := g.replyOf(&w)
 			open = append(open, i)
-			about = append(about, protect.Failure{Recipient: m.env.Recipients[i], Code: r.Code, Enhanced: r.Enhanced, Text: r.Text, Hop: w.entry.Hop})
+			first, _, ok := claim.Waiting(i)
+			if !ok {
+				first = w.entry.First
+			}
+			about = append(about, protect.Failure{Recipient: m.env.Recipients[i], Code: r.Code, Enhanced: r.Enhanced, Text: r.Text, Hop: w.entry.Hop, Arrived: first})
 		}
 	}
 	if len(open) == 0 || m.env.Sender.IsNull() { // a report about a report is never sent (RFC 5321 section 6.1)
@@ -197,7 +204,12 @@ func (g *Gateway) bounce(ctx context.Context, m *mail, claim *ledger.Claim, ways
 		return err
 	}
 	defer report.Close()
-	if err := g.toClinic(ctx, message.Address{}, m.env.Sender, nil, report); err != nil {
+	err = g.toClinic(ctx, message.Address{}, m.env.Sender, nil, report)
+	if hop := (*relay.Error)(nil); errors.As(err, &hop) && hop.Permanent { // the sender cannot be told: his postmaster is, as by any mail server
+		g.log.Warn("sender refused its bounce for good, the postmaster gets it", "id", m.env.ID, "err", err)
+		err = g.toClinic(ctx, message.Address{}, g.set.noticeFrom, nil, report)
+	}
+	if err != nil {
 		return fmt.Errorf("hand over bounce: %w", err)
 	}
 	return claim.Bounced(ctx, open...)
@@ -216,7 +228,7 @@ func (g *Gateway) giveUp(claim *ledger.Claim, ways []way) {
 			continue
 		}
 		if first, _, ok := claim.Waiting(i); ok && g.now().Sub(first) > g.set.patience {
-			w.fault = refuse(554, [3]int{5, 4, 7}, "Abandon apres "+g.now().Sub(first).Round(time.Hour).String()+": "+w.fault.Text, w.fault.err)
+			w.fault = refuse(554, [3]int{5, 4, 7}, fmt.Sprintf("Abandon apres %d h d'essais: %s", int(g.now().Sub(first).Round(time.Hour).Hours()), w.fault.Text), w.fault.err)
 		}
 	}
 }

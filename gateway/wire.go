@@ -303,11 +303,11 @@ func newHop(name, helo string, h config.Hop) (relay.Hop, error) {
 func (g *Gateway) trustHop(domain string) (relay.Hop, error) {
 	addr := g.set.hops["trust:"+domain].Addr
 	if g.space == nil || addr == "" {
-		return relay.Hop{}, later("Serveur du domaine MSSante inconnu (trust.hosts)", fmt.Errorf("no host for %s", domain))
+		return relay.Hop{}, unset("Serveur du domaine MSSante inconnu, a completer dans trust.hosts", fmt.Errorf("no host for %s", domain))
 	}
 	tc, check, err := g.space.ClientTLS(domain)
 	if err != nil {
-		return relay.Hop{}, refuse(451, [3]int{4, 7, 5}, "Espace de confiance indisponible, nouvel essai plus tard", err)
+		return relay.Hop{}, refuse(451, [3]int{4, 7, 1}, "Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard", err)
 	}
 	return relay.Hop{Name: "trust " + domain, Addr: addr, Helo: g.set.hostname, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
 }

@@ -85,7 +85,7 @@ type Facts struct {
 	Tags        []string // "[secure]" of the subject, without brackets, lower case
 	Sensitivity string   // Outlook: personal, private, company-confidential
 	Null        bool     // null sender
-	Auto        bool     // Auto-Submitted other than "no"
+	Auto        bool     // Auto-Submitted other than "no", a report or receipt, an answer to an invitation
 	List        bool     // List-Id or Precedence: list|bulk
 	Marked      bool     // bears our mark: it came from the trust space
 }

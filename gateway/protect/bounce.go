@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"passerelle/gateway/message"
 )
@@ -15,10 +16,11 @@ import (
 // Failure is one recipient that a report tells about: one that will not get the message, or one to whom it was relayed.
 type Failure struct {
 	Recipient message.Recipient
-	Code      int    // of the reply, 0 where none came
-	Enhanced  [3]int // RFC 3463
-	Text      string // of the reply
-	Hop       string // who replied, "" where we did
+	Code      int       // of the reply, 0 where none came
+	Enhanced  [3]int    // RFC 3463
+	Text      string    // of the reply
+	Hop       string    // who replied, "" where we did
+	Arrived   time.Time // when the message came for the first time, as far as is known
 	// Deposited: relayed into the vault, where it waits for the recipient.
 	Deposited bool
 }
@@ -70,13 +72,14 @@ func (k kind) report(hostname string, env *message.Envelope, failed []Failure, o
 		{"Message-ID", "<" + mark[2:] + "@" + host + ">"},
 		{"Auto-Submitted", "auto-replied"}, // RFC 3834 section 5
 		{"In-Reply-To", original.Get("Message-ID")},
+		{"References", original.Get("Message-ID")},
 		{"MIME-Version", "1.0"},
 		{"Content-Type", `multipart/report; report-type=delivery-status; boundary="` + mark + `"`},
 	} {
 		if f[1] == "" {
 			continue
 		}
-		if err := h.Append(f[0], f[1]); err != nil && f[0] != "In-Reply-To" {
+		if err := h.Append(f[0], f[1]); err != nil && f[0] != "In-Reply-To" && f[0] != "References" {
 			return nil, fmt.Errorf("bounce: %w", err)
 		}
 	}
@@ -86,7 +89,11 @@ func (k kind) report(hostname string, env *message.Envelope, failed []Failure, o
 	quoted(&b, k.text(failed))
 	fmt.Fprintf(&b, "\r\n--%s\r\n", mark)
 	k.status(&b, host, env, failed, now)
-	fmt.Fprintf(&b, "\r\n--%s\r\nContent-Type: text/rfc822-headers; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", mark)
+	typ := "text/rfc822-headers; charset=utf-8"
+	if env.SMTPUTF8 && bytes.ContainsFunc(original.Bytes(), func(r rune) bool { return r >= 0x80 }) && utf8.Valid(original.Bytes()) {
+		typ = "message/global-headers" // RFC 6533 section 5; what came without SMTPUTF8 was raw 8-bit, which more readers show as text
+	}
+	fmt.Fprintf(&b, "\r\n--%s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", mark, typ)
 	quoted(&b, string(bytes.TrimSuffix(original.Bytes(), []byte("\r\n"))))
 	fmt.Fprintf(&b, "\r\n--%s--\r\n", mark)
 	return message.BytesBody(b.Bytes()), nil
@@ -134,19 +141,22 @@ func bounceText(failed []Failure) string {
 
 // status writes the part for machines (RFC 3464 section 2).
 func (k kind) status(b *bytes.Buffer, host string, env *message.Envelope, failed []Failure, now time.Time) {
-	utf8 := false
+	wide, arrived := false, now
 	for _, f := range failed {
-		utf8 = utf8 || !f.Recipient.IsASCII()
+		wide = wide || !f.Recipient.IsASCII() || strings.HasPrefix(strings.ToLower(f.Recipient.ORcpt), "utf-8;")
+		if !f.Arrived.IsZero() && f.Arrived.Before(arrived) {
+			arrived = f.Arrived
+		}
 	}
 	typ, encoding := "message/delivery-status", ""
-	if utf8 { // RFC 6533 section 3: addresses that are not ASCII
+	if wide { // RFC 6533 section 3: addresses that are not ASCII
 		typ, encoding = "message/global-delivery-status", "Content-Transfer-Encoding: 8bit\r\n"
 	}
 	fmt.Fprintf(b, "Content-Type: %s\r\n%s\r\nReporting-MTA: dns; %s\r\n", typ, encoding, host)
 	if env.EnvID != "" {
 		fmt.Fprintf(b, "Original-Envelope-Id: %s\r\n", oneLine(env.EnvID))
 	}
-	fmt.Fprintf(b, "Arrival-Date: %s\r\n", now.Format(time.RFC1123Z))
+	fmt.Fprintf(b, "Arrival-Date: %s\r\n", arrived.Format(time.RFC1123Z))
 	for _, f := range failed {
 		b.WriteString("\r\n")
 		if f.Recipient.ORcpt != "" {
@@ -162,9 +172,10 @@ func (k kind) status(b *bytes.Buffer, host string, env *message.Envelope, failed
 		}
 		fmt.Fprintf(b, "Final-Recipient: %s; %s\r\nAction: %s\r\nStatus: %d.%d.%d\r\n", typ, oneLine(f.Recipient.String()), k.action, status[0], status[1], status[2])
 		if f.Hop != "" {
-			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", word(f.Hop))
+			fmt.Fprintf(b, "Remote-MTA: x-passerelle-hop; %s\r\n", oneLine(f.Hop)) // a name of the config, not of the DNS (RFC 3464 section 2.1.1)
 		}
 		if f.Code != 0 {
+			fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", now.Format(time.RFC1123Z))
 			fmt.Fprintf(b, "Diagnostic-Code: smtp; %d %d.%d.%d %s\r\n", f.Code, f.Enhanced[0], f.Enhanced[1], f.Enhanced[2], oneLine(f.Text))
 		}
 	}

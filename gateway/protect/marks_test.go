@@ -131,7 +131,8 @@ Arrival-Date: Mon, 23 Nov 2026 12:00:00 +0000
 Final-Recipient: rfc822; a@dest.test
 Action: failed
 Status: 5.1.1
-Remote-MTA: dns; mx.dest.test
+Remote-MTA: x-passerelle-hop; mx.dest.test
+Last-Attempt-Date: Mon, 23 Nov 2026 12:00:00 +0000
 Diagnostic-Code: smtp; 550 5.1.1 no such  user
 
 Original-Recipient: rfc822;old@dest.test
@@ -233,4 +234,30 @@ func FuzzProtect(f *testing.F) {
 			}
 		}
 	})
+}
+
+// RFC 6533: where the message came by SMTPUTF8 its header is returned as such, and an address with accents changes the status part.
+func TestBounceInternational(t *testing.T) {
+	env := *envelope
+	env.SMTPUTF8 = true
+	to := message.Recipient{Address: message.Address{Local: "zoé", Domain: "dest.test"}, ORcpt: "utf-8;zoé@dest.test"}
+	body, err := Bounce("gw.clinic.test", &env, []Failure{{Recipient: to, Code: 553, Enhanced: [3]int{5, 6, 7}, Text: "x", Arrived: noon.Add(-time.Hour)}},
+		header(t, "From: Zoé <m@clinic.test>\nSubject: été\n\n"), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, x := indexed(t, string(all(t, body)))
+	if x.Parts[2].Type != "message/global-delivery-status" || x.Parts[3].Type != "message/global-headers" {
+		t.Errorf("parts %q and %q", x.Parts[2].Type, x.Parts[3].Type)
+	}
+	status, _ := io.ReadAll(message.DecodePart(b, x.Parts[2]))
+	for _, want := range []string{"Original-Recipient: utf-8;zoé@dest.test\r\n", "Final-Recipient: utf-8; zoé@dest.test\r\n", "Arrival-Date: Mon, 23 Nov 2026 11:00:00 +0000\r\n"} {
+		if !bytes.Contains(status, []byte(want)) {
+			t.Errorf("no %q in\n%s", want, status)
+		}
+	}
+	headers, _ := io.ReadAll(message.DecodePart(b, x.Parts[3]))
+	if !bytes.Contains(headers, []byte("Subject: été")) {
+		t.Errorf("headers:\n%s", headers)
+	}
 }

@@ -18,9 +18,11 @@ func (t *transfer) steps() []step {
 	}
 	utf8 := !l.Sender.IsASCII()
 	if utf8 && !c.offers("SMTPUTF8") {
-		t.failOpen(t.hop.permanent("mail", 553, [3]int{5, 6, 7}, "adresse internationale refusee par le relais suivant"))
+		t.failOpen(t.hop.permanent("mail", 553, [3]int{5, 6, 7}, noUTF8))
 		return nil
 	}
+	header := l.SMTPUTF8 && t.survey.utf8 // RFC 6531 section 3.6; without the client's word raw 8-bit in a header is only an old sin
+	utf8 = utf8 || header
 	dsn := c.offers("DSN")
 	var rcpts []step
 	for i, r := range l.Recipients {
@@ -28,9 +30,12 @@ func (t *transfer) steps() []step {
 		case !wireSafe(r.Address.String()) || r.IsNull():
 			t.fail(i, t.hop.permanent("rcpt", 553, [3]int{5, 1, 3}, "adresse de destinataire invalide"), "")
 			continue
+		case r.IsASCII() && header && !c.offers("SMTPUTF8"):
+			t.fail(i, t.hop.permanent("mail", 554, [3]int{5, 6, 9}, "en-tete en UTF-8 refuse par le relais suivant, envoyez sans adresse internationale"), "")
+			continue
 		case r.IsASCII():
 		case !c.offers("SMTPUTF8"):
-			t.fail(i, t.hop.permanent("rcpt", 553, [3]int{5, 6, 7}, "adresse internationale refusee par le relais suivant"), "")
+			t.fail(i, t.hop.permanent("rcpt", 553, [3]int{5, 6, 7}, noUTF8), "")
 			continue
 		default:
 			utf8 = true
@@ -46,6 +51,8 @@ func (t *transfer) steps() []step {
 	}
 	return append(steps, step{"data", -1, "DATA"})
 }
+
+const noUTF8 = "adresse internationale refusee par le relais suivant, ecrivez a une adresse sans accents"
 
 // capable tells why this hop cannot take the letter for anybody.
 func (t *transfer) capable() *Error {

@@ -57,7 +57,7 @@ func dial(ctx context.Context, hop Hop, to *Timeouts, startTLS bool) (*conn, *Er
 	raw, err := d.DialContext(ctx, "tcp", hop.Addr)
 	stepSeconds.WithLabelValues("dial").Observe(time.Since(began).Seconds())
 	if err != nil {
-		return nil, hop.temporary("connect", [3]int{4, 4, 1}, "le relais suivant ne repond pas", err)
+		return nil, hop.temporary("connect", [3]int{4, 4, 1}, "le relais suivant ne repond pas, nouvel essai plus tard", err)
 	}
 	connections.WithLabelValues(hop.Name).Inc()
 	c := &conn{hop: hop, timeouts: to, raw: raw, nc: raw, br: bufio.NewReaderSize(raw, maxLine), peer: Peer{Addr: raw.RemoteAddr().String()}}

@@ -52,6 +52,9 @@ func (l *Letter) pieces(in []byte, f func([]byte) error) error {
 // survey is what must be known of a content before MAIL.
 type survey struct {
 	eightBit bool // octets over 127
+	utf8     bool // among them some of the header
+	inBody   bool // the header has ended
+	line     int  // octets of the line so far
 	dots     bool // lines that begin with a dot
 	bare     bool // CR or LF alone
 	any      bool
@@ -75,8 +78,13 @@ func (s *survey) add(p []byte) {
 	for i := 0; ; i++ {
 		n := bytes.IndexByte(p[i:], '\n')
 		if n < 0 {
+			s.line += len(p) - i
 			break
 		}
+		if !s.inBody && (n == 1 || n == 0) && s.line+n == 1 { // a lone CRLF
+			s.utf8, s.inBody = s.utf8 || hasEightBit(p[:i]), true
+		}
+		s.line = 0
 		i += n
 		s.lf++
 		if i > 0 && p[i-1] != '\r' || i == 0 && s.prev != '\r' {
@@ -85,6 +93,9 @@ func (s *survey) add(p []byte) {
 		if i+1 < len(p) && p[i+1] == '.' {
 			s.dots = true
 		}
+	}
+	if !s.inBody && !s.utf8 {
+		s.utf8 = hasEightBit(p)
 	}
 	s.cr += bytes.Count(p, []byte{'\r'})
 	if len(p) > 1 {

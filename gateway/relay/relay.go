@@ -217,12 +217,12 @@ func (r *Relay) connection(ctx context.Context, p *pool, hop Hop, fresh bool) (c
 // pool finds or makes the pool of a hop.
 func (r *Relay) pool(hop Hop) (*pool, *Error) {
 	if err := hop.check(); err != nil {
-		return nil, hop.temporary("connect", [3]int{4, 3, 5}, "relais suivant mal configure", err)
+		return nil, hop.temporary("connect", [3]int{4, 3, 5}, "relais suivant mal configure sur la passerelle", err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, hop.temporary("connect", [3]int{4, 3, 2}, "arret de la passerelle", ErrClosed)
+		return nil, hop.temporary("connect", [3]int{4, 3, 2}, "arret de la passerelle, nouvel essai plus tard", ErrClosed)
 	}
 	key := poolKey{hop.Name, hop.Addr, hop.MaxConns}
 	p := r.pools[key]

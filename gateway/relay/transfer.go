@@ -54,7 +54,7 @@ func (t *transfer) prepare() *Error {
 	}
 	if t.survey.unclean() {
 		// RFC 5321 section 2.3.8. A lone CR or LF is read differently by different servers, which smuggles messages.
-		return t.hop.permanent("content", 554, [3]int{5, 6, 0}, "message mal forme: CR ou LF isole")
+		return t.hop.permanent("content", 554, [3]int{5, 6, 0}, "message refuse: CR ou LF isole")
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func (l *listener) arrived(nc net.Conn) {
 	a.key = clientKey(a.addr)
 	if !l.allowed(a.addr) {
 		l.srv.cfg.Log.Warn("client refused: not of an allowed network", "client", a.addr)
-		l.refuse(a, &Reply{554, [3]int{5, 7, 1}, "Reseau non autorise"})
+		l.refuse(a, &Reply{554, [3]int{5, 7, 1}, "Reseau non autorise (clinic.networks)"})
 		return
 	}
 	l.mu.Lock()
@@ -161,7 +161,7 @@ func (l *listener) arrived(nc net.Conn) {
 	}
 	if a.addr.IsValid() && t.waiting >= l.srv.cfg.MaxSessions {
 		l.srv.cfg.Log.Warn("client refused: it waits with too many connections", "client", a.addr)
-		l.refuse(a, &Reply{421, [3]int{4, 7, 0}, "Trop de sessions de votre adresse, reessayez plus tard"})
+		l.refuse(a, &Reply{421, [3]int{4, 7, 0}, "Trop de sessions de votre adresse, nouvel essai plus tard"})
 		return
 	}
 	t.waiting++

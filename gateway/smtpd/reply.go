@@ -43,18 +43,18 @@ func (r *Reply) line() string {
 }
 
 var (
-	errLater     = &Reply{451, [3]int{4, 3, 0}, "Erreur passagere, reessayez plus tard"}
-	errStopped   = &Reply{421, [3]int{4, 3, 2}, "Arret du service, reessayez plus tard"}
-	errIdle      = &Reply{421, [3]int{4, 4, 2}, "Delai depasse"}
-	errSequence  = &Reply{503, [3]int{5, 5, 1}, "Commande hors sequence"}
+	errLater     = &Reply{451, [3]int{4, 3, 0}, "Incident interne de la passerelle, nouvel essai plus tard"}
+	errStopped   = &Reply{421, [3]int{4, 3, 2}, "Arret de la passerelle, nouvel essai plus tard"}
+	errIdle      = &Reply{421, [3]int{4, 4, 2}, "Session fermee: delai depasse"}
+	errSequence  = &Reply{503, [3]int{5, 5, 1}, "Commande hors sequence SMTP"}
 	errUnknown   = &Reply{500, [3]int{5, 5, 2}, "Commande inconnue"}
 	errLine      = &Reply{500, [3]int{5, 5, 2}, "Ligne de commande refusee"}
 	errSyntax    = &Reply{501, [3]int{5, 5, 4}, "Parametre refuse"}
 	errNotHere   = &Reply{502, [3]int{5, 5, 1}, "Commande non offerte"}
-	errTooMany   = &Reply{421, [3]int{4, 7, 0}, "Trop d'erreurs"}
-	errTooBig    = &Reply{552, [3]int{5, 3, 4}, "Message plus grand que la limite"}
+	errTooMany   = &Reply{421, [3]int{4, 7, 0}, "Session fermee: trop de commandes sans message"}
+	errTooBig    = &Reply{552, [3]int{5, 3, 4}, "Message plus grand que la limite de la passerelle (limits.message)"}
 	errBareEOL   = &Reply{554, [3]int{5, 6, 0}, "Message refuse: CR, LF ou NUL isole"}
-	errNoRoom    = &Reply{452, [3]int{4, 3, 1}, "Memoire insuffisante, reessayez plus tard"}
+	errNoRoom    = &Reply{452, [3]int{4, 3, 1}, "Plus de place pour ce message, nouvel essai plus tard"}
 	errNeedTLS   = &Reply{530, [3]int{5, 7, 0}, "Utilisez d'abord STARTTLS"}
 	errNoTLSHere = &Reply{530, [3]int{5, 7, 10}, "REQUIRETLS demande une connexion chiffree"}
 	errSender    = &Reply{501, [3]int{5, 1, 7}, "Adresse de l'expediteur refusee"}
@@ -75,9 +75,9 @@ func ownWords(verb string, code int) *Reply {
 	case code == 221:
 		return &Reply{221, [3]int{2, 0, 0}, "Au revoir"}
 	case code == 452:
-		return &Reply{452, [3]int{4, 5, 3}, "Trop de destinataires"}
+		return &Reply{452, [3]int{4, 5, 3}, "Trop de destinataires dans un seul message (limits.recipients), les autres au prochain essai"}
 	case code == 421:
-		return &Reply{421, [3]int{4, 3, 0}, "Erreur passagere, reessayez plus tard"}
+		return &Reply{421, [3]int{4, 3, 0}, "Incident interne de la passerelle, nouvel essai plus tard"}
 	case code == 552:
 		return errTooBig
 	case code == 502 && (verb == "MAIL" || verb == "RCPT" || verb == "DATA"):

@@ -29,7 +29,7 @@ func (c *conn) startTLS(arg string) {
 	}
 	if !c.srv.mayShake() {
 		c.srv.handshakes.Add(-1)
-		c.say(&Reply{454, [3]int{4, 7, 0}, "TLS indisponible pour l'instant, reessayez plus tard"}) // RFC 3207 section 4
+		c.say(&Reply{454, [3]int{4, 7, 0}, "TLS indisponible pour l'instant, nouvel essai plus tard"}) // RFC 3207 section 4
 		return
 	}
 	defer c.srv.handshakes.Add(-1)
