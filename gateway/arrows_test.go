@@ -17,6 +17,7 @@ var arrows = map[string][]string{
 	"policy":              nil,
 	"crypto/*":            nil,
 	"deploy":              nil,
+	"deploy/bench":        {"gateway/gatewaytest"},
 	"docs":                nil,
 
 	"gateway": {"config", "policy", "crypto/*", "gateway/message", "gateway/smtpd", "gateway/directory", "gateway/trust", "gateway/protect",
