@@ -22,7 +22,8 @@ const (
 // sections 5.9 and 5.13.1), as GnuPG 2.2 reads it. The library's own takes CFB byte by byte and copies three times.
 //
 // OpenPGP's CFB with a zero IV is C[i] = P[i] ^ E(C[i-1]). Call the key stream X[i] = E(C[i-1]); then X[i+1] = E(P[i] ^ X[i]), and
-// that is CBC: so the key stream is the CBC encryption of the clear text, one block late, and CBC has an assembler path.
+// that is CBC: so the key stream is the CBC encryption of the clear text, one block late. The standard library's CBC is half as fast
+// again as its CFB, and is not deprecated.
 type seipd struct {
 	w     io.Writer
 	block cipher.BlockMode // makes the key stream; its IV is X[0], the encrypted zero block
@@ -55,18 +56,17 @@ func newSEIPD(w io.Writer, key []byte) (*seipd, error) {
 func (s *seipd) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(s.lit)+len(p) > chunk {
-		whole := p[:min(chunk, len(p))] // not copied where nothing waits before it
-		if len(s.lit) > 0 {
-			k := chunk - len(s.lit)
-			s.lit = append(s.lit, p[:k]...)
-			whole, p = s.lit, p[k:]
+		var body []byte
+		if len(s.lit) == 0 { // the caller's bytes need no copy
+			body, p = p[:chunk], p[chunk:]
 		} else {
-			p = p[chunk:]
+			k := chunk - len(s.lit)
+			body, p = append(s.lit, p[:k]...), p[k:]
 		}
 		if err := s.put([]byte{0xe0 | chunkBits}); err != nil {
 			return 0, err
 		}
-		if err := s.put(whole); err != nil {
+		if err := s.put(body); err != nil {
 			return 0, err
 		}
 		s.lit = s.lit[:0]
