@@ -213,6 +213,10 @@ func (r reader) Read(p []byte) (int, error) {
 }
 
 func copyTo(ctx context.Context, w io.Writer, r io.Reader) error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, reader{ctx, r}, make([]byte, 64<<10))
+	size := int64(64 << 10)
+	if s, ok := r.(*io.SectionReader); ok { // most messages are small
+		size = min(size, s.Size()+1)
+	}
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, reader{ctx, r}, make([]byte, size))
 	return err
 }
