@@ -37,16 +37,18 @@ func (l *Ledger) prove(ctx context.Context) error {
 	if ok, err := l.fresh(); ok || err != nil {
 		return err
 	}
+	bounded, cancel := context.WithTimeout(ctx, patience) // a disk that hangs must not hold the client's session
+	defer cancel()
 	select {
 	case l.proving <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-bounded.Done():
+		return &NotReadyError{bounded.Err()}
 	}
 	defer func() { <-l.proving }()
 	if ok, err := l.fresh(); ok || err != nil {
 		return err
 	}
-	if err := l.probe(ctx); err != nil {
+	if err := l.probe(bounded); err != nil {
 		if ctx.Err() == nil {
 			l.fail(err, nil)
 		}

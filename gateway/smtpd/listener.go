@@ -102,6 +102,13 @@ func (l *listener) admit(a netip.Addr) *Reply {
 	return nil
 }
 
+// open is how many sessions an address has.
+func (l *listener) open(a netip.Addr) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.per[a]
+}
+
 // clientAddr is the peer's address, the zero Addr on a Unix socket.
 func clientAddr(nc net.Conn) netip.Addr {
 	if t, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
