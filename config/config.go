@@ -149,6 +149,7 @@ type Relay struct {
 	// the reply. 1s to 5m: the clinic's server waits ten minutes in all (docs/operations.md).
 	Timeout Duration `yaml:"timeout"`
 	// SlowAfter makes a hop's letter count as slow: a quarter of a client's sessions at most wait longer for one hop.
+	// More than timeout means timeout.
 	SlowAfter Duration `yaml:"slow_after"`
 }
 

@@ -124,9 +124,7 @@ func (v *validator) limits() {
 		}
 	}
 	within("relay.timeout", v.c.Relay.Timeout, Duration(time.Second), Duration(5*time.Minute))
-	if v.ok("relay.timeout") {
-		within("relay.slow_after", v.c.Relay.SlowAfter, Duration(100*time.Millisecond), max(v.c.Relay.Timeout, Duration(100*time.Millisecond)))
-	}
+	within("relay.slow_after", v.c.Relay.SlowAfter, Duration(100*time.Millisecond), Duration(5*time.Minute))
 	positive("directory.max_age", int64(v.c.Directory.MaxAge))
 	positive("pickup.expiry", int64(v.c.Pickup.Expiry))
 	positive("sms.timeout", int64(v.c.SMS.Timeout))

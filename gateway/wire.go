@@ -100,8 +100,10 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}
-	g.relay = relay.New(relay.Config{Log: log})
-	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
+	g.traffic = newTraffic(time.Duration(cfg.Relay.Timeout), time.Duration(cfg.Relay.SlowAfter))
+	// Who finds no free connection is answered so before his session's time is over: nothing of his went on behind the reply.
+	g.relay = relay.New(relay.Config{Log: log, Timeouts: relay.Timeouts{Slot: min(time.Minute, g.traffic.timeout/2)}})
+	g.closers = append(g.closers, func() error { g.relay.Close(); return nil }, g.traffic.close)
 	if cfg.Pickup.URL != "" {
 		if err := g.openVault(ctx, cfg, db, key); err != nil {
 			return nil, err
