@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,8 +195,15 @@ func TestLimitsOfWhoMayConnect(t *testing.T) {
 	}
 	c.gone()
 
-	s = start(t, func(cfg *Config, _ *recorder) { cfg.MaxSessionsPerClient = 2 })
+	var open atomic.Int64
+	s = start(t, func(cfg *Config, r *recorder) {
+		cfg.MaxSessionsPerClient = 2
+		r.mail = func(c Client, _ *message.Envelope) error { open.Store(int64(c.Sessions)); return nil }
+	})
 	a, b := hello(t, s.addr), hello(t, s.addr)
+	if a.want(250, "MAIL FROM:<a@x.test>"); open.Load() != 2 {
+		t.Errorf("the handler was told of %d sessions, want 2", open.Load())
+	}
 	c = dial(t, s.addr)
 	c.expect(421)
 	c.gone()
