@@ -182,6 +182,25 @@ func TestStalledHopIsNotGivenMore(t *testing.T) {
 	}
 }
 
+// RCPT from the trust space waits for the clinic's server no longer than relay.timeout.
+func TestSlowAnswerAtRcpt(t *testing.T) {
+	t.Parallel()
+	s, open := newSpace(t), make(chan struct{})
+	text := strings.Replace(withRules("relay: {timeout: 1s}\nrules:\n  - {name: rest, route: plain}\n"), "  portal:", "  trust: {addr: \"{trust}\"}\n  portal:", 1) + trustText
+	h := custom(t, text, nil, func(h *house) {
+		h.clinicReply = func(string) gatewaytest.Reply { <-open; return gatewaytest.Reply{} }
+	}, "{tls}", s.dir)
+	w := s.dial(t, h)
+	w.want("250", "MAIL FROM:<dr@peer.mssante.test>")
+	began := time.Now()
+	w.want("451", "RCPT TO:<ok@mss.clinic.test>")
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("RCPT took %s", took)
+	}
+	close(open)
+	w.want("250", "RCPT TO:<ok@mss.clinic.test>")
+}
+
 // The clinic's server takes a bounce slowly: the message is "later", the bounce goes on, and it is handed over once.
 func TestSlowBounceGoesOnBehindTheReply(t *testing.T) {
 	t.Parallel()
