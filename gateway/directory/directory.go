@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -164,7 +165,12 @@ func (d *Directory) ask(ctx context.Context, a message.Address) Answer {
 			d.mu.RUnlock()
 			return couldNotAsk(f)
 		}
-		recs, err := m.lookup(ctx, a.Key())
+		key := a.Key()
+		recs, known := m.remembered(key)
+		var err error
+		if !known {
+			recs, err = m.lookup(ctx, key)
+		}
 		d.mu.RUnlock()
 		switch {
 		case ctx.Err() != nil:
@@ -173,13 +179,18 @@ func (d *Directory) ask(ctx context.Context, a message.Address) Answer {
 			d.cfg.Log.Error("directory: the mirror does not answer", "err", err)
 			d.drop(m, err)
 			return couldNotAsk(faultOf(err))
-		case len(recs) > 0:
-			return Answer{Verdict: Verified, Records: recs, Source: "extraction", AsOf: m.meta.asOf}
 		}
-		// A "no" counts only if the file that said it is still whole behind the answer.
-		if now, _ := os.Stat(d.path); sameFile(now, seen) {
-			return Answer{Verdict: NotListed, Source: "extraction", AsOf: m.meta.asOf}
+		// An answer counts, and is kept, only if the file that gave it is still whole behind it.
+		if !known {
+			if now, _ := os.Stat(d.path); !sameFile(now, seen) {
+				continue
+			}
+			m.remember(key, recs)
 		}
+		if len(recs) > 0 {
+			return Answer{Verdict: Verified, Records: slices.Clone(recs), Source: "extraction", AsOf: m.meta.asOf}
+		}
+		return Answer{Verdict: NotListed, Source: "extraction", AsOf: m.meta.asOf}
 	}
 	return couldNotAsk(&fault{"the mirror is being changed", "annuaire national en cours de mise a jour, nouvel essai plus tard"})
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -22,7 +23,13 @@ type mirror struct {
 	find *sql.Stmt
 	meta mirrorMeta
 	info fs.FileInfo // of the file that was opened
+
+	mu     sync.Mutex
+	cached map[string][]Record // by address key, "none" too: a clinic writes to the same people again and again
 }
+
+// maxCached answers are kept; when it is full a new cache begins.
+const maxCached = 4096
 
 type mirrorMeta struct {
 	sourceName, sourceSum  string
@@ -117,6 +124,23 @@ func (m *mirror) readMeta(ctx context.Context) error {
 		sourceTime: at("source_mtime"), asOf: at("as_of"), importedAt: at("imported_at"), lines: int(number("lines")),
 		addresses: int(number("addresses")), persons: int(number("per")), organisations: int(number("org"))}
 	return fault
+}
+
+// remembered gives what lookup said of an address key before.
+func (m *mirror) remembered(key string) (recs []Record, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	recs, ok = m.cached[key]
+	return recs, ok
+}
+
+func (m *mirror) remember(key string, recs []Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cached == nil || len(m.cached) >= maxCached {
+		m.cached = make(map[string][]Record)
+	}
+	m.cached[key] = recs
 }
 
 // lookup gives the records of an address key, none if it is not listed. The pool may open the path anew after a swap that was not

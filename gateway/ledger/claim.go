@@ -13,8 +13,8 @@ var ErrInHand = errors.New("a copy of this message is in hand")
 
 var errIndex = errors.New("no such recipient in this claim")
 
-// Claim is one attempt's hold on its recipients. Note, Bounced, Settled and Release may be called from any goroutine, but Note
-// and Bounced one at a time.
+// Claim is one attempt's hold on its recipients. Its methods may be called from any goroutine, but Note and Bounced of one recipient
+// one at a time.
 type Claim struct {
 	l      *Ledger
 	keys   []key
@@ -115,14 +115,11 @@ func (c *Claim) Settled(i int, final, written bool) {
 			continue
 		}
 		k := c.keys[j]
-		if m, ok := l.index[k]; ok && final && written {
-			delete(l.index, k)
-			l.forget[k] = m.entry
-		}
+		l.settle(k, final && written)
 		c.held[j] = false
 		delete(l.hand, k)
 	}
-	pending := len(l.forget) > 0
+	pending := len(l.forget) > 0 || len(l.untold) > 0 || l.stale
 	l.mu.Unlock()
 	if pending {
 		l.wake()
@@ -140,12 +137,36 @@ func (c *Claim) Keep(i int) {
 // Free ends Keep. What was noted is remembered, for the client was not told.
 func (c *Claim) Free(i int) {
 	c.l.mu.Lock()
-	defer c.l.mu.Unlock()
-	if c.kept[i] && c.held[i] {
-		c.held[i] = false
-		delete(c.l.hand, c.keys[i])
-	}
+	kept := c.kept[i]
 	c.kept[i] = false
+	c.l.mu.Unlock()
+	if kept {
+		c.Settled(i, false, false)
+	}
+}
+
+// settle ends the memory of a recipient that was told, and keeps that of one who was not. l.mu is held.
+func (l *Ledger) settle(k key, told bool) {
+	m, known := l.index[k]
+	if !known {
+		return
+	}
+	_, open := l.open[k]
+	if !told {
+		if open {
+			l.untold[k] = struct{}{}
+		}
+		return
+	}
+	delete(l.index, k)
+	delete(l.untold, k)
+	if open {
+		delete(l.open, k)
+		l.stale = true
+	}
+	if _, moving := l.moving[k]; m.row || moving {
+		l.forget[k] = m.entry
+	}
 }
 
 // Release lets go of what is not settled; what was noted stays remembered. It may be called at any time, and again.

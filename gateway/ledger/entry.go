@@ -51,7 +51,7 @@ type Entry struct {
 const (
 	columns = `salt, message_id, sender, recipient, route, rule, reason, source, as_of, outcome, code, enhanced, text, hop,
 	peer_subject, peer_fingerprint, tls, deposit_id, clear, size, form, header_message_id, first, last, count`
-	insertEntry = `INSERT INTO ledger_entries (` + columns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	insertEntry = `INSERT INTO ledger_entries (seq, ` + columns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 	// maxText bounds what a peer's words may take in a row.
 	maxText = 1024
 )
@@ -82,15 +82,12 @@ func clean(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// insert writes a row and gives its number.
-func insert(st *sql.Stmt, e Entry) (int64, error) {
-	res, err := st.Exec(e.Salt[:], e.MessageID, e.Sender, e.Recipient, e.Route, e.Rule, e.Reason, e.Source, micros(e.AsOf), string(e.Outcome),
+// insert writes a row under its number.
+func insert(st *sql.Stmt, seq int64, e *Entry) error {
+	_, err := st.Exec(seq, e.Salt[:], e.MessageID, e.Sender, e.Recipient, e.Route, e.Rule, e.Reason, e.Source, micros(e.AsOf), string(e.Outcome),
 		e.Code, e.Enhanced, e.Text, e.Hop, e.PeerSubject, e.PeerFingerprint, e.TLS, e.DepositID, e.Clear, e.Size, e.Form,
 		e.HeaderMessageID, micros(e.First), micros(e.Last), e.Count)
-	if err != nil {
-		return 0, err
-	}
-	return res.LastInsertId()
+	return err
 }
 
 type scanner interface{ Scan(...any) error }

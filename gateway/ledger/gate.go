@@ -70,23 +70,27 @@ func (l *Ledger) fresh() (bool, error) {
 // probe commits as much as a note of a common size would need, and with it what failed notes could not write: whoever comes
 // after it finds those recipients served.
 func (l *Ledger) probe(ctx context.Context) error {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-l.turn }()
 	l.mu.Lock()
 	late := slices.Clone(l.late)
 	l.mu.Unlock()
-	err := l.db.Write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.Stmt(l.st.probe).Exec(); err != nil {
-			return err
-		}
-		return l.writeNotes(tx, late)
-	})
-	if err != nil {
+	notes := make([]*note, len(late))
+	for i := range late {
+		notes[i] = &late[i]
+	}
+	if err := l.commit(ctx, notes, func(tx *sql.Tx) error {
+		_, err := tx.Stmt(l.st.probe).Exec()
+		return err
+	}); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, n := range late {
-		l.index[n.key] = n.memo
-	}
 	l.late = l.late[len(late):]
 	if len(l.late) > 0 {
 		return nil // a note failed while we wrote: the gate stays shut until the next probe
@@ -101,9 +105,18 @@ func (l *Ledger) fail(err error, notes []note) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, n := range notes {
-		if n.entry.Outcome.final() && len(l.late) < maxLate {
-			l.late = append(l.late, n)
+		if !n.entry.Outcome.final() || len(l.late) >= maxLate {
+			continue
 		}
+		if m, ok := l.open[n.key]; ok { // of a bounce: its failure was noted before and moves with the mark
+			m.bounced = m.bounced || n.memo.bounced
+			l.open[n.key], l.index[n.key], n.memo = m, m, m
+			n.touch = leave
+		}
+		if n.touch == enter { // whoever was to be told got "later" instead
+			n.touch, n.memo.row = remember, true
+		}
+		l.late = append(l.late, n)
 	}
 	if l.fault == nil {
 		l.cfg.Log.Error("ledger cannot be written, the gate answers 451", "err", err)
@@ -130,31 +143,26 @@ func (l *Ledger) reopen(ctx context.Context) {
 func (l *Ledger) flush(ctx context.Context) {
 	const batch = 500 // bounds how long a note waits behind us
 	for l.Ready() == nil {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		var gone map[key]int64
-		var again map[key]repeat
 		l.mu.Lock()
-		idle := len(l.forget) == 0 && len(l.repeat) == 0
+		idle := len(l.forget) == 0 && len(l.repeat) == 0 && len(l.untold) == 0 && !l.stale
 		l.mu.Unlock()
 		if idle {
-			cancel()
 			return
 		}
-		err := l.db.Write(ctx, func(tx *sql.Tx) error {
+		l.turn <- struct{}{}
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		var again map[key]repeat
+		err := l.commit(ctx, nil, func(tx *sql.Tx) error {
 			again = l.takeRepeats(batch)
-			if err := l.writeRepeats(tx, again); err != nil {
-				return err
-			}
-			gone = l.takeForgotten(batch)
-			return l.writeForgotten(tx, gone)
+			return l.writeRepeats(tx, again)
 		})
 		cancel()
+		<-l.turn
 		if err != nil {
-			l.putBack(gone, again)
+			l.putBack(nil, again)
 			l.fail(fmt.Errorf("write in the background: %w", err), nil)
 			return
 		}
-		l.accept(nil)
 	}
 }
 

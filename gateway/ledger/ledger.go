@@ -55,14 +55,22 @@ type Ledger struct {
 
 	mu     sync.Mutex
 	hand   map[key]struct{}
-	index  map[key]memo   // the rows of ledger_memory
-	forget map[key]int64  // memory rows to delete, with the entry they must still point to
-	repeat map[key]repeat // rows of waiting recipients to bring up to date
-	late   []note         // what a failed Note could not write
-	fault  error          // why the gate is shut; nil: open
-	proved time.Time      // the last commit that succeeded
+	index  map[key]memo     // the rows of ledger_memory
+	forget map[key]int64    // memory rows to delete, with the entry they must still point to
+	repeat map[key]repeat   // rows of waiting recipients to bring up to date
+	late   []note           // what a failed Note could not write
+	queue  []*writing       // notes that wait for the turn
+	open   map[key]memo     // noted, not told yet: the row of ledger_open
+	untold map[key]struct{} // of open: those who will not be told by this attempt, to be moved to ledger_memory
+	moving map[key]memo     // on their way there in the commit that runs
+	stale  bool             // ledger_open is behind open
+	row    []byte           // buffer of ledger_open
+	seq    int64            // of the last entry, -1: ask the database; of whoever has the turn
+	fault  error            // why the gate is shut; nil: open
+	proved time.Time        // the last commit that succeeded
 
-	proving chan struct{} // holds one token: only one claim at a time proves
+	turn    chan struct{} // holds one token: only one commit at a time
+	proving chan struct{} // the same: only one claim at a time proves
 	kick    chan struct{}
 	stop    chan struct{}
 	done    chan struct{}
@@ -79,9 +87,10 @@ type memo struct {
 	n       int   // attempts that ended in "later"
 	entry   int64 // the ledger row that tells the rest
 	reason  string
+	row     bool // it has a row in ledger_memory
 }
 
-type statements struct{ insert, remember, bounced, repeatEntry, repeatMemory, forget, probe *sql.Stmt }
+type statements struct{ insert, remember, bounced, repeatEntry, repeatMemory, forget, open, probe *sql.Stmt }
 
 var steps = []string{`
 CREATE TABLE ledger_entries (
@@ -104,6 +113,27 @@ CREATE TABLE ledger_memory (
 CREATE INDEX ledger_memory_last ON ledger_memory (last);
 CREATE TABLE ledger_probe (id INTEGER PRIMARY KEY CHECK (id = 1), n INTEGER NOT NULL, ballast BLOB NOT NULL);
 INSERT INTO ledger_probe VALUES (1, 0, zeroblob(32768));
+`, `
+CREATE TABLE ledger_open (id INTEGER PRIMARY KEY CHECK (id = 1), rows BLOB NOT NULL);
+INSERT INTO ledger_open VALUES (1, x'');
+DROP INDEX ledger_memory_last;
+`, `
+CREATE TABLE ledger_entries2 (
+	seq INTEGER PRIMARY KEY,
+	salt BLOB NOT NULL CHECK (length(salt) = 16),
+	message_id TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, recipient TEXT NOT NULL COLLATE NOCASE,
+	route TEXT NOT NULL, rule TEXT NOT NULL, reason TEXT NOT NULL, source TEXT NOT NULL, as_of INTEGER NOT NULL,
+	outcome TEXT NOT NULL, code INTEGER NOT NULL, enhanced TEXT NOT NULL, text TEXT NOT NULL, hop TEXT NOT NULL,
+	peer_subject TEXT NOT NULL, peer_fingerprint TEXT NOT NULL, tls TEXT NOT NULL, deposit_id TEXT NOT NULL,
+	clear INTEGER NOT NULL, size INTEGER NOT NULL, form TEXT NOT NULL, header_message_id TEXT NOT NULL,
+	first INTEGER NOT NULL, last INTEGER NOT NULL, count INTEGER NOT NULL);
+INSERT INTO ledger_entries2 SELECT * FROM ledger_entries;
+DROP TABLE ledger_entries;
+ALTER TABLE ledger_entries2 RENAME TO ledger_entries;
+CREATE INDEX ledger_entries_message ON ledger_entries (message_id);
+CREATE INDEX ledger_entries_recipient ON ledger_entries (recipient, last);
+CREATE INDEX ledger_entries_sender ON ledger_entries (sender, last);
+ALTER TABLE ledger_open ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
 `}
 
 // New opens the ledger in db, proves it writable and starts its one goroutine, which Close ends.
@@ -113,14 +143,17 @@ func New(ctx context.Context, db *store.DB, cfg Config) (*Ledger, error) {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	l := &Ledger{
-		db: db, cfg: cfg, key: derive(cfg.Key),
+		db: db, cfg: cfg, key: derive(cfg.Key), seq: -1,
 		hand: map[key]struct{}{}, index: map[key]memo{}, forget: map[key]int64{}, repeat: map[key]repeat{},
-		proving: make(chan struct{}, 1), kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		open: map[key]memo{}, untold: map[key]struct{}{}, row: make([]byte, 0, 4096), turn: make(chan struct{}, 1), proving: make(chan struct{}, 1), kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := l.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	if err := l.load(ctx); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	if err := l.loadOpen(ctx); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	if err := l.probe(ctx); err != nil {
@@ -159,6 +192,7 @@ func (l *Ledger) prepare(ctx context.Context) error {
 		{&l.st.repeatEntry, `UPDATE ledger_entries SET last = ?, count = ?, reason = ?, code = ?, enhanced = ?, text = ?, hop = ? WHERE seq = ?`},
 		{&l.st.repeatMemory, `UPDATE ledger_memory SET last = ?, n = ?, reason = ? WHERE key = ? AND entry = ?`},
 		{&l.st.forget, `DELETE FROM ledger_memory WHERE key = ? AND entry = ?`},
+		{&l.st.open, `UPDATE ledger_open SET rows = ?, seq = ? WHERE id = 1`},
 		{&l.st.probe, `UPDATE ledger_probe SET n = n + 1, ballast = randomblob(32768) WHERE id = 1`},
 	} {
 		st, err := l.db.Prepare(ctx, s.text)
@@ -175,11 +209,11 @@ func (l *Ledger) Close() error {
 	l.closing.Do(func() { close(l.stop) })
 	<-l.done
 	var errs []error
-	for _, s := range []*sql.Stmt{l.st.insert, l.st.remember, l.st.bounced, l.st.repeatEntry, l.st.repeatMemory, l.st.forget, l.st.probe} {
+	for _, s := range []*sql.Stmt{l.st.insert, l.st.remember, l.st.bounced, l.st.repeatEntry, l.st.repeatMemory, l.st.forget, l.st.open, l.st.probe} {
 		errs = append(errs, s.Close())
 	}
 	l.mu.Lock()
-	waiting := len(l.forget) + len(l.repeat) + len(l.late)
+	waiting := len(l.forget) + len(l.repeat) + len(l.late) + len(l.untold)
 	l.mu.Unlock()
 	if waiting > 0 {
 		errs = append(errs, fmt.Errorf("%d rows could not be written", waiting))

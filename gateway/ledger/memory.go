@@ -20,6 +20,7 @@ func (l *Ledger) load(ctx context.Context) error {
 		if err := rows.Scan(&raw, &m.served, &m.bounced, &m.outcome, &m.first, &m.last, &m.n, &m.entry, &m.reason); err != nil {
 			return fmt.Errorf("read the retry memory: %w", err)
 		}
+		m.row = true
 		l.index[key(raw)] = m // the table checks the length
 	}
 	if err := rows.Err(); err != nil {

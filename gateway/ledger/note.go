@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,7 +45,8 @@ type note struct {
 type touch int
 
 const (
-	remember touch = iota // replace the memory row
+	enter    touch = iota // join the set of those whose reply is not written yet (open.go)
+	remember              // replace the memory row
 	markSent              // mark the row that is there: its bounce was accepted
 	leave                 // the recipient was served: a later "later" does not undo that
 )
@@ -125,12 +127,19 @@ func (c *Claim) sort(entries []Entry) ([]note, error) {
 			notesTotal.WithLabelValues(string(Deferred)).Inc()
 			continue
 		case e.Outcome == Deferred:
-			n.memo = memo{outcome: Deferred, first: micros(e.First), last: micros(e.Last), n: 1, reason: e.Reason}
+			n.memo = memo{outcome: Deferred, first: micros(e.First), last: micros(e.Last), n: 1, reason: e.Reason, row: true}
+			n.touch = remember
 		case e.Outcome == Bounced && m.served:
 			m.bounced = true
 			n.memo, n.touch = m, markSent
+			if !m.row {
+				n.touch = enter
+			}
 		default:
-			n.memo = memo{served: true, bounced: e.Outcome == Bounced, outcome: e.Outcome, first: micros(e.First), last: micros(e.Last)}
+			n.memo = memo{served: true, bounced: e.Outcome == Bounced, outcome: e.Outcome, first: micros(e.First), last: micros(e.Last), row: m.row}
+			if m.row {
+				n.touch = remember
+			}
 		}
 		notes = append(notes, n)
 	}
@@ -150,19 +159,97 @@ func (l *Ledger) again(k key, r repeat) {
 	l.wake()
 }
 
-// write makes notes durable and then puts them in the index. Memory rows that wait to be forgotten ride on the same commit.
+// writing is the notes of one claim on their way to the disk.
+type writing struct {
+	notes []note
+	done  chan error
+}
+
+// write makes notes durable. Claims that note at the same time share one commit: whoever gets the turn writes for all who wait.
 func (l *Ledger) write(ctx context.Context, notes []note) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
+	w := &writing{notes, make(chan error, 1)}
+	l.mu.Lock()
+	l.queue = append(l.queue, w)
+	l.mu.Unlock()
+	select {
+	case err := <-w.done:
+		return err
+	case l.turn <- struct{}{}:
+		l.lead(ctx)
+		<-l.turn
+		return <-w.done
+	case <-ctx.Done():
+		if l.withdraw(w) {
+			return ctx.Err()
+		}
+		return <-w.done
+	}
+}
+
+// lead writes everything that waits; the caller has the turn.
+func (l *Ledger) lead(ctx context.Context) {
+	l.mu.Lock()
+	group := l.queue
+	l.queue = nil
+	l.mu.Unlock()
+	if len(group) == 0 {
+		return
+	}
+	var notes []*note
+	for _, w := range group {
+		for i := range w.notes {
+			notes = append(notes, &w.notes[i])
+		}
+	}
+	err := l.commit(ctx, notes, nil)
+	for _, w := range group {
+		w.done <- err
+	}
+}
+
+// withdraw takes a claim's notes out of the queue, if nobody writes them yet.
+func (l *Ledger) withdraw(w *writing) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.queue, w)
+	if i >= 0 {
+		l.queue = slices.Delete(l.queue, i, i+1)
+	}
+	return i >= 0
+}
+
+// commit makes notes durable and puts them in the index; memory rows that wait to be forgotten ride on it. before, where given, joins
+// the transaction in front. The caller has the turn: what the set of untold recipients is must not change between two commits.
+func (l *Ledger) commit(ctx context.Context, notes []*note, before func(*sql.Tx) error) error {
 	var gone map[key]int64
+	var change openChange
 	err := l.db.Write(ctx, func(tx *sql.Tx) error {
+		if err := l.lastSeq(tx); err != nil {
+			return err
+		}
+		if before != nil {
+			if err := before(tx); err != nil {
+				return err
+			}
+		}
 		gone = l.takeForgotten(maxRide)
 		if err := l.writeForgotten(tx, gone); err != nil {
 			return err
 		}
-		return l.writeNotes(tx, notes)
+		if err := l.writeNotes(tx, notes); err != nil {
+			return err
+		}
+		c, row, due := l.changeOpen(notes)
+		if change = c; !due {
+			return nil
+		}
+		return l.writeOpen(tx, c, row)
 	})
+	l.changedOpen(change, err)
 	if err != nil {
+		l.seq = -1
 		l.putBack(gone, nil)
 		return err
 	}
@@ -170,18 +257,35 @@ func (l *Ledger) write(ctx context.Context, notes []note) error {
 	return nil
 }
 
-func (l *Ledger) writeNotes(tx *sql.Tx, notes []note) error {
-	for i := range notes {
-		n := &notes[i]
-		seq, err := insert(tx.Stmt(l.st.insert), n.entry)
+// lastSeq asks for the number of the last entry where it is not known: numbers have no gaps and are never used again, so one that a failed
+// commit took is free.
+func (l *Ledger) lastSeq(tx *sql.Tx) error {
+	if l.seq >= 0 {
+		return nil
+	}
+	if err := tx.QueryRow(`SELECT max(seq, (SELECT coalesce(max(seq), 0) FROM ledger_entries)) FROM ledger_open`).Scan(&l.seq); err != nil {
+		return fmt.Errorf("number of the last entry: %w", err)
+	}
+	return nil
+}
+
+func (l *Ledger) writeNotes(tx *sql.Tx, notes []*note) error {
+	st := tx.Stmt(l.st.insert)
+	for _, n := range notes {
+		seq := l.seq + 1
+		err := insert(st, seq, &n.entry)
 		if err != nil {
 			return err
 		}
+		l.seq = seq
 		switch n.touch {
+		case enter:
+			if n.memo.entry == 0 {
+				n.memo.entry = seq
+			}
 		case remember:
 			n.memo.entry = seq
-			m := n.memo
-			_, err = tx.Stmt(l.st.remember).Exec(n.key[:], m.served, m.bounced, string(m.outcome), m.first, m.last, m.n, m.entry, m.reason)
+			err = l.writeMemory(tx, n.key, n.memo)
 		case markSent:
 			_, err = tx.Stmt(l.st.bounced).Exec(n.key[:], n.memo.entry)
 		}
@@ -192,8 +296,13 @@ func (l *Ledger) writeNotes(tx *sql.Tx, notes []note) error {
 	return nil
 }
 
+func (l *Ledger) writeMemory(tx *sql.Tx, k key, m memo) error {
+	_, err := tx.Stmt(l.st.remember).Exec(k[:], m.served, m.bounced, string(m.outcome), m.first, m.last, m.n, m.entry, m.reason)
+	return err
+}
+
 // accept puts durable notes in the index; the commit has proved the ledger writable.
-func (l *Ledger) accept(notes []note) {
+func (l *Ledger) accept(notes []*note) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, n := range notes {
