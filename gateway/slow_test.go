@@ -3,9 +3,11 @@ package gateway_test
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"passerelle/gateway"
 	"passerelle/gateway/gatewaytest"
 )
 
@@ -20,7 +22,10 @@ func newGate(t *testing.T) *gate {
 	t.Helper()
 	g := &gate{opened: make(chan struct{})}
 	var err error
-	if g.hop, err = gatewaytest.StartNextHop(gatewaytest.Options{Data: func(_ int, _, to string) gatewaytest.Reply {
+	if g.hop, err = gatewaytest.StartNextHop(gatewaytest.Options{Data: func(n int, _, to string) gatewaytest.Reply {
+		if strings.HasPrefix(to, "slow.later") && n == 0 {
+			return gatewaytest.Reply{Code: 451, Enhanced: [3]int{4, 2, 0}, Text: "not yet"}
+		}
 		if strings.HasPrefix(to, "slow") || strings.HasPrefix(to, "refused") {
 			<-g.opened
 		}
@@ -38,12 +43,12 @@ func newGate(t *testing.T) *gate {
 func (g *gate) open() { g.once.Do(func() { close(g.opened) }) }
 
 // slowHouse has the shortest relay.timeout, and a hop of its own for the domain slow.test.
-func slowHouse(t *testing.T) (*house, *gate) {
+func slowHouse(t *testing.T, opts ...gateway.Option) (*house, *gate) {
 	t.Helper()
 	g := newGate(t)
 	text := strings.Replace(withRules("relay: {timeout: 1s, slow_after: 200ms}\nrules:\n  - {name: slow, domain: [slow.test], route: plain, hop: slow}\n  - {name: rest, route: plain}\n"),
 		"hops:\n", "hops:\n  slow: {addr: \"{slow}\", tls: none}\n", 1)
-	return custom(t, text, nil, nil, "{slow}", g.hop.Addr()), g
+	return custom(t, text, nil, func(h *house) { h.opts = opts }, "{slow}", g.hop.Addr()), g
 }
 
 // settled repeats until the copy before is no longer in hand.
@@ -112,6 +117,60 @@ func TestSlowHopGoesOnBehindTheReply(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Who is on the way is not given up at the end of the client's patience: he would be bounced and served.
+func TestWhoIsOnTheWayIsNotGivenUp(t *testing.T) {
+	t.Parallel()
+	var days atomic.Int64
+	h, g := slowHouse(t, gateway.Clock(func() time.Time { return time.Now().Add(time.Duration(days.Load()) * 24 * time.Hour) }))
+	to := []string{"ok@dest.test", "slow.later@slow.test"}
+	if got := codes(h.once(h.smtp, "dr@clinic.test", hello, to...)); got != "451" {
+		t.Fatalf("first try: %s", got)
+	}
+	days.Store(5) // of the client's 5
+	if got := h.settled(h.smtp, "dr@clinic.test", to...); got != "451" {
+		t.Errorf("while it is on its way: %s", got)
+	}
+	g.open()
+	if got := h.settled(h.smtp, "dr@clinic.test", to...); got != "250" || len(g.hop.Messages()) != 1 || len(h.clinic.Messages()) != 0 {
+		t.Errorf("behind its end: %s, %d delivered, %d bounces", got, len(g.hop.Messages()), len(h.clinic.Messages()))
+	}
+}
+
+// The message is kept for what goes on, also where it lies in a file.
+func TestSlowLetterIsSentWhole(t *testing.T) {
+	t.Parallel()
+	open := make(chan struct{})
+	h := custom(t, withRules("limits: {memory: 1KiB}\nrelay: {timeout: 1s}\nrules:\n  - {name: rest, route: plain}\n"),
+		func(string) gatewaytest.Reply { <-open; return gatewaytest.Reply{} }, nil)
+	content := hello + strings.Repeat("une ligne\n", 5000)
+	if got := codes(h.once(h.lmtp, "dr@clinic.test", content, "a@dest.test")); got != "451" {
+		t.Fatalf("first try: %s", got)
+	}
+	close(open)
+	got, err := h.sink.Wait(t.Context(), 1)
+	if err != nil || strings.Count(string(got[0].Data), "une ligne\r\n") != 5000 {
+		t.Errorf("%v, %d messages", err, len(got))
+	}
+}
+
+// A deposit goes on whole: the notice, the code for the sender and the activation; once.
+func TestSlowPickupGoesOnBehindTheReply(t *testing.T) {
+	t.Parallel()
+	open := make(chan struct{})
+	h := custom(t, withRules("pickup: {url: \"http://{portal}\"}\nrelay: {timeout: 1s}\nrules:\n  - {name: rest, route: pickup}\n"),
+		func(string) gatewaytest.Reply { <-open; return gatewaytest.Reply{} }, nil)
+	if got := codes(h.once(h.lmtp, "dr@clinic.test", hello, "patient@dest.test")); got != "451" {
+		t.Fatalf("first try: %s", got)
+	}
+	close(open)
+	if got := h.settled(h.lmtp, "dr@clinic.test", "patient@dest.test"); got != "250" {
+		t.Errorf("behind its end: %s", got)
+	}
+	if a, b := len(h.sink.To("patient@dest.test")), len(h.clinic.To("dr@clinic.test")); a != 1 || b != 1 {
+		t.Errorf("%d notices, %d codes for the sender", a, b)
 	}
 }
 
