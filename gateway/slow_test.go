@@ -145,13 +145,13 @@ func TestSlowLetterIsSentWhole(t *testing.T) {
 	open := make(chan struct{})
 	h := custom(t, withRules("limits: {memory: 1KiB}\nrelay: {timeout: 1s}\nrules:\n  - {name: rest, route: plain}\n"),
 		func(string) gatewaytest.Reply { <-open; return gatewaytest.Reply{} }, nil)
-	content := hello + strings.Repeat("une ligne\n", 5000)
+	content := hello + strings.Repeat("une ligne\n", 50000)
 	if got := codes(h.once(h.lmtp, "dr@clinic.test", content, "a@dest.test")); got != "451" {
 		t.Fatalf("first try: %s", got)
 	}
 	close(open)
 	got, err := h.sink.Wait(t.Context(), 1)
-	if err != nil || strings.Count(string(got[0].Data), "une ligne\r\n") != 5000 {
+	if err != nil || strings.Count(string(got[0].Data), "une ligne\r\n") != 50000 {
 		t.Errorf("%v, %d messages", err, len(got))
 	}
 }
@@ -258,6 +258,46 @@ func TestSlowAnswerAtRcpt(t *testing.T) {
 	}
 	close(open)
 	w.want("250", "RCPT TO:<ok@mss.clinic.test>")
+}
+
+// From the trust space a refusal behind the reply is "later" beside others, as it is before it: a bounce of ours never goes there.
+func TestLateRefusalInboundIsNoBounce(t *testing.T) {
+	t.Parallel()
+	s, open := newSpace(t), make(chan struct{})
+	var ok, gone atomic.Int32
+	text := strings.Replace(withRules("relay: {timeout: 1s}\nrules:\n  - {name: rest, route: plain}\n"), "  portal:", "  trust: {addr: \"{trust}\"}\n  portal:", 1) + trustText
+	h := custom(t, text, nil, func(h *house) {
+		h.clinicReply = func(to string) gatewaytest.Reply { // the first RCPT is the probe, the second the letter's
+			switch {
+			case strings.HasPrefix(to, "ok") && ok.Add(1) == 2:
+				<-open
+			case strings.HasPrefix(to, "gone") && gone.Add(1) == 2:
+				return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "gone"}
+			}
+			return gatewaytest.Reply{}
+		}
+	}, "{tls}", s.dir)
+	w := s.dial(t, h)
+	for try, want := range []string{"451", "250"} {
+		var got string
+		for got == "" || strings.Contains(got, "deja en cours") {
+			w.want("250", "MAIL FROM:<dr@peer.mssante.test>")
+			w.want("250", "RCPT TO:<gone@mss.clinic.test>")
+			w.want("250", "RCPT TO:<ok@mss.clinic.test>")
+			got = w.data(hello)
+		}
+		if !strings.HasPrefix(got, want) {
+			t.Fatalf("try %d: %s", try+1, got)
+		}
+		if try == 0 {
+			close(open)
+		}
+	}
+	for to, n := range map[string]int{"ok@mss.clinic.test": 1, "gone@mss.clinic.test": 1, "dr@peer.mssante.test": 0} {
+		if got := len(h.clinic.To(to)); got != n {
+			t.Errorf("%s got %d, want %d", to, got, n)
+		}
+	}
 }
 
 // The clinic's server takes a bounce slowly: the message is "later", the bounce goes on, and it is handed over once.
