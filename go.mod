@@ -8,6 +8,8 @@ require (
 	github.com/alecthomas/kong v1.17.0 // command line with good help
 	github.com/chromedp/cdproto v0.159.0 // tests only: comes with chromedp, its downloads and screens
 	github.com/chromedp/chromedp v0.23.0 // tests only: walks the patient's pages in Chromium
+	github.com/coreos/go-systemd/v22 v22.7.0 // systemd: sockets that it hands over, sd_notify; kept by its authors, needs x/sys alone of us
+	github.com/emersion/go-msgauth v0.7.0 // DKIM: signs what leaves, streaming; tests verify with it
 	github.com/emersion/go-smtp v0.25.1 // SMTP and LMTP server
 	github.com/expr-lang/expr v1.17.8 // typed `when:` expressions of the policy
 	github.com/goccy/go-yaml v1.19.2 // config with line and column in every fault

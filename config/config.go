@@ -31,7 +31,9 @@ type Config struct {
 	Pickup     Pickup         `yaml:"pickup"`
 	SMS        SMS            `yaml:"sms"`
 	Headers    Headers        `yaml:"headers"`
-	Rules      []policy.Rule  `yaml:"rules"`
+	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
+	DKIM  []DKIM        `yaml:"dkim"`
+	Rules []policy.Rule `yaml:"rules"`
 	// Expect are the operator's own tests of the rules, run by `passerelle check`.
 	Expect []policy.Expectation `yaml:"expect"`
 
@@ -139,6 +141,9 @@ type Hop struct {
 	// ServerName is the name in the certificate; "" is the host of addr.
 	ServerName string `yaml:"server_name"`
 	LMTP       bool   `yaml:"lmtp"`
+	// Domains are partners' domains, or all below one (*.chu.example): every letter that would go to them over the Internet goes by
+	// this hop and no other, over TLS that is verified, or waits. A rule's own hop wins over it.
+	Domains []string `yaml:"domains"`
 	// MaxConns is how many connections may be open at once; 0 is the relay's default.
 	MaxConns int `yaml:"max_conns"`
 }
@@ -218,6 +223,16 @@ type SMS struct {
 type Headers struct {
 	// Keep are names of own fields (globs) that pass to the outside: X-Dossier-*.
 	Keep []string `yaml:"keep"`
+}
+
+// DKIM is one key of one domain; a domain with several gets as many signatures.
+type DKIM struct {
+	// Domain is the author's (From), and no domain below it.
+	Domain string `yaml:"domain"`
+	// Selector is the name below _domainkey at which the public key is published.
+	Selector string `yaml:"selector"`
+	// Key is a file: PEM, RSA of 2048 to 4096 bits or Ed25519; "" switches the entry off.
+	Key string `yaml:"key"`
 }
 
 // Default gives the values of everything that the file does not set.

@@ -29,6 +29,7 @@ func (v *validator) hops() {
 		h, key := v.c.Hops[name], join("hops", name)
 		v.oneOf(key+".tls", h.TLS, "none", "opportunistic", "encrypt", "verify")
 		v.file(key+".ca", h.CA)
+		v.partner(name, key, h)
 		if h.MaxConns < 0 {
 			v.fault(key+".max_conns", "must not be negative")
 		}
@@ -50,6 +51,33 @@ func (v *validator) hops() {
 	if _, known := v.c.Hops["internet"]; !known && !v.broken["hops"] {
 		if why := v.leaves(); why != "" {
 			v.fault("hops.internet", "must be set: %s", why)
+		}
+	}
+}
+
+// partner checks a hop with domains of its own: its mail waits rather than leave by any other way, so nothing but verified TLS will do.
+func (v *validator) partner(name, key string, h Hop) {
+	if len(h.Domains) == 0 {
+		return
+	}
+	if name == "clinic" || name == "internet" {
+		v.fault(key+".domains", "%s has a meaning of its own: name another hop", name)
+	}
+	if h.TLS != "verify" && v.ok(key+".tls") {
+		v.fault(key+".tls", "must be verify where the hop has domains, not %s", h.TLS)
+	}
+	for i, d := range h.Domains {
+		at := index(key+".domains", i)
+		v.domain(at, strings.TrimPrefix(d, "*."))
+		if !v.ok(at) {
+			continue
+		}
+		for _, other := range sortedKeys(v.c.Hops) {
+			for j, o := range v.c.Hops[other].Domains {
+				if (other < name || other == name && j < i) && labelBelow(o) == labelBelow(d) {
+					v.fault(at, "%s belongs to hops.%s already", d, other)
+				}
+			}
 		}
 	}
 }

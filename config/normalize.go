@@ -14,6 +14,14 @@ func (c *Config) normalize() {
 			list[i] = label(list[i])
 		}
 	}
+	for _, h := range c.Hops {
+		for i := range h.Domains {
+			h.Domains[i] = labelBelow(h.Domains[i])
+		}
+	}
+	for i := range c.DKIM {
+		c.DKIM[i].Domain = label(c.DKIM[i].Domain)
+	}
 	c.Trust.PatientDomain = label(c.Trust.PatientDomain)
 	c.Trust.Domains = labels(c.Trust.Domains, label)
 	c.Trust.Hosts = labels(c.Trust.Hosts, label)
@@ -29,6 +37,14 @@ func labels[V any](m map[string]V, name func(string) string) map[string]V {
 		out[name(k)] = v
 	}
 	return out
+}
+
+// labelBelow is label for a domain or, with *. before it, for all below one.
+func labelBelow(d string) string {
+	if below, ok := strings.CutPrefix(d, "*."); ok {
+		return "*." + label(below)
+	}
+	return label(d)
 }
 
 // label is called on domains that were found valid.

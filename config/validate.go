@@ -33,6 +33,7 @@ func (v *validator) all() {
 	v.encrypt()
 	v.pickup()
 	v.sms()
+	v.dkim()
 	v.expect()
 }
 

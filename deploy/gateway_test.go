@@ -30,6 +30,8 @@ type benchGateway struct {
 	smtp, lmtp       string
 	console          string
 	env              []string
+	config           string          // "" is the bench file of the route
+	launch           func(*exec.Cmd) // changes how it is started
 	cmd              *exec.Cmd
 	ended            chan struct{} // closed when cmd has been waited for
 }
@@ -89,6 +91,14 @@ func benchCheck(t *testing.T, err error) {
 // benchStart starts the binary with deploy/bench/ROUTE.yaml as it is.
 func benchStart(t *testing.T, bin, route, sink string, env []string) *benchGateway {
 	t.Helper()
+	b := benchNew(t, bin, route, sink, env)
+	b.start(t)
+	return b
+}
+
+// benchNew has everything but the process.
+func benchNew(t *testing.T, bin, route, sink string, env []string) *benchGateway {
+	t.Helper()
 	b := &benchGateway{bin: bin, route: route, root: t.TempDir(), lmtp: benchPort(t), smtp: benchPort(t), console: benchPort(t)}
 	for _, d := range []string{"state", "tmp"} {
 		benchCheck(t, os.Mkdir(filepath.Join(b.root, d), 0o700))
@@ -105,7 +115,6 @@ func benchStart(t *testing.T, bin, route, sink string, env []string) *benchGatew
 			t.Logf("log of the gateway:\n%.4000s", log)
 		}
 	})
-	b.start(t)
 	return b
 }
 
@@ -126,8 +135,15 @@ func (b *benchGateway) start(t *testing.T) {
 	log, err := os.OpenFile(filepath.Join(b.root, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	benchCheck(t, err)
 	defer log.Close()
-	cmd := exec.Command(b.bin, "serve", "--config", filepath.Join("bench", b.route+".yaml"))
+	config := b.config
+	if config == "" {
+		config = filepath.Join("bench", b.route+".yaml")
+	}
+	cmd := exec.Command(b.bin, "serve", "--config", config)
 	cmd.Env, cmd.Stdout, cmd.Stderr = b.env, log, log
+	if b.launch != nil {
+		b.launch(cmd)
+	}
 	benchCheck(t, cmd.Start())
 	b.cmd, b.ended = cmd, make(chan struct{})
 	go func(ended chan struct{}) {

@@ -16,6 +16,8 @@ need p7zip-full 7z
 need openssl openssl
 need chromium chromium
 need python3 python3
+need python3-dkim /usr/lib/python3/dist-packages/dkim/__init__.py # verifies our DKIM signatures, a second opinion
+need python3-nacl /usr/lib/python3/dist-packages/nacl/__init__.py # with it: Ed25519
 need procps ps
 
 [ -n "$missing" ] || exit 0

@@ -264,7 +264,7 @@ func TestLedgerRow(t *testing.T) {
 		}
 		want = append(want, s)
 	}
-	for _, o := range []ledger.Outcome{ledger.Delivered, ledger.Deferred, ledger.Failed, ledger.Refused, ledger.Bounced} {
+	for _, o := range []ledger.Outcome{ledger.Delivered, ledger.Deferred, ledger.Failed, ledger.Refused, ledger.Bounced, ledger.Reported} {
 		want = append(want, string(o))
 	}
 	if got := column(page(t, "ledger-row-v1.md")); !slices.Equal(got, want) {

@@ -33,6 +33,9 @@ func (g *Gateway) entry(m *mail, i int, w *way) ledger.Entry {
 		PeerSubject: w.result.Peer.Subject, PeerFingerprint: w.result.Peer.Fingerprint, TLS: w.result.Peer.TLSVersion}
 	r := g.replyOf(w)
 	e.Code, e.Text, e.Enhanced = r.Code, r.Text, fmt.Sprintf("%d.%d.%d", r.Enhanced[0], r.Enhanced[1], r.Enhanced[2])
+	if m.owesReport(i, w) {
+		e.Text = owedReport
+	}
 	switch {
 	case w.fault == nil:
 		e.Outcome = ledger.Delivered

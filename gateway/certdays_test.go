@@ -27,7 +27,11 @@ func TestCertificateDays(t *testing.T) {
 	cfg := &config.Config{}
 	cfg.Listen.Portal.Cert, cfg.Listen.Portal.Key = cert, key
 	cfg.Listen.SMTP.Cert, cfg.Listen.SMTP.Key = cert, key
-	days := (&Gateway{now: time.Now}).certificateDays(cfg)()
+	doors, err := listenersTLS(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	days := (&Gateway{now: time.Now, tls: doors}).certificateDays()
 	if len(days) != 2 || days["listen.portal"] < 4 || days["listen.portal"] > 5 || days["listen.smtp"] < 4 {
 		t.Fatalf("%v, want 5 days for listen.portal and listen.smtp alone", days)
 	}

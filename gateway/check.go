@@ -23,7 +23,7 @@ import (
 // OpenReadOnly builds what decides (directory, policy, trust space) and nothing that hands on or notes; it may run beside a gateway
 // that serves. Where no mirror was made yet, the extraction file is read into a scratch folder, removed by Close.
 func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway, err error) {
-	g := &Gateway{log: log, now: time.Now, policy: cfg.Policy}
+	g := &Gateway{lasting: &lasting{}, log: log, now: time.Now, policy: cfg.Policy}
 	defer func() {
 		if err != nil {
 			g.Close()
@@ -55,7 +55,7 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 		return nil, err
 	}
 	g.closers = append(g.closers, g.directory.Close)
-	if len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != "" {
+	if inTrust(cfg) {
 		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
@@ -92,11 +92,11 @@ func greeting(ctx context.Context, addr string) ([]string, error) {
 }
 
 // console gives the operator's pages and the numbers that nobody counts.
-func (g *Gateway) console(cfg *config.Config, version string) (page *console.Console, remove func(), err error) {
+func (g *Gateway) console(version string) (page *console.Console, remove func(), err error) {
 	page = console.New(console.Config{Version: version, Log: g.log, Ready: []console.Check{
 		{Name: "ledger", Func: func(context.Context) error { return g.ledger.Ready() }},
 		{Name: "directory", Func: func(context.Context) error {
-			if s := g.directory.Status(); s.Configured && s.Fault != "" {
+			if s := g.current().directory.Status(); s.Configured && s.Fault != "" {
 				return errors.New(s.Fault)
 			}
 			return nil
@@ -110,7 +110,7 @@ func (g *Gateway) console(cfg *config.Config, version string) (page *console.Con
 	}})
 	gauges := console.Gauges{
 		Ready:   func() float64 { return bit(page.Readiness(context.Background()).Ready) },
-		Observe: func() float64 { return bit(g.set.observe) },
+		Observe: func() float64 { return bit(g.current().set.observe) },
 		OldestWaiting: func() map[string]float64 {
 			out := map[string]float64{}
 			for reason, first := range g.ledger.OldestWaiting() {
@@ -119,31 +119,24 @@ func (g *Gateway) console(cfg *config.Config, version string) (page *console.Con
 			return out
 		},
 	}
-	gauges.CertificateDays = g.certificateDays(cfg)
+	gauges.CertificateDays = g.certificateDays
 	remove, err = gauges.Register(nil)
 	return page, remove, err
 }
 
 // certificateDays tells of every certificate of ours; those of the listeners as their files are now.
-func (g *Gateway) certificateDays(cfg *config.Config) func() map[string]float64 {
-	l, pairs := cfg.Listen, map[string]*keyPair{}
-	for _, c := range [][3]string{{"listen.lmtp", l.LMTP.Cert, l.LMTP.Key}, {"listen.smtp", l.SMTP.Cert, l.SMTP.Key}, {"listen.portal", l.Portal.Cert, l.Portal.Key}} {
-		if c[1] != "" {
-			pairs[c[0]] = &keyPair{cert: c[1], key: c[2]}
+func (g *Gateway) certificateDays() map[string]float64 {
+	g = g.current()
+	days := map[string]float64{}
+	for door, t := range g.tls {
+		if pair, err := t.pair.get(nil); err == nil {
+			days["listen."+door] = pair.Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
 	}
-	return func() map[string]float64 {
-		days := map[string]float64{}
-		for name, p := range pairs {
-			if pair, err := p.get(nil); err == nil {
-				days[name] = pair.Leaf.NotAfter.Sub(g.now()).Hours() / 24
-			}
-		}
-		if g.space != nil {
-			days["trust"] = g.space.DaysLeft()
-		}
-		return days
+	if g.space != nil {
+		days["trust"] = g.space.DaysLeft()
 	}
+	return days
 }
 
 func bit(b bool) float64 {

@@ -47,6 +47,7 @@
 //	white list    the list of those domains and of the names (DN) that their certificates bear
 //	own list      the clinic's own list of correspondents: keys, phones, preferences
 //	mark          header fields with an HMAC that say where a message from the trust space came from
+//	reload        another config in force (reload.go): a message ends under the one that it began under
 //	operator      who runs this gateway; also "MSSanté operator", always with that word before it
 //	mailbox       a BAL of the directory: PER (person), ORG (organisation), APP (application), CAB (practice)
 //

@@ -162,8 +162,9 @@ func (s *space) house(t *testing.T, prepare func(*house)) *house {
 
 // wire is a session of the peer under mutual TLS.
 type wire struct {
-	t *testing.T
-	c *textproto.Conn
+	t   *testing.T
+	c   *textproto.Conn
+	tls *tls.Conn
 }
 
 func (s *space) dial(t *testing.T, h *house) *wire {
@@ -174,7 +175,7 @@ func (s *space) dial(t *testing.T, h *house) *wire {
 	}
 	t.Cleanup(func() { raw.Close() })
 	raw.SetDeadline(time.Now().Add(30 * time.Second))
-	w := &wire{t, textproto.NewConn(raw)}
+	w := &wire{t: t, c: textproto.NewConn(raw)}
 	w.want("220", "")
 	w.want("250", "EHLO mss.peer.test")
 	w.want("220", "STARTTLS")
@@ -182,7 +183,7 @@ func (s *space) dial(t *testing.T, h *house) *wire {
 	if err := tc.Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	w.c = textproto.NewConn(tc)
+	w.c, w.tls = textproto.NewConn(tc), tc
 	w.want("250", "EHLO mss.peer.test")
 	return w
 }

@@ -6,6 +6,7 @@ import (
 
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
+	"passerelle/gateway/relay"
 	"passerelle/policy"
 )
 
@@ -76,23 +77,29 @@ func (g *Gateway) sees(x *Explanation) (hop, sees string) {
 		}
 		return h.Addr, "the message unchanged, in the MSSante mailbox"
 	case policy.Plain:
-		h := g.set.hopInternet
-		if d.Hop != "" {
-			h = g.set.hops[d.Hop]
-		}
+		h := g.internetHop(d.Hop, x.Facts.RecipientDomain)
 		if d.Form == policy.FormReport {
-			return h.Addr, "the report's headers and status, without the returned content"
+			return named(h), "the report's headers and status, without the returned content"
 		}
-		return h.Addr, "the message unchanged"
+		return named(h), "the message unchanged"
 	case policy.Encrypt:
+		h := named(g.internetHop("", x.Facts.RecipientDomain))
 		if d.Form == policy.FormZIP {
-			return g.set.hopInternet.Addr, "a short cover text and message.zip (AES-256); the passphrase comes by another channel"
+			return h, "a short cover text and message.zip (AES-256); the passphrase comes by another channel"
 		}
-		return g.set.hopInternet.Addr, "a PGP/MIME message under a neutral subject"
+		return h, "a PGP/MIME message under a neutral subject"
 	case policy.Pickup:
-		return g.set.hopInternet.Addr, "a neutral notice with a link; the content after a code (SMS, or told by the sender)"
+		return named(g.internetHop("", x.Facts.RecipientDomain)), "a neutral notice with a link; the content after a code (SMS, or told by the sender)"
 	case policy.Later:
 		return "", "nothing yet: the clinic's server keeps the message and repeats"
 	}
 	return "", "nothing; the sender is told: " + d.Text
+}
+
+// named writes a hop as the operator knows it: hops.internet by its address, as the config's own hop, any other with its name.
+func named(h relay.Hop) string {
+	if h.Name == "internet" {
+		return h.Addr
+	}
+	return h.Addr + " (hops." + h.Name + ")"
 }

@@ -3,23 +3,30 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"passerelle/config"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
 	"passerelle/gateway/smtpd"
+	"passerelle/gateway/store"
 	"passerelle/gateway/trust"
 	"passerelle/gateway/vault"
 	"passerelle/policy"
 )
 
-// Gateway is the house with its rooms. New (wire.go) builds it from the config, Run (serve.go) opens its doors.
+// Gateway is the house with its rooms, as one config file wants it. Open (wire.go) builds it, Run (serve.go) opens its doors. It never
+// changes: Reload (reload.go) makes another one on the same lasting rooms, and a message stays with the one that it began under.
 type Gateway struct {
+	*lasting
+	cfg       *config.Config
 	set       settings
 	log       *slog.Logger
 	now       func() time.Time
@@ -33,8 +40,29 @@ type Gateway struct {
 	vault     *vault.Vault // nil where nothing can go to pickup
 	sms       vault.SMS    // nil where none is configured
 	portal    http.Handler
-	serving   atomic.Bool // between Run's begin and its end
+	tls       map[string]listenerTLS // of the doors, by their names
+}
+
+// lasting is what every state of a gateway shares.
+type lasting struct {
+	key       [32]byte // the server key
+	db        *store.DB
+	sockets   map[string]net.Listener // handed over instead of bound, by door
+	ready     func()                  // told once all doors serve
+	serving   atomic.Bool             // between Run's begin and its end
+	inForce   atomic.Pointer[Gateway] // what new messages begin under
+	reloading sync.Mutex
 	closers   []func() error
+}
+
+// current is the state in force. What was not made by Open has no other.
+func (g *Gateway) current() *Gateway {
+	if g.lasting != nil {
+		if n := g.inForce.Load(); n != nil {
+			return n
+		}
+	}
+	return g
 }
 
 // Outbound carries one message of the clinic: every recipient by exactly one way, and an answer for each.
@@ -75,6 +103,7 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 	if err != nil {
 		return g.outcome(nil, all(env, err))
 	}
+	m.reports = kind != strangersReply
 	claim, err := g.ledger.Claim(ctx, m.asks())
 	if err != nil {
 		return g.outcome(nil, all(env, laterNote(err)))
@@ -111,6 +140,8 @@ type mail struct {
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
 	// discreet is the trace of what leaves sealed: the same, without the clinic's inner names and addresses.
 	discreet []byte
+	// reports: who handed the message in is told of success where the next hop will not (relayed.go).
+	reports bool
 	// rewritten: the header differs from the bytes of the body.
 	rewritten bool
 }

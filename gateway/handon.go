@@ -81,12 +81,10 @@ func (g *Gateway) hopName(m *mail, i int, w *way) string {
 		return "internet"
 	case d.Route == policy.Trust:
 		return "trust " + m.env.Recipients[i].Domain
-	case d.Route == policy.Plain && d.Hop != "":
-		return d.Hop
 	case d.Route == policy.Refuse, d.Route == policy.Later:
 		return ""
 	}
-	return "internet"
+	return g.internetHop(d.Hop, m.env.Recipients[i].Domain).Name
 }
 
 // lane names the transaction that a recipient's copy may share.
@@ -99,7 +97,8 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 		if d.Form == policy.FormReport { // it names its recipient
 			return fmt.Sprint(i)
 		}
-		return fmt.Sprintf("plain %s %s %t %t", d.Hop, d.Form, d.VerifiedTLS, d.Unreduced)
+		hop := g.internetHop(d.Hop, m.env.Recipients[i].Domain).Name
+		return fmt.Sprintf("plain %s %s %t %t", hop, d.Form, d.VerifiedTLS, d.Unreduced)
 	case policy.Trust:
 		if w.facts.PatientINS {
 			return fmt.Sprint("patient ", i) // one patient, one message
@@ -126,7 +125,8 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		}
 	}()
 	if g.set.observe && d.Route != policy.Local { // also what would be refused or wait: observe changes nothing of the clinic's mail
-		g.send(ctx, m, ways, group, g.set.hopInternet, m.unchanged())
+		l := m.unchanged()
+		g.sendOut(ctx, m, ways, group, g.set.hopInternet, l, l.Offset == 0)
 		inClear(ways, group)
 		return
 	}
@@ -206,6 +206,9 @@ func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, ho
 	l.Recipients = make([]message.Recipient, len(group))
 	for k, i := range group {
 		l.Recipients[k] = m.env.Recipients[i]
+		if ways[i].deposit != "" {
+			l.Recipients[k].Notify = noticeNotify(l.Recipients[k].Notify)
+		}
 	}
 	if hop.Addr == "" {
 		for _, i := range group {
@@ -225,11 +228,7 @@ func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, ho
 // plain leaves unchanged to the hop that the rule names. What does not go over verified TLS is counted as left in clear.
 func (g *Gateway) plain(ctx context.Context, m *mail, ways []way, group []int) {
 	d := ways[group[0]].decision
-	hop := g.set.hopInternet
-	if d.Hop != "" {
-		hop = g.set.hops[d.Hop]
-		hop.Name = d.Hop
-	}
+	hop := g.internetHop(d.Hop, m.env.Recipients[group[0]].Domain)
 	if d.VerifiedTLS {
 		hop.TLS.Mode = relay.Verify
 	}
@@ -249,7 +248,7 @@ func (g *Gateway) plain(ctx context.Context, m *mail, ways []way, group []int) {
 			l, reduced = m.letter(m.trace, protect.Withheld(m.env, m.header, m.env.Recipients[group[0]], g.set.protect), 0), true
 		}
 	}
-	g.send(ctx, m, ways, group, hop, l)
+	g.sendOut(ctx, m, ways, group, hop, l, !reduced && l.Offset == 0)
 	if hop.TLS.Mode != relay.Verify && !reduced {
 		inClear(ways, group)
 	}
@@ -299,7 +298,7 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 		return fmt.Errorf("seal as %s: %w", w.decision.Form, err)
 	}
 	defer sealed.Close()
-	g.send(ctx, m, ways, []int{i}, g.set.hopInternet, m.letter(m.discreet, sealed, 0))
+	g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", to.Domain), m.letter(m.discreet, sealed, 0), false)
 	if w.fault != nil || !telling {
 		return nil
 	}

@@ -31,6 +31,7 @@ type house struct {
 	clinicRefuses func() bool
 	clinicReply   func(recipient string) gatewaytest.Reply
 	opts          []gateway.Option
+	g             *gateway.Gateway
 }
 
 type lockedBuffer struct{ ch chan []byte }
@@ -115,6 +116,7 @@ func (h *house) start() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	h.g = g
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx, h.cfg, "test") }()
 	stopped := false
@@ -195,9 +197,13 @@ func (h *house) once(addr, from, content string, to ...string) []string {
 		hello, replies = "LHLO", len(to)
 	}
 	line(250, "%s client.clinic.test", hello)
-	line(250, "MAIL FROM:<%s>", from)
+	path := func(s string) string { // parameters stand behind a blank
+		addr, params, _ := strings.Cut(s, " ")
+		return strings.TrimSpace("<" + addr + "> " + params)
+	}
+	line(250, "MAIL FROM:%s", path(from))
 	for _, r := range to {
-		line(250, "RCPT TO:<%s>", r)
+		line(250, "RCPT TO:%s", path(r))
 	}
 	line(354, "DATA")
 	w := c.DotWriter()

@@ -50,7 +50,7 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 	}
 	l := m.letter(nil, notice, 0)
 	l.Ret, l.EnvID = "HDRS", m.env.EnvID
-	g.send(ctx, m, ways, []int{i}, g.set.hopInternet, l)
+	g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", m.env.Recipients[i].Domain), l, false)
 	if w.fault != nil {
 		return nil
 	}

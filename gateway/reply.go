@@ -132,6 +132,7 @@ func (g *Gateway) finish(ctx context.Context, log *slog.Logger, kind replyKind, 
 	for i := range ways {
 		g.account(log, m, i, &ways[i])
 	}
+	g.tellRelayed(ctx, log, m, claim, ways)
 	if kind == ownReplies {
 		return g.outcome(claim, ways)
 	}

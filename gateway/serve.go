@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -16,6 +17,15 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/smtpd"
 )
+
+// Sockets are listeners that were handed to the process (systemd), by door: lmtp, smtp, trust, portal, metrics. Run serves them in the place of
+// the door's own address, and fails on one that has no door.
+func Sockets(byDoor map[string]net.Listener) Option {
+	return func(g *Gateway) { g.sockets = byDoor }
+}
+
+// OnReady is called by Run once all doors serve.
+func OnReady(f func()) Option { return func(g *Gateway) { g.ready = f } }
 
 // Run opens the doors and serves until ctx ends; then it takes no new work, finishes what is in DATA and returns. The first door
 // that fails ends the others.
@@ -37,6 +47,9 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 	}
 	wg.Go(func() { g.duties(ctx) })
 	g.serving.Store(true)
+	if g.ready != nil {
+		g.ready()
+	}
 	<-ctx.Done()
 	g.serving.Store(false)
 	g.log.Info("stopping: no new work, finishing what is in hand")
@@ -59,7 +72,8 @@ type door struct {
 	serve      func(context.Context) error
 }
 
-// doors binds every address before any is served, so that a wrong one is said at once and nothing was half open.
+// doors binds every address before any is served, so that a wrong one is said at once and nothing was half open. A socket that was handed
+// over goes before the address.
 func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err error) {
 	var bound []net.Listener
 	defer func() {
@@ -69,7 +83,14 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 			}
 		}
 	}()
+	given := maps.Clone(g.sockets)
+	open := func(key, addr string) bool { return addr != "" || given[key] != nil }
 	bind := func(key, addr string) net.Listener {
+		if l := given[key]; l != nil {
+			delete(given, key)
+			bound = append(bound, l)
+			return l
+		}
 		l, lerr := net.Listen("tcp", addr)
 		if lerr != nil {
 			err = errors.Join(err, fmt.Errorf("listen.%s: %w", key, lerr))
@@ -78,7 +99,7 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		bound = append(bound, l)
 		return l
 	}
-	mail := func(key, addr string, lmtp bool, t *tls.Config, clientCert, requireTLS bool, nets []netip.Prefix, h smtpd.Handler) {
+	mail := func(key, addr string, lmtp bool, t *tls.Config, clientCert, requireTLS bool, nets func() []netip.Prefix, begin func() smtpd.Handler) {
 		l := bind(key, addr)
 		if l == nil {
 			return
@@ -86,40 +107,33 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: g.set.hostname, Networks: nets, TLS: t, RequireTLS: requireTLS,
 			RequireClientCert: clientCert, MaxMessage: int64(cfg.Limits.Message), MaxRecipients: cfg.Limits.Recipients,
 			MaxSessions: cfg.Limits.Sessions, MaxSessionsPerClient: cfg.Limits.SessionsPerClient, IdleTimeout: time.Duration(cfg.Limits.Idle), StopTimeout: stopTimeout,
-			Budget: g.budget, Log: g.log, NewID: newID, Handler: h})
+			Budget: g.budget, Log: g.log, NewID: newID, Begin: begin})
 		if serr != nil {
 			err = errors.Join(err, fmt.Errorf("listen.%s: %w", key, serr))
 			return
 		}
 		ds = append(ds, door{key, l.Addr().String(), s.Serve})
 	}
-	nets, err := prefixes(cfg.Clinic.Networks)
-	if err != nil {
-		return nil, err
+	nets := func() []netip.Prefix { return g.current().set.networks }
+	if c := cfg.Listen.LMTP; open("lmtp", c.Addr) {
+		mail("lmtp", c.Addr, true, g.liveTLS("lmtp"), c.ClientCA != "", c.RequireTLS, nets, func() smtpd.Handler { return clinicDoor{g.current(), true} })
 	}
-	if c := cfg.Listen.LMTP; c.Addr != "" {
-		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA)
-		err = errors.Join(err, terr)
-		mail("lmtp", c.Addr, true, t, c.ClientCA != "", c.RequireTLS, nets, clinicDoor{g, true})
+	if c := cfg.Listen.SMTP; open("smtp", c.Addr) {
+		mail("smtp", c.Addr, false, g.liveTLS("smtp"), c.ClientCA != "", c.RequireTLS, nets, func() smtpd.Handler { return clinicDoor{g.current(), false} })
 	}
-	if c := cfg.Listen.SMTP; c.Addr != "" {
-		t, terr := serverTLS(c.Cert, c.Key, c.ClientCA)
-		err = errors.Join(err, terr)
-		mail("smtp", c.Addr, false, t, c.ClientCA != "", c.RequireTLS, nets, clinicDoor{g, false})
+	if c := cfg.Listen.Trust; open("trust", c.Addr) && g.space != nil {
+		t := &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return g.current().space.ServerTLS(), nil }}
+		mail("trust", c.Addr, false, t, true, true, nil, func() smtpd.Handler { return trustDoor{g.current()} })
 	}
-	if c := cfg.Listen.Trust; c.Addr != "" {
-		mail("trust", c.Addr, false, g.space.ServerTLS(), true, true, nil, trustDoor{g})
-	}
-	if c := cfg.Listen.Portal; c.Addr != "" && g.portal != nil {
-		t, terr := serverTLS(c.Cert, c.Key, "")
-		err = errors.Join(err, terr)
+	if c := cfg.Listen.Portal; open("portal", c.Addr) && g.portal != nil {
 		if l := bind("portal", c.Addr); l != nil {
-			ds = append(ds, webDoor("portal", l, t, g.portal, 30*time.Minute))
+			pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current().portal.ServeHTTP(w, r) })
+			ds = append(ds, webDoor("portal", l, g.liveTLS("portal"), pages, 30*time.Minute))
 		}
 	}
-	if c := cfg.Listen.Metrics; c.Addr != "" {
+	if c := cfg.Listen.Metrics; open("metrics", c.Addr) {
 		if l := bind("metrics", c.Addr); l != nil && err == nil { // last: its gauges go with its door
-			page, remove, perr := g.console(cfg, version)
+			page, remove, perr := g.console(version)
 			if perr != nil {
 				return nil, perr
 			}
@@ -128,6 +142,10 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 			d.serve = func(ctx context.Context) error { defer remove(); return serve(ctx) }
 			ds = append(ds, d)
 		}
+	}
+	for name, l := range given {
+		bound = append(bound, l)
+		err = errors.Join(err, fmt.Errorf("socket %q was handed over, but there is no such listener: lmtp, smtp, trust (with trust.domains), portal (with pickup.url), metrics", name))
 	}
 	return ds, err
 }
@@ -143,7 +161,7 @@ func webDoor(name string, l net.Listener, t *tls.Config, h http.Handler, long ti
 	s := &http.Server{Handler: counted, ReadHeaderTimeout: 15 * time.Second, ReadTimeout: long, WriteTimeout: long, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
 	if t != nil {
 		t = t.Clone()
-		t.NextProtos = []string{"h2", "http/1.1"}
+		t.NextProtos = webProtos
 		l = tls.NewListener(l, t)
 		s.TLSConfig = t
 	}
@@ -173,13 +191,14 @@ func (g *Gateway) duties(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for n := 0; ; n++ {
-		if g.vault != nil {
-			if _, err := g.vault.Sweep(ctx); err != nil && ctx.Err() == nil {
+		now := g.current()
+		if now.vault != nil {
+			if _, err := now.vault.Sweep(ctx); err != nil && ctx.Err() == nil {
 				g.log.Error("sweep of the vault failed", "err", err)
 			}
 		}
-		if g.space != nil && n%trustEvery == trustEvery-1 {
-			if err := g.space.Reload(); err != nil {
+		if now.space != nil && n%trustEvery == trustEvery-1 {
+			if err := now.space.Reload(); err != nil {
 				g.log.Error("trust space keeps its old files", "err", err)
 			}
 		}
@@ -194,27 +213,62 @@ func (g *Gateway) duties(ctx context.Context) {
 // trustEvery is how many minutes lie between two readings; each ends the kept connections of the trust space.
 const trustEvery = 15
 
-// serverTLS gives the TLS side of a listener, or nil where no certificate is set. The files are read again when they change, so
-// that a renewed certificate needs no restart.
-func serverTLS(cert, key, clientCA string) (*tls.Config, error) {
-	if cert == "" {
-		return nil, nil
+// listenerTLS is the TLS side of a listener: nothing where no certificate is set.
+type listenerTLS struct {
+	pair   *keyPair
+	config *tls.Config
+}
+
+// listenersTLS reads the certificates of the doors that have one.
+func listenersTLS(cfg *config.Config) (map[string]listenerTLS, error) {
+	l, out := cfg.Listen, map[string]listenerTLS{}
+	for _, d := range [][4]string{{"lmtp", l.LMTP.Cert, l.LMTP.Key, l.LMTP.ClientCA}, {"smtp", l.SMTP.Cert, l.SMTP.Key, l.SMTP.ClientCA},
+		{"portal", l.Portal.Cert, l.Portal.Key, ""}} {
+		if d[1] == "" {
+			continue
+		}
+		t, err := serverTLS(d[1], d[2], d[3])
+		if err != nil {
+			return nil, fmt.Errorf("listen.%s: %w", d[0], err)
+		}
+		out[d[0]] = t
 	}
-	pair := &keyPair{cert: cert, key: key}
-	if _, err := pair.get(nil); err != nil {
-		return nil, err
+	if p := out["portal"]; p.config != nil {
+		p.config.NextProtos = webProtos
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
+	return out, nil
+}
+
+var webProtos = []string{"h2", "http/1.1"}
+
+// liveTLS is what a door holds: each new session gets the certificate and the client CA of the state in force.
+func (g *Gateway) liveTLS(door string) *tls.Config {
+	if g.tls[door].config == nil {
+		return nil
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return g.current().tls[door].config, nil
+	}}
+}
+
+// serverTLS gives the TLS side of a listener. The files of the pair are read again when they change, so that a renewed certificate needs
+// neither a restart nor a reload.
+func serverTLS(cert, key, clientCA string) (listenerTLS, error) {
+	t := listenerTLS{pair: &keyPair{cert: cert, key: key}}
+	if _, err := t.pair.get(nil); err != nil {
+		return t, err
+	}
+	t.config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: t.pair.get}
 	if clientCA != "" {
 		pem, err := os.ReadFile(clientCA)
 		if err != nil {
-			return nil, fmt.Errorf("client_ca: %w", err)
+			return t, fmt.Errorf("client_ca: %w", err)
 		}
-		t.ClientCAs = x509.NewCertPool()
-		if !t.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("client_ca: no certificate in %s", clientCA)
+		t.config.ClientCAs = x509.NewCertPool()
+		if !t.config.ClientCAs.AppendCertsFromPEM(pem) {
+			return t, fmt.Errorf("client_ca: no certificate in %s", clientCA)
 		}
-		t.ClientAuth = tls.RequireAndVerifyClientCert
+		t.config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return t, nil
 }

@@ -42,6 +42,7 @@ type settings struct {
 	maxText          int64
 	maxReceived      int
 	patience         time.Duration // the client's queue lifetime less a margin
+	networks         []netip.Prefix
 	recipientDomains map[string]bool
 	inboundDomains   map[string]bool
 	hops             map[string]relay.Hop
@@ -53,6 +54,8 @@ type settings struct {
 	markKey          [32]byte
 	passphraseKey    [32]byte
 	loopToken        string
+	partners         partners
+	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
 
 // Option changes what Open takes for granted.
@@ -63,7 +66,7 @@ func Clock(now func() time.Time) Option { return func(g *Gateway) { g.now = now 
 
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Option) (_ *Gateway, err error) {
-	g := &Gateway{log: log, now: time.Now, policy: cfg.Policy}
+	g := &Gateway{lasting: &lasting{}, log: log, now: time.Now}
 	for _, o := range opts {
 		o(g)
 	}
@@ -75,43 +78,67 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
-	key, err := serverKey(cfg, log)
-	if err != nil {
-		return nil, err
-	}
-	if g.set, err = newSettings(cfg, key); err != nil {
+	if g.key, err = serverKey(cfg, log); err != nil {
 		return nil, err
 	}
 	g.budget = message.NewBudget(int64(cfg.Limits.Memory), "")
-
-	db, err := store.Open(ctx, store.Config{Dir: cfg.StateDir, Log: log})
-	if err != nil {
+	if g.db, err = store.Open(ctx, store.Config{Dir: cfg.StateDir, Log: log}); err != nil {
 		return nil, err
 	}
-	g.closers = append(g.closers, db.Close)
-	if g.ledger, err = ledger.New(ctx, db, ledger.Config{Key: derive(key, "ledger"), Now: g.now, Log: log}); err != nil {
+	g.closers = append(g.closers, g.db.Close)
+	if g.ledger, err = ledger.New(ctx, g.db, ledger.Config{Key: derive(g.key, "ledger"), Now: g.now, Log: log}); err != nil {
 		return nil, err
 	}
 	g.closers = append(g.closers, g.ledger.Close)
-	if g.directory, err = directory.Open(ctx, directoryConfig(cfg, g.now, log)); err != nil {
-		return nil, err
-	}
-	g.closers = append(g.closers, g.directory.Close)
-	if len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != "" {
-		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
-			return nil, fmt.Errorf("trust space: %w", err)
-		}
-	}
 	g.traffic = newTraffic(time.Duration(cfg.Relay.Timeout), time.Duration(cfg.Relay.SlowAfter))
 	// Who finds no free connection is answered so before his session's time is over: nothing of his went on behind the reply.
 	g.relay = relay.New(relay.Config{Log: log, Timeouts: relay.Timeouts{Slot: min(time.Minute, g.traffic.timeout/2)}})
-	g.closers = append(g.closers, func() error { g.relay.Close(); return nil }, g.traffic.close)
-	if cfg.Pickup.URL != "" {
-		if err := g.openVault(ctx, cfg, db, key); err != nil {
-			return nil, err
+	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
+	if err := g.furnish(ctx, cfg); err != nil {
+		return nil, err
+	}
+	g.closers = append(g.closers, g.directory.Close, g.traffic.close)
+	g.inForce.Store(g)
+	mReload.WithLabelValues("ok") // shown from the start: an alarm looks for their growth
+	mReload.WithLabelValues("failed")
+	mConfig.SetToCurrentTime()
+	return g, nil
+}
+
+// furnish builds what the config file decides, all that Reload may change. A directory and a vault that are there lend what they hold to
+// their successors; nothing built here has to be closed.
+func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
+	g.cfg, g.policy, g.space, g.sms = cfg, cfg.Policy, nil, nil
+	if g.set, err = newSettings(cfg, g.key); err != nil {
+		return err
+	}
+	if g.tls, err = listenersTLS(cfg); err != nil {
+		return err
+	}
+	if inTrust(cfg) {
+		if g.space, err = trust.New(trustConfig(cfg, g.now, g.log)); err == nil && g.directory != nil {
+			err = g.space.Reload() // New bears a broken revocation list; who has a good one keeps it
+		}
+		if err != nil {
+			return fmt.Errorf("trust space: %w", err)
 		}
 	}
-	return g, nil
+	if cfg.Pickup.URL != "" {
+		if err := g.furnishVault(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	if g.directory == nil {
+		g.directory, err = directory.Open(ctx, directoryConfig(cfg, g.now, g.log))
+	} else {
+		g.directory, err = g.directory.With(ctx, directoryConfig(cfg, g.now, g.log))
+	}
+	return err
+}
+
+// inTrust tells whether the clinic is in the trust space.
+func inTrust(cfg *config.Config) bool {
+	return len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != ""
 }
 
 // Close gives everything back, last opened first.
@@ -124,19 +151,24 @@ func (g *Gateway) Close() error {
 	return errors.Join(errs...)
 }
 
-func (g *Gateway) openVault(ctx context.Context, cfg *config.Config, db *store.DB, key [32]byte) error {
-	blobs, err := store.OpenBlobs(filepath.Join(cfg.StateDir, "deposits"))
-	if err != nil {
-		return err
-	}
+func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err error) {
 	if g.sms, err = newSMS(cfg); err != nil {
 		return err
 	}
-	g.vault, err = vault.New(ctx, db, vaultBlobs{blobs}, vault.Config{Key: derive(key, "vault"), PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"),
+	set := vault.Config{Key: derive(g.key, "vault"), PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"),
 		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
 			return g.toClinic(ctx, message.Address{}, to, nil, body)
-		}, Now: g.now, Log: g.log})
+		}, Now: g.now, Log: g.log}
+	if g.vault != nil {
+		g.vault, err = g.vault.With(set)
+	} else {
+		var blobs *store.Blobs
+		if blobs, err = store.OpenBlobs(filepath.Join(cfg.StateDir, "deposits")); err != nil {
+			return err
+		}
+		g.vault, err = vault.New(ctx, g.db, vaultBlobs{blobs}, set)
+	}
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
@@ -210,7 +242,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
-		hops: map[string]relay.Hop{}, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
+		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
@@ -224,8 +256,14 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		s.hops[name] = hop
 	}
 	var err error
+	if s.networks, err = prefixes(cfg.Clinic.Networks); err != nil {
+		return s, err
+	}
 	if s.noticeFrom, err = message.ParseAddress(s.postmaster, false); err != nil {
 		return s, fmt.Errorf("clinic.postmaster: %w", err)
+	}
+	if s.dkim, err = loadDKIM(cfg.DKIM); err != nil {
+		return s, err
 	}
 	s.codeMode = vault.Mode(cfg.Pickup.Code)
 	s.hopClinic, s.hopInternet = s.hops["clinic"], s.hops["internet"]

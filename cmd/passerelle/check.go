@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"passerelle/config"
@@ -39,7 +40,20 @@ func (c checkCmd) Run(e *env) error {
 			return err
 		}
 	}
-	for _, w := range waits(cfg) {
+	warnings := append(waits(cfg), readable(cfg)...)
+	if c.Wait > 0 {
+		ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
+		defer cancel()
+		warnings = append(warnings, g.CheckPartners(ctx)...)
+	}
+	records, err := gateway.DKIMRecords(cfg)
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		fmt.Fprintln(e.stdout, "publish in DNS:", r)
+	}
+	for _, w := range warnings {
 		fmt.Fprintln(e.stderr, "warning:", w)
 	}
 	wrong := g.Verify(e.ctx, cfg.Expect, sampleMessage)
@@ -62,6 +76,16 @@ func waits(cfg *config.Config) (out []string) {
 		}
 		if hop := cfg.Hops[name]; r.VerifiedTLS && hop.TLS != "verify" {
 			out = append(out, fmt.Sprintf("rule %q wants verified TLS over hops.%s (tls: %s): its mail waits unless %s shows a certificate that verifies", r.Name, name, hop.TLS, hop.Addr))
+		}
+	}
+	return out
+}
+
+// readable names the DKIM keys that others on this machine may read.
+func readable(cfg *config.Config) (out []string) {
+	for i, k := range cfg.DKIM {
+		if f, err := os.Stat(k.Key); err == nil && f.Mode().Perm()&0o004 != 0 {
+			out = append(out, fmt.Sprintf("dkim[%d].key: everybody may read %s (mode %04o): chmod 600", i, k.Key, f.Mode().Perm()))
 		}
 	}
 	return out

@@ -41,7 +41,7 @@ type env struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -119,12 +119,15 @@ func (f configFlag) load() (*config.Config, error) {
 	return cfg, err
 }
 
-func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
-		level = slog.LevelInfo
-	}
+func newLogger(level slog.Leveler, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+func logLevel(cfg *config.Config) (level slog.Level) {
+	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+		return slog.LevelInfo
+	}
+	return level
 }
 
 type versionCmd struct{}

@@ -89,7 +89,11 @@ type Directory struct {
 	cfg  Config
 	path string
 	list *list
+	*holder
+}
 
+// holder has the open mirror; Directories made by With share it.
+type holder struct {
 	mu     sync.RWMutex // held for reading while the mirror is asked, for writing to swap it
 	mirror *mirror
 	fault  *fault      // why there is no mirror
@@ -108,11 +112,13 @@ type fault struct{ why, reply string }
 // A faulty mirror is looked at again after this time even if its file seems unchanged: the fault may have been ours.
 const retryAfter = 2 * time.Second
 
+const defaultMaxAge = 21 * 24 * time.Hour
+
 // Open reads the list, imports the extraction file where it is new, and opens the mirror. It fails for the operator's own faults
 // (no state folder, a faulty list or key: *ListError), never for a missing or bad extraction: then the answers are CouldNotAsk.
 func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if cfg.MaxAge <= 0 {
-		cfg.MaxAge = 21 * 24 * time.Hour
+		cfg.MaxAge = defaultMaxAge
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -134,11 +140,31 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, fault: faultMissing()}
+	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, holder: &holder{fault: faultMissing()}}
 	d.importConfigured(ctx)
 	d.ensure(ctx, true)
 	live.Store(d)
 	return d, nil
+}
+
+// With gives a Directory on the same mirror with another list, keys, extraction file and age; StateDir, Now and Log stay. A faulty list or key
+// is a *ListError and d goes on alone. Both answer until one of them is closed: that closes the mirror for both.
+func (d *Directory) With(ctx context.Context, cfg Config) (*Directory, error) {
+	cfg.StateDir, cfg.Now, cfg.Log = d.cfg.StateDir, d.cfg.Now, d.cfg.Log
+	if cfg.MaxAge <= 0 {
+		cfg.MaxAge = defaultMaxAge
+	}
+	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.Now, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	n := &Directory{cfg: cfg, path: d.path, list: l, holder: d.holder}
+	if n.importConfigured(ctx); ctx.Err() != nil {
+		return nil, fmt.Errorf("open directory: %w", ctx.Err())
+	}
+	n.ensure(ctx, false)
+	live.Store(n)
+	return n, nil
 }
 
 // Ask says who a is. It never fails: what could not be learnt is the verdict CouldNotAsk with its reason.
@@ -392,7 +418,9 @@ func (d *Directory) Status() Status {
 
 // Close ends the directory; what is asked afterwards could not be asked.
 func (d *Directory) Close() error {
-	live.CompareAndSwap(d, nil)
+	if l := live.Load(); l != nil && l.holder == d.holder {
+		live.CompareAndSwap(l, nil)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {

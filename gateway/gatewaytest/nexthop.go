@@ -54,6 +54,8 @@ type Options struct {
 	Data func(n int, sender, recipient string) Reply
 	// Stall holds every session at a step.
 	Stall *Stall
+	// NoDSN: RFC 3461 is not offered.
+	NoDSN bool
 	// MaxMessage in bytes, 0 is 100 MiB.
 	MaxMessage int64
 }
@@ -66,6 +68,7 @@ type Message struct {
 	Data       []byte   // as received, dots undone, CRLF line ends
 	Helo       string
 	EightBit   bool                 // BODY=8BITMIME stood in MAIL
+	DSN        string               // the parameters of RFC 3461: RET and ENVID, then NOTIFY and ORCPT of each recipient
 	TLS        *tls.ConnectionState // nil: in clear
 	At         time.Time
 }
@@ -102,7 +105,7 @@ func StartNextHop(opt Options) (*NextHop, error) {
 	s := smtp.NewServer(h)
 	s.Domain, s.LMTP, s.TLSConfig = opt.Hostname, opt.LMTP, opt.TLS
 	s.MaxMessageBytes, s.MaxLineLength = opt.MaxMessage+1, 1<<20
-	s.EnableSMTPUTF8, s.EnableDSN, s.EnableREQUIRETLS = true, true, true
+	s.EnableSMTPUTF8, s.EnableDSN, s.EnableREQUIRETLS = true, !opt.NoDSN, true
 	s.ErrorLog = log.New(io.Discard, "", 0)
 	h.server = s
 	go func() { h.done <- s.Serve(l) }()
@@ -205,18 +208,24 @@ func (s *hopSession) Mail(from string, o *smtp.MailOptions) error {
 		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "Client certificate required"}
 	}
 	s.m = Message{Sender: from, Helo: s.conn.Hostname(), EightBit: o != nil && o.Body == smtp.Body8BitMIME}
+	if o != nil && (o.Return != "" || o.EnvelopeID != "") {
+		s.m.DSN = fmt.Sprintf("RET=%s ENVID=%s", o.Return, o.EnvelopeID)
+	}
 	if onTLS {
 		s.m.TLS = &cs
 	}
 	return nil
 }
 
-func (s *hopSession) Rcpt(to string, _ *smtp.RcptOptions) error {
+func (s *hopSession) Rcpt(to string, o *smtp.RcptOptions) error {
 	s.stall("rcpt")
 	if f := s.hop.opt.Rcpt; f != nil {
 		if err := f(s.m.Sender, to).err(); err != nil {
 			return err
 		}
+	}
+	if o != nil && (len(o.Notify) > 0 || o.OriginalRecipient != "") {
+		s.m.DSN += fmt.Sprintf(" NOTIFY=%v ORCPT=%s", o.Notify, o.OriginalRecipient)
 	}
 	s.m.Recipients = append(s.m.Recipients, to)
 	return nil

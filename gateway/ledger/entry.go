@@ -16,10 +16,13 @@ const (
 	Failed    Outcome = "failed"    // the next hop refused it for good, or its time ran out
 	Refused   Outcome = "refused"   // by the clinic's rules
 	Bounced   Outcome = "bounced"   // failed, and its sender was told by a bounce that was accepted
+	Reported  Outcome = "reported"  // delivered, and its sender was told by a report of success that was accepted
 )
 
 // final tells whether no further attempt is wanted.
-func (o Outcome) final() bool { return o == Delivered || o == Failed || o == Refused || o == Bounced }
+func (o Outcome) final() bool {
+	return o == Delivered || o == Failed || o == Refused || o == Bounced || o == Reported
+}
 
 // Entry is one row of the ledger: one recipient, one outcome.
 type Entry struct {
@@ -45,7 +48,7 @@ type Entry struct {
 	// Set by the ledger.
 	Seq     int64
 	Salt    [16]byte
-	Bounced bool // of Served: the bounce was accepted, do not hand it over again
+	Bounced bool // of Served: the bounce, or the report of success, was accepted, do not hand it over again
 }
 
 const (

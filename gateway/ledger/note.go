@@ -18,7 +18,7 @@ var (
 	})
 	notesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
 		Name: "passerelle_ledger_notes_total", Help: "Recipients noted, by outcome; every repeat of \"later\" counts.",
-	}, []string{"outcome"}) // delivered, deferred, failed, refused, bounced
+	}, []string{"outcome"}) // delivered, deferred, failed, refused, bounced, reported
 	dropped = promauto.NewCounter(prometheus.CounterOpts{
 		Name: "passerelle_ledger_repeats_dropped_total", Help: "Repeats of \"later\" that did not reach their row because too many waited to be written.",
 	})
@@ -83,8 +83,8 @@ func (c *Claim) Note(ctx context.Context, entries []Entry) error {
 	return nil
 }
 
-// Bounced notes that the bounces of these recipients were accepted, so that no repeated attempt hands them over again. Their
-// failure was noted before.
+// Bounced notes that the reports to the sender about these recipients, bounces or reports of success, were accepted, so that no
+// repeated attempt hands them over again. What became of them was noted before.
 func (c *Claim) Bounced(ctx context.Context, recipients ...int) error {
 	entries := make([]Entry, 0, len(recipients))
 	for _, i := range recipients {
@@ -95,7 +95,11 @@ func (c *Claim) Bounced(ctx context.Context, recipients ...int) error {
 		if err != nil {
 			return fmt.Errorf("note bounce of recipient %d: %w", i, err)
 		}
-		e.I, e.Outcome, e.First, e.Last, e.Count = i, Bounced, time.Time{}, time.Time{}, 0
+		told := Bounced
+		if e.Outcome == Delivered {
+			told = Reported
+		}
+		e.I, e.Outcome, e.First, e.Last, e.Count = i, told, time.Time{}, time.Time{}, 0
 		entries = append(entries, e)
 	}
 	return c.Note(ctx, entries)
@@ -129,7 +133,7 @@ func (c *Claim) sort(entries []Entry) ([]note, error) {
 		case e.Outcome == Deferred:
 			n.memo = memo{outcome: Deferred, first: micros(e.First), last: micros(e.Last), n: 1, reason: e.Reason, row: true}
 			n.touch = remember
-		case e.Outcome == Bounced && m.served:
+		case (e.Outcome == Bounced || e.Outcome == Reported) && m.served:
 			m.bounced = true
 			n.memo, n.touch = m, markSent
 			if !m.row {

@@ -16,7 +16,7 @@ import (
 // openRow is one recipient in the set: key, flags, outcome, first, last, entry.
 const openRow = len(key{}) + 2 + 3*8
 
-var outcomes = []Outcome{Delivered, Deferred, Failed, Refused, Bounced}
+var outcomes = []Outcome{Delivered, Deferred, Failed, Refused, Bounced, Reported}
 
 func appendOpen(b []byte, k key, m memo) []byte {
 	b = append(b, k[:]...)

@@ -166,7 +166,7 @@ func (c *conn) startTLS() *Error {
 	must := c.hop.TLS.Mode >= Encrypt
 	if !c.offers("STARTTLS") {
 		if must {
-			return c.hop.temporary("starttls", [3]int{4, 7, 4}, "le relais suivant ne propose pas STARTTLS", nil)
+			return c.hop.temporary("starttls", [3]int{4, 7, 4}, "le relais suivant ne propose pas STARTTLS", errors.New("STARTTLS is not offered"))
 		}
 		return nil
 	}

@@ -7,8 +7,11 @@ import (
 	"time"
 )
 
-// poolKey: one pool per name and address.
-type poolKey struct{ name, addr string }
+// poolKey: one pool per name and address, and per bound, which a reload of the config may change.
+type poolKey struct {
+	name, addr string
+	maxConns   int
+}
 
 // pool is the connections to one hop: slots bounds them all, idle holds those that wait for a letter, the last used at the end.
 type pool struct {

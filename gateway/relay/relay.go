@@ -145,6 +145,19 @@ func (r *Relay) Probe(ctx context.Context, hop Hop, sender message.Address, rcpt
 	return t.results[0]
 }
 
+// Greet makes a connection to a hop as a letter would, with TLS as the hop must show it, and ends it: is it there, is it who it must be?
+func (r *Relay) Greet(ctx context.Context, hop Hop) error {
+	if err := hop.check(); err != nil {
+		return err
+	}
+	c, err := open(ctx, hop, &r.cfg.Timeouts)
+	if err != nil {
+		return err
+	}
+	c.quit()
+	return nil
+}
+
 // do finds a connection and runs the transfer on it; a kept connection that died before it answered MAIL is replaced once.
 func (r *Relay) do(ctx context.Context, hop Hop, t *transfer) {
 	p, err := r.pool(hop)
@@ -211,7 +224,7 @@ func (r *Relay) pool(hop Hop) (*pool, *Error) {
 	if r.closed {
 		return nil, hop.temporary("connect", [3]int{4, 3, 2}, "arret de la passerelle", ErrClosed)
 	}
-	key := poolKey{hop.Name, hop.Addr}
+	key := poolKey{hop.Name, hop.Addr, hop.MaxConns}
 	p := r.pools[key]
 	if p == nil {
 		n := hop.MaxConns

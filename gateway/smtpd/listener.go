@@ -83,9 +83,13 @@ func (l *listener) release(c *conn) {
 }
 
 func (l *listener) admit(a netip.Addr) *Reply {
-	if a.IsValid() && len(l.srv.cfg.Networks) > 0 {
+	var nets []netip.Prefix
+	if l.srv.cfg.Networks != nil {
+		nets = l.srv.cfg.Networks()
+	}
+	if a.IsValid() && len(nets) > 0 {
 		ok := false
-		for _, p := range l.srv.cfg.Networks {
+		for _, p := range nets {
 			ok = ok || p.Contains(a)
 		}
 		if !ok {

@@ -36,8 +36,8 @@ type Config struct {
 	// LMTP: RFC 2033, one reply per recipient after the message.
 	LMTP     bool
 	Hostname string
-	// Networks may connect; none given: everybody may.
-	Networks []netip.Prefix
+	// Networks, asked for each client, may connect; nil or none given: everybody may.
+	Networks func() []netip.Prefix
 	// TLS is for STARTTLS; nil: not offered. Versions below 1.2 and suites without ECDHE and AEAD are switched off whatever it says.
 	TLS *tls.Config
 	// RequireTLS refuses MAIL in clear; RequireClientCert also demands a certificate that the TLS config's ClientCAs
@@ -56,6 +56,9 @@ type Config struct {
 	Budget      *message.Budget
 	Log         *slog.Logger
 	Handler     Handler
+	// Begin, where set, gives the Handler of one message, asked at its MAIL: Handler may then be nil. An owner whose settings change
+	// answers a whole message under the same ones.
+	Begin func() Handler
 	// NewID names messages.
 	NewID func() string
 }
@@ -108,7 +111,7 @@ type Server struct {
 
 // New makes a server. Zero limits get defaults: 50 MiB, 1000 recipients, 1000 sessions, 500 per client, 5 minutes, 30 s to stop.
 func New(cfg Config) (*Server, error) {
-	if cfg.Listener == nil || cfg.Handler == nil || cfg.Budget == nil || cfg.NewID == nil || cfg.Log == nil {
+	if cfg.Listener == nil || cfg.Handler == nil && cfg.Begin == nil || cfg.Budget == nil || cfg.NewID == nil || cfg.Log == nil {
 		return nil, errors.New("smtpd needs a listener, a handler, a budget, a logger and a maker of ids")
 	}
 	if cfg.TLS == nil && (cfg.RequireTLS || cfg.RequireClientCert) {

@@ -16,6 +16,7 @@ import (
 type session struct {
 	c    *conn
 	env  *message.Envelope // nil: no transaction
+	h    Handler           // of this transaction
 	hint int64
 }
 
@@ -24,7 +25,7 @@ func (s *session) ready() bool { return s.env != nil && len(s.env.Recipients) > 
 
 // Reset ends the transaction.
 func (s *session) Reset() {
-	s.env, s.hint = nil, 0
+	s.env, s.h, s.hint = nil, nil, 0
 	if s.c.chunks != nil {
 		s.c.chunks.refuse(errLater)
 		s.c.chunks = nil
@@ -53,10 +54,14 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 		EightBit: opts.Body == smtp.Body8BitMIME, SMTPUTF8: opts.UTF8, RequireTLS: opts.RequireTLS,
 		Ret: string(opts.Return), EnvID: opts.EnvelopeID, Protocol: c.protocol(opts.UTF8),
 	}
-	if err := s.ask(env, func() error { return c.srv.cfg.Handler.Mail(c.srv.ctx, c.who(), env) }); err != nil {
+	h := c.srv.cfg.Handler
+	if c.srv.cfg.Begin != nil {
+		h = c.srv.cfg.Begin()
+	}
+	if err := s.ask(env, func() error { return h.Mail(c.srv.ctx, c.who(), env) }); err != nil {
 		return err
 	}
-	s.env, s.hint = env, opts.Size
+	s.env, s.h, s.hint = env, h, opts.Size
 	c.idle = 0
 	return nil
 }
@@ -81,7 +86,7 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 			return s.no(errSyntax)
 		}
 	}
-	if err := s.ask(s.env, func() error { return c.srv.cfg.Handler.Rcpt(c.srv.ctx, c.who(), s.env, r) }); err != nil {
+	if err := s.ask(s.env, func() error { return s.h.Rcpt(c.srv.ctx, c.who(), s.env, r) }); err != nil {
 		return err
 	}
 	s.env.Recipients = append(s.env.Recipients, r)
@@ -92,7 +97,7 @@ func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x
 
 // Data takes the message off the wire and leaves one reply per recipient (LMTP) or one for all in the conn.
 func (s *session) Data(io.Reader) error {
-	c, env := s.c, s.env
+	c, env, h := s.c, s.env, s.h
 	body, no := c.message(s.hint)
 	if body == nil && no == nil {
 		c.srv.cfg.Log.Info("client left inside a message", "id", env.ID, "client", c.addr)
@@ -112,7 +117,7 @@ func (s *session) Data(io.Reader) error {
 	received.WithLabelValues(c.srv.cfg.Name).Inc()
 	c.bad = 0
 	var out Outcome
-	if err := s.ask(env, func() error { out = c.srv.cfg.Handler.Data(c.srv.ctx, c.who(), env, body); return nil }); err != nil {
+	if err := s.ask(env, func() error { out = h.Data(c.srv.ctx, c.who(), env, body); return nil }); err != nil {
 		c.own = nil
 		out = Outcome{}
 	}

@@ -188,7 +188,9 @@ func TestErrorsOfTheHandler(t *testing.T) {
 }
 
 func TestLimitsOfWhoMayConnect(t *testing.T) {
-	s := start(t, func(cfg *Config, _ *recorder) { cfg.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} })
+	s := start(t, func(cfg *Config, _ *recorder) {
+		cfg.Networks = func() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }
+	})
 	c := dial(t, s.addr)
 	if text := c.expect(554); !strings.Contains(text, "5.7.1") {
 		t.Errorf("got %q", text)

@@ -189,28 +189,9 @@ CREATE INDEX vault_codes_at ON vault_codes (at);`
 
 // New opens the vault on a database and a blob place.
 func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, error) {
-	u, err := url.Parse(cfg.PublicURL)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("new vault: the public URL must be https://host[/path]")
-	}
-	if cfg.Key == (seal.Key{}) {
-		return nil, errors.New("new vault: the server key is missing")
-	}
-	if cfg.Clinic.Name == "" {
-		return nil, errors.New("new vault: the clinic's name is missing")
-	}
-	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
-	if cfg.Expiry <= 0 {
-		cfg.Expiry = 30 * 24 * time.Hour
-	}
-	if cfg.NoticeLabel == "" {
-		cfg.NoticeLabel = "Messagerie sécurisée"
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	paris, err := time.LoadLocation("Europe/Paris")
 	if err != nil {
@@ -225,6 +206,46 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	return v, nil
+}
+
+// With gives the same vault under other settings: the same deposits, and the same memory of who tried too often. Deposits keep the expiry that
+// they were made with.
+func (v *Vault) With(cfg Config) (*Vault, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, fmt.Errorf("change vault: %w", err)
+	}
+	w := *v
+	w.cfg = cfg
+	return &w, nil
+}
+
+// complete checks the settings and fills in the defaults.
+func (cfg Config) complete() (Config, error) {
+	u, err := url.Parse(cfg.PublicURL)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return cfg, errors.New("the public URL must be https://host[/path]")
+	}
+	if cfg.Key == (seal.Key{}) {
+		return cfg, errors.New("the server key is missing")
+	}
+	if cfg.Clinic.Name == "" {
+		return cfg, errors.New("the clinic's name is missing")
+	}
+	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
+	if cfg.Expiry <= 0 {
+		cfg.Expiry = 30 * 24 * time.Hour
+	}
+	if cfg.NoticeLabel == "" {
+		cfg.NoticeLabel = "Messagerie sécurisée"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return cfg, nil
 }
 
 // Clinic is how the clinic presents itself.
