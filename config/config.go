@@ -81,6 +81,8 @@ type ListenLMTP struct {
 	ClientCA string `yaml:"client_ca"`
 	// RequireTLS refuses MAIL before STARTTLS.
 	RequireTLS bool `yaml:"require_tls"`
+	// ImplicitTLS: the client begins with TLS; nothing is said in clear and STARTTLS is not offered.
+	ImplicitTLS bool `yaml:"implicit_tls"`
 }
 
 // ListenSMTP is the clinic's door in SMTP.
@@ -94,6 +96,8 @@ type ListenSMTP struct {
 	ClientCA string `yaml:"client_ca"`
 	// RequireTLS refuses MAIL before STARTTLS.
 	RequireTLS bool `yaml:"require_tls"`
+	// ImplicitTLS: the client begins with TLS; nothing is said in clear and STARTTLS is not offered.
+	ImplicitTLS bool `yaml:"implicit_tls"`
 }
 
 // ListenTrust is the door to the trust space; its certificates are those of trust.
@@ -123,11 +127,12 @@ type Recipients struct {
 // Limits are what one message, one client and the whole may take.
 type Limits struct {
 	Message           Size     `yaml:"message"`             // largest message
-	Memory            Size     `yaml:"memory"`              // shared by all messages in hand; beyond it they go to encrypted temp files
+	Memory            Size     `yaml:"memory"`              // shared by all in hand, messages and work; beyond it messages go to encrypted temp files and work waits
+	Spill             Size     `yaml:"spill"`               // all those temp files together; beyond it 452
 	Recipients        int      `yaml:"recipients"`          // of one message
 	Received          int      `yaml:"received"`            // Received fields before a message is a loop
-	Sessions          int      `yaml:"sessions"`            // at once, all clients
-	SessionsPerClient int      `yaml:"sessions_per_client"` // at once, one address
+	Sessions          int      `yaml:"sessions"`            // at once, of each listener; more wait for their greeting
+	SessionsPerClient int      `yaml:"sessions_per_client"` // at once, of one IPv4 address or IPv6 /64; more wait
 	Idle              Duration `yaml:"idle"`                // a silent session is closed
 }
 
@@ -252,7 +257,7 @@ func Default() *Config {
 			Metrics: ListenMetrics{Addr: "127.0.0.1:9464"},
 		},
 		Limits: Limits{
-			Message: 50 << 20, Memory: 64 << 20, Recipients: 1000, Received: 100,
+			Message: 50 << 20, Memory: 64 << 20, Spill: 2 << 30, Recipients: 1000, Received: 100,
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},

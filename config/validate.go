@@ -92,6 +92,11 @@ func (v *validator) listeners() {
 	if l.LMTP.Addr == "" && l.SMTP.Addr == "" && !v.broken["listen"] {
 		v.fault("listen", "lmtp and smtp are both off: no mail could come in")
 	}
+	for key, need := range map[string]bool{"listen.lmtp": l.LMTP.ImplicitTLS && l.LMTP.Cert == "", "listen.smtp": l.SMTP.ImplicitTLS && l.SMTP.Cert == ""} {
+		if need {
+			v.fault(key+".implicit_tls", "needs a certificate: set cert and key, or tls_dir")
+		}
+	}
 	doors := v.doors()
 	for i, a := range doors {
 		if !v.hostport(a.key, a.addr) {
@@ -114,6 +119,7 @@ func (v *validator) limits() {
 	}
 	positive("limits.message", int64(l.Message))
 	positive("limits.memory", int64(l.Memory))
+	positive("limits.spill", int64(l.Spill))
 	positive("limits.recipients", int64(l.Recipients))
 	positive("limits.received", int64(l.Received))
 	positive("limits.sessions", int64(l.Sessions))

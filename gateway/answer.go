@@ -27,6 +27,11 @@ func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 		return fmt.Errorf("build answer: %w", err)
 	}
 	defer body.Close()
+	release, decided, err := g.room(ctx, body)
+	if err != nil {
+		return err
+	}
+	defer release()
 	m, err := g.read(env, body)
 	if err != nil {
 		return err
@@ -40,6 +45,7 @@ func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 		return err
 	}
 	ways := []way{{deposit: a.DepositID, decision: policy.Decision{Route: policy.Local, Rule: "answer", Reason: "a patient's answer to a deposit, opened with its code"}}}
+	decided(m.index)
 	g.handOn(ctx, m, ways)
 	w := &ways[0]
 	if err := claim.Note(ctx, []ledger.Entry{g.entry(m, 0, w)}); err != nil {

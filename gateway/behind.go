@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,7 @@ type session struct {
 	kind     replyKind
 	log      *slog.Logger
 	claim    *ledger.Claim
+	room     *shared       // of the budget; nil where somebody else holds it
 	told     chan struct{} // closed when the reply is known and what it says is noted
 }
 
@@ -97,6 +99,32 @@ func (g *Gateway) handOnFor(ctx context.Context, s *session, m *mail, ways []way
 	return told
 }
 
+// shared is given back when the last of its holders lets go. nil holds nothing.
+type shared struct {
+	mu   sync.Mutex
+	n    int
+	free func()
+}
+
+func (s *shared) hold() {
+	if s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.n++
+	}
+}
+
+func (s *shared) let() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.n--; s.n == 0 {
+		s.free()
+	}
+}
+
 // await waits for flights, and gives those that have not ended by then.
 func await(ctx context.Context, d time.Duration, fs []*flight) (open []*flight) {
 	if len(fs) == 0 {
@@ -130,12 +158,14 @@ func (g *Gateway) detach(s *session, m *mail, f *flight, on []int) {
 		s.claim.Keep(i)
 	}
 	release := m.body.Hold()
+	s.room.hold()
 	g.traffic.behind.Add(1)
 	mDetached.Add(float64(len(on)))
 	f.over = func() {
 		if err := release(); err != nil {
 			s.log.Warn("close a message that went on behind its reply", "err", err)
 		}
+		s.room.let()
 		g.traffic.behind.Done()
 	}
 }

@@ -109,7 +109,11 @@ func (g *Gateway) console(version string) (page *console.Console, remove func(),
 		}},
 	}})
 	gauges := console.Gauges{
-		Ready:   func() float64 { return bit(page.Readiness(context.Background()).Ready) },
+		Ready: func() float64 { return bit(page.Readiness(context.Background()).Ready) },
+		Memory: func() map[string]float64 {
+			u := g.budget.Usage()
+			return map[string]float64{"bodies": float64(u.Bodies), "buffers": float64(u.Buffers), "work": float64(u.Work), "spilled": float64(u.Spilled)}
+		},
 		Observe: func() float64 { return bit(g.current().set.observe) },
 		OldestWaiting: func() map[string]float64 {
 			out := map[string]float64{}

@@ -99,6 +99,12 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 	if err := g.ledger.Ready(); err != nil { // before any hop is contacted
 		return g.outcome(nil, all(env, laterNote(err)))
 	}
+	release, decided, err := g.room(ctx, body)
+	if err != nil {
+		return g.outcome(nil, all(env, err))
+	}
+	room := &shared{n: 1, free: release} // also of what goes on behind the reply
+	defer room.let()
 	m, err := g.read(env, body)
 	if err != nil {
 		return g.outcome(nil, all(env, err))
@@ -123,7 +129,8 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 			ways[i].fault = asFault(err)
 		}
 	}
-	s := &session{client: env.Client, sessions: c.Sessions, kind: kind, log: g.log.With("id", env.ID, "client", env.Client), claim: claim, told: make(chan struct{})}
+	decided(m.index)
+	s := &session{client: env.Client, sessions: c.Sessions, kind: kind, log: g.log.With("id", env.ID, "client", env.Client), claim: claim, room: room, told: make(chan struct{})}
 	defer close(s.told)
 	return g.finish(ctx, s.log, kind, m, claim, g.handOnFor(ctx, s, m, ways))
 }

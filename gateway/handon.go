@@ -277,6 +277,11 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	}
 	o := g.set.protect
 	o.Budget, o.Lang = g.budget, c.Lang
+	release, err := g.sealingRoom(ctx, m, w)
+	if err != nil {
+		return err
+	}
+	defer release()
 	var passphrase string
 	var sealed *message.Body
 	telling := false // the passphrase must be told
@@ -298,6 +303,7 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 		return fmt.Errorf("seal as %s: %w", w.decision.Form, err)
 	}
 	defer sealed.Close()
+	release()
 	g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", to.Domain), m.letter(m.discreet, sealed, 0), false)
 	if w.fault != nil || !telling {
 		return nil

@@ -22,13 +22,9 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 	if g.vault == nil {
 		return later("Retrait securise non configure sur la passerelle", fmt.Errorf("pickup decided, pickup.url is empty"))
 	}
-	req, err := g.depositRequest(m, w, i)
+	dep, err := g.deposit(ctx, m, w, i)
 	if err != nil {
 		return err
-	}
-	dep, err := g.vault.Deposit(ctx, req)
-	if err != nil {
-		return fmt.Errorf("seal deposit: %w", err)
 	}
 	w.deposit = dep.ID
 	defer func() {
@@ -67,6 +63,24 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 		return fmt.Errorf("activate deposit: %w", err)
 	}
 	return nil
+}
+
+// deposit seals one recipient's copy.
+func (g *Gateway) deposit(ctx context.Context, m *mail, w *way, i int) (*vault.Deposit, error) {
+	release, err := g.sealingRoom(ctx, m, w)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	req, err := g.depositRequest(m, w, i)
+	if err != nil {
+		return nil, err
+	}
+	dep, err := g.vault.Deposit(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("seal deposit: %w", err)
+	}
+	return dep, nil
 }
 
 // keep gives the header fields that headers.keep copies to notices and sealed messages.

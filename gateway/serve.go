@@ -99,15 +99,19 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		bound = append(bound, l)
 		return l
 	}
-	mail := func(key, addr string, lmtp bool, t *tls.Config, clientCert, requireTLS bool, nets func() []netip.Prefix, begin func() smtpd.Handler) {
+	mail := func(key, addr string, lmtp bool, t *tls.Config, clientCert, requireTLS, implicitTLS bool, nets func() []netip.Prefix, begin func() smtpd.Handler) {
 		l := bind(key, addr)
 		if l == nil {
 			return
 		}
-		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: g.set.hostname, Networks: nets, TLS: t, RequireTLS: requireTLS,
+		budget := g.budget
+		if key == "trust" { // the strangers' door: their bodies never take all the room
+			budget = budget.Part()
+		}
+		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: g.set.hostname, Networks: nets, TLS: t, RequireTLS: requireTLS, ImplicitTLS: implicitTLS,
 			RequireClientCert: clientCert, MaxMessage: int64(cfg.Limits.Message), MaxRecipients: cfg.Limits.Recipients,
 			MaxSessions: cfg.Limits.Sessions, MaxSessionsPerClient: cfg.Limits.SessionsPerClient, IdleTimeout: time.Duration(cfg.Limits.Idle), StopTimeout: stopTimeout,
-			Budget: g.budget, Log: g.log, NewID: newID, Begin: begin})
+			Budget: budget, Log: g.log, NewID: newID, Begin: begin})
 		if serr != nil {
 			err = errors.Join(err, fmt.Errorf("listen.%s: %w", key, serr))
 			return
@@ -116,14 +120,14 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 	}
 	nets := func() []netip.Prefix { return g.current().set.networks }
 	if c := cfg.Listen.LMTP; open("lmtp", c.Addr) {
-		mail("lmtp", c.Addr, true, g.liveTLS("lmtp"), c.ClientCA != "", c.RequireTLS, nets, func() smtpd.Handler { return clinicDoor{g.current(), true} })
+		mail("lmtp", c.Addr, true, g.liveTLS("lmtp"), c.ClientCA != "", c.RequireTLS, c.ImplicitTLS, nets, func() smtpd.Handler { return clinicDoor{g.current(), true} })
 	}
 	if c := cfg.Listen.SMTP; open("smtp", c.Addr) {
-		mail("smtp", c.Addr, false, g.liveTLS("smtp"), c.ClientCA != "", c.RequireTLS, nets, func() smtpd.Handler { return clinicDoor{g.current(), false} })
+		mail("smtp", c.Addr, false, g.liveTLS("smtp"), c.ClientCA != "", c.RequireTLS, c.ImplicitTLS, nets, func() smtpd.Handler { return clinicDoor{g.current(), false} })
 	}
 	if c := cfg.Listen.Trust; open("trust", c.Addr) && g.space != nil {
 		t := &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return g.current().space.ServerTLS(), nil }}
-		mail("trust", c.Addr, false, t, true, true, nil, func() smtpd.Handler { return trustDoor{g.current()} })
+		mail("trust", c.Addr, false, t, true, true, false, nil, func() smtpd.Handler { return trustDoor{g.current()} })
 	}
 	if c := cfg.Listen.Portal; open("portal", c.Addr) && g.portal != nil {
 		if l := bind("portal", c.Addr); l != nil {

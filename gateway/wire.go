@@ -82,6 +82,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.budget = message.NewBudget(int64(cfg.Limits.Memory), "")
+	g.budget.LimitSpill(int64(cfg.Limits.Spill))
 	if g.db, err = store.Open(ctx, store.Config{Dir: cfg.StateDir, Log: log}); err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	g.closers = append(g.closers, g.ledger.Close)
 	g.traffic = newTraffic(time.Duration(cfg.Relay.Timeout), time.Duration(cfg.Relay.SlowAfter))
 	// Who finds no free connection is answered so before his session's time is over: nothing of his went on behind the reply.
-	g.relay = relay.New(relay.Config{Log: log, Timeouts: relay.Timeouts{Slot: min(time.Minute, g.traffic.timeout/2)}})
+	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget, Timeouts: relay.Timeouts{Slot: min(time.Minute, g.traffic.timeout/2)}})
 	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
 	if err := g.furnish(ctx, cfg); err != nil {
 		return nil, err
@@ -172,7 +173,7 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Budget: g.budget, Proxies: localProxies, Log: g.log})
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
 	if err != nil {
 		return fmt.Errorf("portal: %w", err)
 	}

@@ -13,6 +13,8 @@ type Gauges struct {
 	OldestWaiting func() map[string]float64
 	// CertificateDays is how many days each certificate is still good for, by its place in the config ("trust", "listen.lmtp").
 	CertificateDays func() map[string]float64
+	// Memory is what the budget holds now in bytes, by kind: bodies, buffers, work, spilled.
+	Memory func() map[string]float64
 	// Observe is 1 in observe mode, when everything leaves unchanged on purpose.
 	Observe func() float64
 	// Ready is 1 when /readyz answers 200.
@@ -42,6 +44,9 @@ func (g Gauges) Register(r prometheus.Registerer) (remove func(), err error) {
 	}
 	if g.CertificateDays != nil {
 		add(newGroup("passerelle_gateway_certificate_days", "Days that a certificate is still good for, by its place in the config.", "certificate", g.CertificateDays))
+	}
+	if g.Memory != nil {
+		add(newGroup("passerelle_gateway_memory_bytes", "Bytes of the shared budget that are held now, by kind (bodies, buffers, work; spilled lies in temp files).", "kind", g.Memory))
 	}
 	single := func(name, help string, f func() float64) {
 		if f != nil {

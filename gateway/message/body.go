@@ -1,45 +1,13 @@
 package message
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"os"
 	"sync"
-	"sync/atomic"
 )
-
-// Budget is the memory that all messages in hand share. Bodies stay in memory while it lasts; what does not fit goes to a temp
-// file without a name, encrypted with a key that only this process knows and that dies with the body.
-type Budget struct {
-	limit int64
-	dir   string
-	used  atomic.Int64
-}
-
-// NewBudget gives a budget of limit bytes; dir holds the temp files ("" is the system's).
-func NewBudget(limit int64, dir string) *Budget { return &Budget{limit: limit, dir: dir} }
-
-// Used is the number of bytes reserved now.
-func (g *Budget) Used() int64 { return g.used.Load() }
-
-func (g *Budget) reserve(n int64) bool {
-	for {
-		u := g.used.Load()
-		if u+n > g.limit {
-			return false
-		}
-		if g.used.CompareAndSwap(u, u+n) {
-			return true
-		}
-	}
-}
 
 // Body is a sequence of bytes that was taken in whole: a message as received (CRLF lines, dot-unstuffed) or as it may leave. It
 // may be read by several goroutines at once until Close.
@@ -118,11 +86,12 @@ func (b *Body) free() error {
 	if !b.closed || b.holds > 0 {
 		return nil
 	}
-	if b.budget != nil {
-		b.budget.used.Add(-b.held)
+	b.mem = nil // who still holds the body must not hold what the budget lends again
+	if b.held > 0 {
+		b.budget.giveBack(b.held)
 	}
 	if b.spill != nil {
-		return b.spill.f.Close()
+		return b.spill.close()
 	}
 	return nil
 }
@@ -142,9 +111,6 @@ type BodyWriter struct {
 	hash   hash.Hash
 	err    error
 }
-
-// ErrNoRoom wraps every failure to keep a body: memory is used up and the temp folder is full or gone. It is passing.
-var ErrNoRoom = errors.New("no room for the message")
 
 // NewWriter starts a body. hint is the expected size in bytes, 0 where unknown.
 func (g *Budget) NewWriter(hint int64) *BodyWriter {
@@ -200,17 +166,17 @@ func (w *BodyWriter) grow(n int) bool {
 }
 
 func (w *BodyWriter) toFile() error {
-	s, err := newSpill(w.budget.dir)
+	s, err := newSpill(w.budget)
 	if err == nil {
 		if err = s.write(w.mem); err != nil {
-			s.f.Close()
+			s.close()
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
 	clear(w.mem)
-	w.budget.used.Add(-w.held)
+	w.budget.giveBack(w.held)
 	w.mem, w.held, w.spill = nil, 0, s
 	return nil
 }
@@ -218,7 +184,7 @@ func (w *BodyWriter) toFile() error {
 // Body ends the writing.
 func (w *BodyWriter) Body() (*Body, error) {
 	if w.err == nil && w.spill != nil {
-		if err := w.spill.flush(); err != nil {
+		if err := w.spill.finish(); err != nil {
 			w.err = fmt.Errorf("%w: %w", ErrNoRoom, err)
 		}
 	}
@@ -234,105 +200,12 @@ func (w *BodyWriter) Body() (*Body, error) {
 
 // Abort gives everything back.
 func (w *BodyWriter) Abort() {
-	w.budget.used.Add(-w.held)
+	w.budget.giveBack(w.held)
 	if w.spill != nil {
-		w.spill.f.Close()
+		w.spill.close()
 	}
 	w.mem, w.held, w.spill = nil, 0, nil
 	if w.err == nil {
 		w.err = errors.New("the body was aborted")
 	}
-}
-
-const (
-	segment = 64 << 10 // plaintext bytes sealed together
-	sealed  = segment + 16
-)
-
-// spill is a file without a name: AES-256-GCM segments, the segment's number is the nonce, the key lives in memory only.
-type spill struct {
-	f    *os.File
-	aead cipher.AEAD
-	buf  []byte // plaintext of the segment being filled
-	n    uint64 // segments written
-}
-
-func newSpill(dir string) (*spill, error) {
-	f, err := os.CreateTemp(dir, "passerelle-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	var key [32]byte
-	rand.Read(key[:])
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &spill{f: f, aead: aead, buf: make([]byte, 0, segment)}, nil
-}
-
-func (s *spill) nonce(n uint64) []byte {
-	var b [12]byte
-	binary.BigEndian.PutUint64(b[4:], n)
-	return b[:]
-}
-
-func (s *spill) write(p []byte) error {
-	for len(p) > 0 {
-		n := min(len(p), segment-len(s.buf))
-		s.buf, p = append(s.buf, p[:n]...), p[n:]
-		if len(s.buf) == segment {
-			if err := s.flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (s *spill) flush() error {
-	if len(s.buf) == 0 {
-		return nil
-	}
-	c := s.aead.Seal(nil, s.nonce(s.n), s.buf, nil)
-	if _, err := s.f.WriteAt(c, int64(s.n)*sealed); err != nil {
-		return err
-	}
-	clear(s.buf)
-	s.buf, s.n = s.buf[:0], s.n+1
-	return nil
-}
-
-func (s *spill) readAt(p []byte, off, size int64) (int, error) {
-	if off < 0 || off >= size {
-		return 0, io.EOF
-	}
-	done := 0
-	for done < len(p) && off < size {
-		i := off / segment
-		c := make([]byte, min(segment, size-i*segment)+16)
-		if _, err := s.f.ReadAt(c, i*sealed); err != nil {
-			return done, fmt.Errorf("read temp file: %w", err)
-		}
-		plain, err := s.aead.Open(c[:0], s.nonce(uint64(i)), c, nil)
-		if err != nil {
-			return done, fmt.Errorf("temp file was altered: %w", err)
-		}
-		n := copy(p[done:], plain[off-i*segment:])
-		done, off = done+n, off+int64(n)
-	}
-	if done < len(p) {
-		return done, io.EOF
-	}
-	return done, nil
 }

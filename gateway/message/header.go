@@ -48,6 +48,32 @@ func ReadHeader(b *Body, max int) (Header, int64, error) {
 	}
 }
 
+// HeaderLen is the length of a message's header, at most max+1: what ReadHeader would take, without taking it.
+func HeaderLen(b *Body, max int) int {
+	end := []byte("\r\n\r\n")
+	limit := int(min(b.Size(), int64(max)+1))
+	if m := b.InMemory(); m != nil {
+		if i := bytes.Index(m[:limit], end); i >= 0 {
+			return i + len(end)
+		}
+		return limit
+	}
+	buf, kept := make([]byte, segment+len(end)), 0
+	for at := 0; at < limit; {
+		n, err := b.ReadAt(buf[kept:kept+min(segment, limit-at)], int64(at))
+		if i := bytes.Index(buf[:kept+n], end); i >= 0 {
+			return at - kept + i + len(end)
+		}
+		if err != nil || n == 0 {
+			return limit
+		}
+		at += n
+		have := kept + n
+		kept = copy(buf, buf[have-min(have, len(end)-1):have])
+	}
+	return limit
+}
+
 func isBlankLine(line []byte) bool {
 	return len(line) == 2 && line[0] == '\r' && line[1] == '\n' || len(line) == 1 && line[0] == '\n'
 }

@@ -33,12 +33,20 @@ type Index struct {
 	Header Header
 	// Parts in the order in which they begin; the first is the message itself.
 	Parts []Part
+	// Weight is about how many bytes of memory the index keeps.
+	Weight int64
 	// Unclear says why two readers may see different parts, "" where they may not. It holds no word of the message.
 	Unclear string
 }
 
 // Limits bound what Parse follows; beyond them a message is Unclear.
 type Limits struct{ Depth, Parts, Header int }
+
+// headersFactor bounds the headers of all parts together, in lengths of one: an index is kept while its message is in hand.
+const headersFactor = 2
+
+// partWeight is a Part with its map, in bytes.
+const partWeight = 512
 
 // DefaultLimits are generous for what people send.
 var DefaultLimits = Limits{Depth: 50, Parts: 1000, Header: 256 << 10}
@@ -68,6 +76,7 @@ func Parse(b *Body, lim Limits) (*Index, error) {
 	}
 	p.closeTo(0, b.Size())
 	p.x.Parts[0].End = b.Size()
+	p.x.Weight = int64(len(p.x.Parts)*partWeight + 2*p.headers)
 	return p.x, nil
 }
 
@@ -95,8 +104,10 @@ type parser struct {
 	path   []open
 	state  state
 	header []byte
-	nl     int64 // length of the line end before the current line
-	stop   bool
+	// headers is the length of all headers so far.
+	headers int
+	nl      int64 // length of the line end before the current line
+	stop    bool
 }
 
 // unclear keeps the first reason.
@@ -147,7 +158,10 @@ func (p *parser) line(line []byte, start int64) error {
 				return ErrHeaderTooLarge
 			}
 			p.giveUp("a header is too long")
+		case len(p.path) > 1 && p.headers+len(line) > headersFactor*p.lim.Header:
+			p.giveUp("its headers are too long in all")
 		default:
+			p.headers += len(line)
 			p.header = append(p.header, line...)
 		}
 	case inText:

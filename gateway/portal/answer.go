@@ -3,6 +3,7 @@ package portal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -31,7 +32,8 @@ type AnswerFile struct {
 
 const (
 	maxAnswerText = 100 << 10
-	drainFactor   = 4 // so much more than allowed is read and thrown away, so that the browser gets to read why
+	maxReading    = 64 // answers at once
+	drainFactor   = 4  // so much more than allowed is read and thrown away, so that the browser gets to read why
 )
 
 var (
@@ -58,7 +60,7 @@ func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
 	}()
 	p.hurry(w, answerTime)
 	r.Body = http.MaxBytesReader(w, r.Body, drainFactor*p.cfg.MaxAnswer+maxAnswerText)
-	err := p.readAnswer(r, &a)
+	err := p.inTurn(r, &a)
 	d := page{Text: a.Text}
 	code := http.StatusBadRequest
 	switch {
@@ -87,6 +89,17 @@ func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
 		p.cfg.Log.Warn("answer handed on, but not counted", "deposit", c.ID, "err", err)
 	}
 	p.back(w, r, "answer", "reponse")
+}
+
+// inTurn reads an answer where there is a place for it.
+func (p *Portal) inTurn(r *http.Request, a *Answer) error {
+	select {
+	case p.answers <- struct{}{}:
+		defer func() { <-p.answers }()
+		return p.readAnswer(r, a)
+	default:
+		return fmt.Errorf("%w: %d answers are being read", message.ErrNoRoom, maxReading)
+	}
 }
 
 // readAnswer takes the form part by part. ParseMultipartForm would write large files to the disk in clear.

@@ -68,6 +68,8 @@ type Portal struct {
 	base   string // path of the public URL, "" or "/x"
 	secure bool
 	peers  *vault.Limiter
+	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
+	answers chan struct{}
 	// formTime is the constant; tests shorten it.
 	formTime time.Duration
 	serve    http.Handler
@@ -97,7 +99,7 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https", formTime: formTime,
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /a/"+styleName, p.css)

@@ -9,20 +9,12 @@ import (
 	"slices"
 )
 
-const chunk = 128 << 10
-
-// buffer is what sending a content needs; it is reused.
-type buffer struct {
-	in  [chunk]byte
-	out [2*chunk + 16]byte // a chunk is at most a third longer with its dots
-}
-
 // errContent wraps a body that could not be read: the letter must not be finished.
 var errContent = errors.New("read content")
 
-// pieces calls f with the letter's bytes in order, at most chunk at a time.
+// pieces calls f with the letter's bytes in order, at most len(in) at a time.
 func (l *Letter) pieces(in []byte, f func([]byte) error) error {
-	for p := range slices.Chunk(l.Header, chunk) {
+	for p := range slices.Chunk(l.Header, len(in)) {
 		if err := f(p); err != nil {
 			return err
 		}
@@ -31,7 +23,7 @@ func (l *Letter) pieces(in []byte, f func([]byte) error) error {
 		return nil
 	}
 	if mem := l.Body.InMemory(); mem != nil {
-		for p := range slices.Chunk(mem[l.Offset:], chunk) {
+		for p := range slices.Chunk(mem[l.Offset:], len(in)) {
 			if err := f(p); err != nil {
 				return err
 			}
@@ -158,9 +150,9 @@ func (s *stuffer) append(dst, p []byte) []byte {
 // sendContent writes the content and its end. beforeEnd is asked before the write that holds the final dot; if it gives an error,
 // nothing of that write leaves. ended tells whether that write began: from there on only the hop knows.
 func (c *conn) sendContent(l *Letter, s *survey, buf *buffer, beforeEnd func() error) (ended bool, err error) {
-	out := buf.out[:0]
+	out, chunk := buf.out[:0], buf.chunk()
 	var dots stuffer
-	err = l.pieces(buf.in[:], func(p []byte) error {
+	err = l.pieces(buf.in, func(p []byte) error {
 		if len(out) > chunk/2 || len(out)+len(p) > chunk+chunk/2 { // what is in out waits for company, a piece may double
 			if err := c.write(out, c.timeouts.Write); err != nil {
 				return err

@@ -33,6 +33,8 @@ type Config struct {
 	BreakMin, BreakMax time.Duration
 	// Now is the clock of the pool and the breaker.
 	Now func() time.Time
+	// Budget, where set, lends the large buffers.
+	Budget *message.Budget
 }
 
 // Timeouts bound each step. RFC 5321 section 4.5.3.2 asks for minutes; a client of ours waits meanwhile, so the steps before DATA
@@ -59,7 +61,7 @@ type Relay struct {
 	closed  bool
 	done    chan struct{}
 	work    sync.WaitGroup // the sweeper and the QUITs
-	buffers sync.Pool
+	buffers buffers
 }
 
 func or[T comparable](v *T, d T) {
@@ -94,7 +96,7 @@ func New(cfg Config) *Relay {
 		cfg.Now = time.Now
 	}
 	r := &Relay{cfg: cfg, pools: map[poolKey]*pool{}, done: make(chan struct{})}
-	r.buffers.New = func() any { return new(buffer) }
+	r.buffers.budget = cfg.Budget
 	r.work.Go(r.sweeper)
 	return r
 }

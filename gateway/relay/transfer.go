@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 )
 
@@ -16,7 +15,7 @@ type transfer struct {
 	hop      Hop
 	letter   *Letter
 	timeouts *Timeouts
-	buffers  *sync.Pool
+	buffers  *buffers
 	probe    bool
 	survey   survey
 	results  []Result
@@ -48,9 +47,9 @@ func (t *transfer) prepare() *Error {
 	if t.probe {
 		return nil
 	}
-	buf := t.buffers.Get().(*buffer)
-	defer t.buffers.Put(buf)
-	if err := l.pieces(buf.in[:], func(p []byte) error { t.survey.add(p); return nil }); err != nil {
+	buf := t.buffers.get(l.size())
+	defer t.buffers.put(buf)
+	if err := l.pieces(buf.in, func(p []byte) error { t.survey.add(p); return nil }); err != nil {
 		return t.hop.temporary("content", [3]int{4, 3, 0}, "erreur interne, nouvel essai plus tard", err)
 	}
 	if t.survey.unclean() {
@@ -216,12 +215,11 @@ func (t *transfer) takeBack() {
 	t.c.command("final", t.timeouts.Mail, ".")
 }
 
-// content sends header and body and takes the final replies.
-func (t *transfer) content(ctx context.Context, stop func() bool) {
-	buf := t.buffers.Get().(*buffer)
-	defer t.buffers.Put(buf)
-	began := time.Now()
-	ended, err := t.c.sendContent(t.letter, &t.survey, buf, func() error {
+// sendContent borrows its buffer for the sending alone: a hop may keep us waiting for its final reply.
+func (t *transfer) sendContent(ctx context.Context, stop func() bool) (ended bool, err error) {
+	buf := t.buffers.get(t.letter.size())
+	defer t.buffers.put(buf)
+	return t.c.sendContent(t.letter, &t.survey, buf, func() error {
 		if t.c.br.Buffered() > 0 { // a 250 that came before the end was reached must not count as one for the letter
 			return errEarly
 		}
@@ -230,6 +228,12 @@ func (t *transfer) content(ctx context.Context, stop func() bool) {
 		}
 		return nil
 	})
+}
+
+// content sends header and body and takes the final replies.
+func (t *transfer) content(ctx context.Context, stop func() bool) {
+	began := time.Now()
+	ended, err := t.sendContent(ctx, stop)
 	stepSeconds.WithLabelValues("content").Observe(time.Since(began).Seconds())
 	switch {
 	case err == nil:

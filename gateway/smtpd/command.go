@@ -22,12 +22,19 @@ func (c *conn) next() {
 		c.say(errStopped)
 		return
 	}
+	if c.chunks == nil {
+		c.body.on = false
+	}
 	line, no := c.readLine()
 	switch {
 	case c.dead || c.closing:
 		return
 	case no != nil:
 		c.fault(no)
+		return
+	}
+	if c.session.env == nil && c.old() {
+		c.say(errIdle)
 		return
 	}
 	verb, arg, _ := strings.Cut(line, " ")
@@ -75,6 +82,12 @@ func (c *conn) next() {
 	c.give(libraryForm(verb, arg))
 }
 
+// old tells whether the session has gone on for too long without a message.
+func (c *conn) old() bool {
+	age := time.Since(c.last)
+	return age > sessionAge || age > tightAge && c.srv.ln.scarce(c.key)
+}
+
 func (c *conn) give(line string) { c.feed = append(append(c.feed[:0], line...), '\r', '\n') }
 
 // readLine gives the next command line without its CRLF, or a refusal of it. The whole line must come within the idle timeout.
@@ -87,6 +100,7 @@ func (c *conn) readLine() (string, *Reply) {
 			c.wire.limit = time.Time{}
 		}
 	}()
+	c.lineDue = 0
 	seen, dropped := 0, 0
 	for {
 		if i := bytes.IndexByte(c.buf[c.r+seen:c.w], '\n'); i >= 0 {

@@ -28,6 +28,7 @@ type conn struct {
 	wire     *wire
 	stream   net.Conn // the wire, or TLS over it
 	addr     netip.Addr
+	key      netip.Addr // what counts as one client
 	tls      *tls.ConnectionState
 	helo     string
 	greeted  bool // EHLO since the connection or its TLS began
@@ -36,10 +37,15 @@ type conn struct {
 	session  *session
 
 	buf  []byte // from the client: buf[r:w] is unread
+	tiny []byte // buf between bodies
 	r, w int
-	feed []byte // to the library
-	part []byte // of a reply line of the library
-	out  []byte // to the client
+	// lineDue is wire.due of the line that is being read; 0: none has begun.
+	lineDue int64
+	thin    int    // reads in a row that did not need a large buffer
+	body    flow   // of the body that is on the wire
+	feed    []byte // to the library
+	part    []byte // of a reply line of the library
+	out     []byte // to the client
 
 	verb, arg string     // the command that the library has in hand
 	own       *Reply     // the session's answer to it
@@ -51,6 +57,7 @@ type conn struct {
 
 	bad, idle     int // commands since the last message that were wrong; since the last MAIL that did nothing
 	closing, dead bool
+	last          time.Time // a message came, or the session began
 	once          sync.Once
 }
 
@@ -65,15 +72,19 @@ type settling struct {
 	done func(written bool)
 }
 
-func newConn(s *Server, nc net.Conn, addr netip.Addr) *conn {
-	w := &wire{Conn: nc, idle: s.cfg.IdleTimeout, drain: &s.drain}
-	c := &conn{Conn: w, srv: s, wire: w, stream: w, addr: addr, buf: make([]byte, commandBuffer)}
+func newConn(s *Server, a arrival) *conn {
+	w := &wire{Conn: a.Conn, idle: s.cfg.IdleTimeout, drain: &s.drain}
+	tiny := make([]byte, commandBuffer)
+	c := &conn{Conn: w, srv: s, wire: w, stream: w, addr: a.addr, key: a.key, buf: tiny, tiny: tiny, last: time.Now()}
 	c.session = &session{c: c}
 	return c
 }
 
 // Read gives the library its next bytes.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.srv.cfg.ImplicitTLS && c.tls == nil && !c.closing && !c.dead {
+		c.begin()
+	}
 	for len(c.feed) == 0 {
 		if c.closing || c.dead {
 			c.flush()
@@ -120,6 +131,7 @@ func (c *conn) answer(code int, more bool, text string) {
 		c.mute = false
 	case len(c.finals) > 0:
 		f := c.finals[0]
+		c.finals[0] = final{} // its function holds the body
 		c.finals = c.finals[1:]
 		c.settle = append(c.settle, settling{len(c.out) + len(f.reply.line()), f.done}) // before say, which may write it out
 		c.say(f.reply)
@@ -200,8 +212,14 @@ func (c *conn) flush() {
 		return
 	}
 	n := 0
+	if c.srv.cfg.ImplicitTLS && c.tls == nil { // nothing is said in clear
+		c.out = c.out[:0]
+		return
+	}
 	if !c.dead {
 		var err error
+		c.wire.due.Store(time.Now().Add(patienceCommand).UnixNano())
+		defer c.wire.due.Store(0)
 		if n, err = c.stream.Write(c.out); err != nil {
 			c.dead = true
 		}
@@ -236,27 +254,6 @@ func (c *conn) Close() error {
 // buffered is the number of bytes that the client has sent and nobody has read.
 func (c *conn) buffered() int { return c.w - c.r }
 
-// fill reads more from the client, after all that was said went out. It tells whether it could; if not the session is over.
-func (c *conn) fill() bool {
-	if c.flush(); c.dead {
-		return false
-	}
-	if c.r > 0 {
-		c.w = copy(c.buf, c.buf[c.r:c.w])
-		c.r = 0
-	}
-	n, err := c.stream.Read(c.buf[c.w:])
-	c.w += n
-	if n > 0 {
-		return true
-	}
-	if err == nil {
-		return !c.dead
-	}
-	c.lost(err)
-	return false
-}
-
 // lost ends the session after a read error; where the client can still hear us it is told why.
 func (c *conn) lost(err error) {
 	c.wire.limit = time.Now().Add(closeTimeout)
@@ -269,27 +266,4 @@ func (c *conn) lost(err error) {
 	c.flush()
 	c.dead = true
 	c.wire.Close()
-}
-
-// large takes a large buffer for a body.
-func (c *conn) large() {
-	if len(c.buf) == bulkBuffer {
-		return
-	}
-	b := c.srv.bufs.Get().(*[bulkBuffer]byte)
-	c.w = copy(b[:], c.buf[c.r:c.w])
-	c.r, c.buf = 0, b[:]
-}
-
-// small gives it back as soon as the rest fits.
-func (c *conn) small() {
-	if len(c.buf) != bulkBuffer || c.buffered() > commandBuffer/2 && !c.dead {
-		return
-	}
-	big := (*[bulkBuffer]byte)(c.buf)
-	c.buf = make([]byte, commandBuffer)
-	c.w = copy(c.buf, big[c.r:c.w])
-	c.r = 0
-	clear(big[:]) // it held a message
-	c.srv.bufs.Put(big)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"time"
 
 	"passerelle/gateway/message"
 )
@@ -138,8 +139,8 @@ func unstuff(data []byte, bol bool, add func([]byte)) (used int, nowBOL, end boo
 // receive takes a body by DATA, after the 354. Where it may not pass it is read to its true end all the same.
 func (c *conn) receive(hint int64) *collector {
 	k := c.srv.collect(hint)
-	c.flush()
-	c.large()
+	c.body = flow{on: true}
+	defer func() { c.body.on = false }()
 	bol, end := true, false
 	for {
 		var used int
@@ -183,10 +184,14 @@ func (c *conn) bdat(arg string) {
 		return
 	}
 	ready := c.session.ready()
-	if ready && c.chunks == nil {
-		c.chunks = c.srv.collect(int64(size))
+	if c.chunks == nil {
+		c.body = flow{}
+		if ready {
+			c.chunks = c.srv.collect(int64(size))
+		}
 	}
-	c.large()
+	c.body.on = true // over all chunks of a transfer: one byte in each is a drip too
+	defer func() { c.body.on = c.chunks != nil }()
 	for left := int(size); left > 0; {
 		n := min(left, c.buffered())
 		if ready {
@@ -223,6 +228,7 @@ func (c *conn) message(hint int64) (*message.Body, *Reply) {
 		k.refuse(errLater)
 		return nil, nil
 	}
+	c.body, c.last = flow{}, time.Now()
 	c.feed = append(c.feed[:0], ".\r\n"...)
 	return k.body()
 }

@@ -12,6 +12,9 @@ var (
 	received = promauto.NewCounterVec(prometheus.CounterOpts{
 		Name: "passerelle_smtpd_received_total", Help: "Messages received in whole and given to the gateway, by listener.",
 	}, []string{"listener"})
+	waiting = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "passerelle_smtpd_waiting", Help: "Connections that wait for a place, by listener.",
+	}, []string{"listener"})
 	sessions = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "passerelle_smtpd_sessions", Help: "Sessions open now, by listener.",
 	}, []string{"listener"})

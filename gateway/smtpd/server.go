@@ -38,7 +38,9 @@ type Config struct {
 	Hostname string
 	// Networks, asked for each client, may connect; nil or none given: everybody may.
 	Networks func() []netip.Prefix
-	// TLS is for STARTTLS; nil: not offered. Versions below 1.2 and suites without ECDHE and AEAD are switched off whatever it says.
+	// ImplicitTLS: the client begins with TLS (RFC 8314 section 3); no word is said in clear, and STARTTLS is not offered.
+	ImplicitTLS bool
+	// TLS is for STARTTLS and ImplicitTLS; nil: not offered. Versions below 1.2 and suites without ECDHE and AEAD are switched off whatever it says.
 	TLS *tls.Config
 	// RequireTLS refuses MAIL in clear; RequireClientCert also demands a certificate that the TLS config's ClientCAs
 	// verify, or its own VerifyConnection where it says RequireAnyClientCert.
@@ -47,7 +49,7 @@ type Config struct {
 	MaxMessage int64
 	// MaxRecipients of one message (RFC 5321 section 4.5.3.1.8: at least 100).
 	MaxRecipients int
-	// MaxSessions at once; more wait unaccepted in the kernel's queue. MaxSessionsPerClient address; more get 421.
+	// MaxSessions at once, and MaxSessionsPerClient (an IPv4 address or an IPv6 /64); more wait for their greeting: see listener.
 	MaxSessions, MaxSessionsPerClient int
 	// IdleTimeout ends a session whose peer neither sends nor takes a byte for so long, or takes longer over one command line.
 	IdleTimeout time.Duration
@@ -61,6 +63,8 @@ type Config struct {
 	Begin func() Handler
 	// NewID names messages.
 	NewID func() string
+
+	quiet, tight, pressed pace // zero: the constants; tests shorten them
 }
 
 // Client is who speaks to us.
@@ -105,6 +109,8 @@ type Server struct {
 	drain atomic.Bool
 	ctx   context.Context // of handler calls; set once by Serve before the first connection
 
+	handshakes atomic.Int64
+
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 }
@@ -114,7 +120,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Listener == nil || cfg.Handler == nil && cfg.Begin == nil || cfg.Budget == nil || cfg.NewID == nil || cfg.Log == nil {
 		return nil, errors.New("smtpd needs a listener, a handler, a budget, a logger and a maker of ids")
 	}
-	if cfg.TLS == nil && (cfg.RequireTLS || cfg.RequireClientCert) {
+	if cfg.TLS == nil && (cfg.RequireTLS || cfg.RequireClientCert || cfg.ImplicitTLS) {
 		return nil, errors.New("smtpd: TLS is required, but there is no certificate")
 	}
 	if !isHelo(cfg.Hostname) {
@@ -138,6 +144,15 @@ func New(cfg Config) (*Server, error) {
 	orInt(&cfg.MaxSessionsPerClient, 500)
 	orTime(&cfg.IdleTimeout, 5*time.Minute)
 	orTime(&cfg.StopTimeout, 30*time.Second)
+	if cfg.pressed == (pace{}) {
+		cfg.pressed = pressedPace
+	}
+	if cfg.quiet == (pace{}) {
+		cfg.quiet = quietPace
+	}
+	if cfg.tight == (pace{}) {
+		cfg.tight = tightPace
+	}
 	if cfg.Name == "" {
 		cfg.Name = "smtp"
 		if cfg.LMTP {
@@ -182,6 +197,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	s.ln.Close()
 	<-failed // no session begins any more
+	s.ln.drain()
 	s.drain.Store(true)
 	s.each(func(c *conn) { c.wire.wake() })
 	grace, stop := context.WithTimeout(hctx, s.cfg.StopTimeout)
@@ -191,7 +207,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.each(func(c *conn) { c.wire.Close() }) // before their handlers give up: a client without a reply comes again
 		cancel()
 	}
-	s.ln.sessions.Wait()
+	s.ln.work.Wait()
 	if err != nil {
 		return fmt.Errorf("accept on %s: %w", s.Addr(), err)
 	}

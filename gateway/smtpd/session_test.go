@@ -197,27 +197,34 @@ func TestLimitsOfWhoMayConnect(t *testing.T) {
 	}
 	c.gone()
 
+	// a client at its limit waits behind itself, and hears 421 only when as many wait as the house has places
 	var open atomic.Int64
 	s = start(t, func(cfg *Config, r *recorder) {
-		cfg.MaxSessionsPerClient = 2
+		cfg.MaxSessionsPerClient, cfg.MaxSessions = 2, 4
 		r.mail = func(c Client, _ *message.Envelope) error { open.Store(int64(c.Sessions)); return nil }
 	})
 	a, b := hello(t, s.addr), hello(t, s.addr)
-	if a.want(250, "MAIL FROM:<a@x.test>"); open.Load() != 2 {
+	a.envelope() // not to be taken for idle
+	b.envelope()
+	if open.Load() != 2 {
 		t.Errorf("the handler was told of %d sessions, want 2", open.Load())
 	}
-	c = dial(t, s.addr)
-	c.expect(421)
-	c.gone()
-	a.want(221, "QUIT")
-	a.gone()
-	for { // the slot is free a moment after the connection ended
-		c = dial(t, s.addr)
-		if code, _ := c.reply(); code == 220 {
+	c, d := dial(t, s.addr), dial(t, s.addr)
+	for { // until four are in the queue
+		e := dial(t, s.addr)
+		e.nc.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := e.r.Peek(1); err == nil {
+			e.nc.SetReadDeadline(time.Now().Add(patience))
+			e.expect(421)
+			e.gone()
 			break
 		}
+		e.nc.Close()
 	}
-	b.want(250, "NOOP")
+	a.want(221, "QUIT")
+	b.want(221, "QUIT")
+	c.expect(220)
+	d.expect(220)
 
 	// a full house: the next client waits, and is then served
 	s = start(t, func(cfg *Config, _ *recorder) { cfg.MaxSessions = 1 })

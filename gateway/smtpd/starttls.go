@@ -5,7 +5,10 @@ import (
 	"time"
 )
 
-const handshakeTimeout = 30 * time.Second
+const (
+	handshakeTimeout  = 30 * time.Second
+	patienceHandshake = 3 * time.Second // where somebody waits for a place
+)
 
 // startTLS answers STARTTLS. What the client sent behind the command in clear is never read (CVE-2011-0411): the session ends.
 func (c *conn) startTLS(arg string) {
@@ -24,27 +27,58 @@ func (c *conn) startTLS(arg string) {
 		c.end()
 		return
 	}
+	if !c.srv.mayShake() {
+		c.srv.handshakes.Add(-1)
+		c.say(&Reply{454, [3]int{4, 7, 0}, "TLS indisponible pour l'instant, reessayez plus tard"}) // RFC 3207 section 4
+		return
+	}
+	defer c.srv.handshakes.Add(-1)
 	c.say(&Reply{220, [3]int{2, 0, 0}, "Pret pour TLS"})
-	if c.flush(); c.dead {
+	if c.flush(); c.dead || !c.handshake() {
 		return
 	}
-	t := tls.Server(c.wire, c.srv.tls)
-	c.wire.limit = time.Now().Add(handshakeTimeout)
-	err := t.Handshake()
-	c.wire.limit = time.Time{}
-	if err != nil {
-		c.srv.cfg.Log.Info("TLS handshake failed", "client", c.addr, "error", err)
-		c.out = nil
-		c.end()
-		return
-	}
-	state := t.ConnectionState()
-	c.stream, c.tls = t, &state
 	// RFC 3207 section 4.2: the session begins anew. The library does not see the handshake; RSET ends what it keeps, and greeted
 	// holds MAIL back until the next EHLO.
 	c.greeted, c.helo = false, ""
 	c.chunks = nil
 	c.inject("RSET")
+}
+
+// begin is the handshake of a listener with implicit TLS, before the greeting.
+func (c *conn) begin() {
+	defer c.srv.handshakes.Add(-1)
+	if !c.srv.mayShake() {
+		c.end()
+		return
+	}
+	c.handshake()
+}
+
+// mayShake counts a handshake, and tells whether that many at once are well: they cost a client nothing and us a key exchange and
+// tens of kilobytes each. A quarter of the sessions may be at it.
+func (s *Server) mayShake() bool {
+	return s.handshakes.Add(1) <= int64(max(s.cfg.MaxSessions/4, 8))
+}
+
+func (c *conn) handshake() bool {
+	t := tls.Server(c.wire, c.srv.tls)
+	now := time.Now()
+	c.wire.limit = now.Add(handshakeTimeout)
+	c.wire.due.Store(now.Add(patienceHandshake).UnixNano())
+	c.wire.waiting.Store(true) // a stopping server may interrupt
+	err := t.Handshake()
+	c.wire.waiting.Store(false)
+	c.wire.due.Store(0)
+	c.wire.limit = time.Time{}
+	if err != nil {
+		c.srv.cfg.Log.Info("TLS handshake failed", "client", c.addr, "error", err)
+		c.out = nil
+		c.end()
+		return false
+	}
+	state := t.ConnectionState()
+	c.stream, c.tls = t, &state
+	return true
 }
 
 // harden gives a copy of cfg without what the house never speaks (TLS < 1.2, suites without ECDHE or AEAD).

@@ -21,6 +21,9 @@ type wire struct {
 	drain   *atomic.Bool
 	waiting atomic.Bool // for a command: a stopping server may interrupt
 	limit   time.Time   // of the session's goroutine
+	// due is when this session may lose its place to another, in Unix nanoseconds; 0 while it waits for nothing of its client.
+	due     atomic.Int64
+	evicted atomic.Bool
 	once    sync.Once
 	err     error
 }
@@ -40,8 +43,12 @@ func (w *wire) Read(p []byte) (int, error) {
 		if w.drain.Load() && w.waiting.Load() {
 			return 0, errStopping // the caller says 421, then closes
 		}
+		if w.evicted.Load() {
+			return 0, os.ErrDeadlineExceeded
+		}
 		n, err := w.Conn.Read(p)
 		if n > 0 || err == nil {
+			w.evicted.Store(false) // it came to life again
 			return n, err
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -66,6 +73,12 @@ func (w *wire) Write(p []byte) (int, error) {
 
 // wake ends a Read that waits for a command. It is called after drain was set.
 func (w *wire) wake() { w.Conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// evict ends what the session waits for, as if its time were over. Called too late it is called again.
+func (w *wire) evict() {
+	w.evicted.Store(true)
+	w.Conn.SetDeadline(time.Unix(1, 0))
+}
 
 // Close may be called by several goroutines.
 func (w *wire) Close() error {

@@ -19,7 +19,7 @@ func TestSettledWhereTheBufferFillsUp(t *testing.T) {
 	s := start(t, nil)
 	ours, theirs := net.Pipe()
 	theirs.Close()
-	c := newConn(s.srv, ours, clientAddr(ours))
+	c := newConn(s.srv, arrival{Conn: ours})
 	c.out = []byte(strings.Repeat("x", replyBuffer))
 	var told []bool
 	c.finals = []final{{accepted, func(written bool) { told = append(told, written) }}}
