@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -132,9 +131,12 @@ func TestSMTPGivesUpBeforeTheClient(t *testing.T) {
 // a message of its own.
 func TestSecondCopyInHand(t *testing.T) {
 	hold, held := make(chan struct{}), make(chan struct{})
-	var once sync.Once
+	var begun atomic.Bool
 	h := newHouse(t, "5d", func(string) gatewaytest.Reply {
-		once.Do(func() { close(held); <-hold })
+		if begun.CompareAndSwap(false, true) {
+			close(held)
+			<-hold
+		}
 		return gatewaytest.Reply{}
 	})
 	first := make(chan []string)
