@@ -18,13 +18,13 @@ type kept struct {
 }
 
 // keepSession makes the session and finds it good; change alters the peer's certificate, listUntil is the leaf issuer's list's NextUpdate.
-func keepSession(t *testing.T, change func(*x509.Certificate), listUntil time.Time, config ...func(*Config)) *kept {
+func keepSession(t *testing.T, change func(*x509.Certificate), listUntil time.Time, config ...func(*kept)) *kept {
 	t.Helper()
 	k := &kept{world: newWorld(t), now: clock}
 	k.cfg.Now = func() time.Time { return k.now }
 	k.inter.crl(k.file("inter.crl"), listUntil)
 	for _, f := range config {
-		f(&k.cfg)
+		f(k)
 	}
 	k.space = k.world.space()
 	peer := k.inter.issue(peerName, change, nil) // serial 102
@@ -106,7 +106,7 @@ func TestProofEnds(t *testing.T) {
 		}, want: WrongName},
 	} {
 		t.Run(title, func(t *testing.T) {
-			k := keepSession(t, c.change, c.list, func(cfg *Config) { cfg.CRLGrace = c.grace })
+			k := keepSession(t, c.change, c.list, func(k *kept) { k.cfg.CRLGrace = c.grace })
 			before := k.proofs()
 			if before[0] == nil || before[1] == nil {
 				t.Fatal("nothing is remembered")
@@ -128,9 +128,12 @@ func (k *kept) reload() {
 	}
 }
 
-// TestProofClock: a proof lasts for proofAge, and not beyond any step back of the clock.
+// TestProofClock: a proof lasts for proofAge, and not beyond any step back of the clock. An old list beside the fresh one shortens nothing.
 func TestProofClock(t *testing.T) {
-	k := keepSession(t, nil, clock.Add(24*time.Hour))
+	k := keepSession(t, nil, clock.Add(24*time.Hour), func(k *kept) {
+		k.inter.crl(k.file("old.crl"), clock.Add(-time.Hour))
+		k.cfg.CRL = append(k.cfg.CRL, k.file("old.crl"))
+	})
 	first := k.proofs()
 	for _, step := range []struct {
 		at   time.Duration
