@@ -24,6 +24,7 @@ type Config struct {
 	Recipients Recipients     `yaml:"recipients"`
 	Limits     Limits         `yaml:"limits"`
 	Hops       map[string]Hop `yaml:"hops"`
+	Relay      Relay          `yaml:"relay"`
 	Trust      TrustSpace     `yaml:"trust"`
 	Directory  Directory      `yaml:"directory"`
 	Encrypt    Encrypt        `yaml:"encrypt"`
@@ -152,6 +153,16 @@ type Hop struct {
 	MaxConns int `yaml:"max_conns"`
 }
 
+// Relay says how long handing on may hold a client.
+type Relay struct {
+	// Timeout is the longest that handing on a message holds its session; what is not done by then is answered 451 and goes on behind
+	// the reply. 1s to 5m: the clinic's server waits ten minutes in all (docs/operations.md).
+	Timeout Duration `yaml:"timeout"`
+	// SlowAfter makes a hop's letter count as slow: a quarter of a client's sessions at most wait longer for one hop.
+	// More than timeout means timeout.
+	SlowAfter Duration `yaml:"slow_after"`
+}
+
 // TrustSpace is the clinic's place in the MSSanté trust space.
 type TrustSpace struct {
 	// Domains is the white list: domain to the distinguished names that may speak for it.
@@ -249,6 +260,7 @@ func Default() *Config {
 			Message: 50 << 20, Memory: 64 << 20, Spill: 2 << 30, Recipients: 1000, Received: 100,
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
+		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
 		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
 		Directory: Directory{MaxAge: Duration(21 * day)},
 		Encrypt:   Encrypt{Subject: "Message sécurisé"},

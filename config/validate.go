@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/net/idna"
 
@@ -124,6 +125,13 @@ func (v *validator) limits() {
 	positive("limits.sessions", int64(l.Sessions))
 	positive("limits.sessions_per_client", int64(l.SessionsPerClient))
 	positive("limits.idle", int64(l.Idle))
+	within := func(key string, d, low, high Duration) {
+		if (d < low || d > high) && v.ok(key) {
+			v.fault(key, "must be between %s and %s", low, high)
+		}
+	}
+	within("relay.timeout", v.c.Relay.Timeout, Duration(time.Second), Duration(5*time.Minute))
+	within("relay.slow_after", v.c.Relay.SlowAfter, Duration(100*time.Millisecond), Duration(5*time.Minute))
 	positive("directory.max_age", int64(v.c.Directory.MaxAge))
 	positive("pickup.expiry", int64(v.c.Pickup.Expiry))
 	positive("sms.timeout", int64(v.c.SMS.Timeout))

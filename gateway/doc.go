@@ -42,6 +42,9 @@
 //	ledger entry  the durable record of one recipient's outcome
 //	in hand       being worked on now; a second copy is answered 451
 //	served        handed on and noted, while its reply was not written: not handed on again
+//	lane          a transaction with a hop: the recipients of a message whose copies are the same bytes to the same hop
+//	flight        the lanes of one message to one hop; what a session leaves goes on behind its reply
+//	stalled       of a hop: it takes letters and answers none
 //	next hop      the SMTP server that takes a copy: clinic, internet, or a trust-space host
 //	trust space   the mail domains of MSSanté, each with its certificate
 //	white list    the list of those domains and of the names (DN) that their certificates bear

@@ -34,13 +34,13 @@ func (d clinicDoor) Rcpt(_ context.Context, _ smtpd.Client, _ *message.Envelope,
 	return nil
 }
 
-func (d clinicDoor) Data(ctx context.Context, _ smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
+func (d clinicDoor) Data(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
 	name := "smtp"
 	if d.lmtp {
 		name = "lmtp"
 	}
 	defer timed(name)()
-	return d.g.Outbound(ctx, d.lmtp, env, body)
+	return d.g.Outbound(ctx, c, d.lmtp, env, body)
 }
 
 // trustDoor admits listed peers of the trust space, for our own domains alone.
@@ -70,7 +70,7 @@ func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelo
 	if !g.set.inboundDomains[r.Domain] && r.Address != g.set.noticeFrom {
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Aucun relais: ce domaine n'est pas celui de la clinique"}
 	}
-	if res := g.relay.Probe(ctx, g.set.hopClinic, env.Sender, r); res.Err != nil {
+	if res := g.probe(ctx, env.Sender, r); res.Err != nil {
 		return &asFault(res.Err).Reply
 	}
 	return nil

@@ -37,6 +37,7 @@ type Gateway struct {
 	space     *trust.Space // nil where the clinic is not in the trust space
 	relay     *relay.Relay
 	timeouts  relay.Timeouts // zero: the relay's own
+	traffic   *traffic
 	ledger    *ledger.Ledger
 	vault     *vault.Vault // nil where nothing can go to pickup
 	sms       vault.SMS    // nil where none is configured
@@ -67,12 +68,12 @@ func (g *Gateway) current() *Gateway {
 }
 
 // Outbound carries one message of the clinic: every recipient by exactly one way, and an answer for each.
-func (g *Gateway) Outbound(ctx context.Context, lmtp bool, env *message.Envelope, body *message.Body) smtpd.Outcome {
+func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *message.Envelope, body *message.Body) smtpd.Outcome {
 	kind := wholeReply
 	if lmtp {
 		kind = ownReplies
 	}
-	return g.journey(ctx, kind, env, body, func(m *mail, r message.Recipient) (way, error) {
+	return g.journey(ctx, c, kind, env, body, func(m *mail, r message.Recipient) (way, error) {
 		facts, err := g.ask(ctx, m, r)
 		if err != nil {
 			return way{}, err
@@ -83,7 +84,7 @@ func (g *Gateway) Outbound(ctx context.Context, lmtp bool, env *message.Envelope
 
 // Inbound carries one message from the trust space to the clinic's Postfix, marked with who sent it and how that was verified.
 func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
-	return g.journey(ctx, strangersReply, env, body, func(m *mail, _ message.Recipient) (way, error) {
+	return g.journey(ctx, c, strangersReply, env, body, func(m *mail, _ message.Recipient) (way, error) {
 		if m.marks == nil {
 			if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
 				return way{}, err
@@ -94,7 +95,7 @@ func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Enve
 }
 
 // journey is doc.go on one screen: know that you can note, take in hand, decide for each recipient, hand on, note, reply.
-func (g *Gateway) journey(ctx context.Context, kind replyKind, env *message.Envelope, body *message.Body,
+func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, env *message.Envelope, body *message.Body,
 	decide func(*mail, message.Recipient) (way, error)) (out smtpd.Outcome) {
 	g.postmasters(env)
 	if err := g.ledger.Ready(); err != nil { // before any hop is contacted
@@ -104,7 +105,8 @@ func (g *Gateway) journey(ctx context.Context, kind replyKind, env *message.Enve
 	if err != nil {
 		return g.outcome(nil, all(env, err))
 	}
-	defer release()
+	room := &shared{n: 1, free: release} // also of what goes on behind the reply
+	defer room.let()
 	m, err := g.read(env, body)
 	if err != nil {
 		return g.outcome(nil, all(env, err))
@@ -130,8 +132,9 @@ func (g *Gateway) journey(ctx context.Context, kind replyKind, env *message.Enve
 		}
 	}
 	decided(m.index)
-	g.handOn(ctx, m, ways)
-	return g.finish(ctx, g.log.With("id", env.ID, "client", env.Client), kind, m, claim, ways)
+	s := &session{client: env.Client, sessions: c.Sessions, kind: kind, log: g.log.With("id", env.ID, "client", env.Client), claim: claim, room: room, told: make(chan struct{})}
+	defer close(s.told)
+	return g.finish(ctx, s.log, kind, m, claim, g.handOnFor(ctx, s, m, ways))
 }
 
 // mail is one message in hand.

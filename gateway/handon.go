@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"sync"
 
 	"passerelle/gateway/directory"
 	"passerelle/gateway/ledger"
@@ -28,38 +27,64 @@ type way struct {
 	hop      string
 	deposit  string
 	clear    bool // left in clear
+	onWay    bool // told to go on behind the reply
 }
 
-// handOn carries out the decisions. Recipients whose copies are the same bytes to the same hop share a transaction; different
-// ways go side by side, so that a slow one costs the others nothing.
+// handOn carries out the decisions and waits for their end. Recipients whose copies are the same bytes to the same hop share a
+// transaction, a lane; different lanes go side by side, so that a slow one costs the others nothing.
 func (g *Gateway) handOn(ctx context.Context, m *mail, ways []way) {
-	same := map[string][]int{}
-	var order []string
+	fs := g.flights(m, ways)
+	for _, f := range fs {
+		f.carry = func(group []int) { g.carry(ctx, m, ways, group) }
+		f.start()
+	}
+	for _, f := range fs {
+		<-f.done
+	}
+}
+
+// flights gathers the lanes by the hop that they lead to.
+func (g *Gateway) flights(m *mail, ways []way) []*flight {
+	lanes := map[string]int{} // its place in its flight
+	var fs []*flight
+	of := map[string]*flight{}
 	for i := range ways {
 		w := &ways[i]
 		if w.done || w.fault != nil {
 			continue
 		}
-		key := g.lane(m, i, w)
-		if same[key] == nil {
-			order = append(order, key)
+		hop := g.hopName(m, i, w)
+		f := of[hop]
+		if f == nil {
+			f = &flight{hop: hop}
+			of[hop], fs = f, append(fs, f)
 		}
-		same[key] = append(same[key], i)
+		key := g.lane(m, i, w)
+		n, ok := lanes[key]
+		if !ok {
+			n, f.lanes = len(f.lanes), append(f.lanes, nil)
+			lanes[key] = n
+		}
+		f.lanes[n] = append(f.lanes[n], i)
 	}
-	if len(order) == 1 {
-		g.carry(ctx, m, ways, same[order[0]])
-		return
+	return fs
+}
+
+// hopName is where a way leads, "" where to none. A pickup or a told passphrase asks other servers too, and is counted under the hop
+// that takes its mail.
+func (g *Gateway) hopName(m *mail, i int, w *way) string {
+	d := w.decision
+	switch {
+	case d.Route == policy.Local:
+		return "clinic"
+	case g.set.observe:
+		return "internet"
+	case d.Route == policy.Trust:
+		return "trust " + m.env.Recipients[i].Domain
+	case d.Route == policy.Refuse, d.Route == policy.Later:
+		return ""
 	}
-	slots := make(chan struct{}, 8)
-	var wg sync.WaitGroup
-	for _, key := range order {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			g.carry(ctx, m, ways, same[key])
-		})
-	}
-	wg.Wait()
+	return g.internetHop(d.Hop, m.env.Recipients[i].Domain).Name
 }
 
 // lane names the transaction that a recipient's copy may share.

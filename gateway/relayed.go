@@ -53,20 +53,23 @@ func (g *Gateway) tellRelayed(ctx context.Context, log *slog.Logger, m *mail, cl
 	if len(open) == 0 {
 		return
 	}
-	err := g.handRelayed(ctx, m, about)
+	err := g.errand(ctx, m, claim, open, func(ctx context.Context) error {
+		if err := g.handRelayed(ctx, m, about); err != nil {
+			return err
+		}
+		return claim.Bounced(ctx, open...)
+	})
 	var hop *relay.Error
 	switch {
 	case err == nil:
-		err = claim.Bounced(ctx, open...)
+		return
 	case errors.As(err, &hop) && hop.Permanent, g.now().Sub(ways[open[0]].entry.First) > g.set.patience:
 		log.Warn("report of success is given up", "err", err)
 		return
 	}
-	if err != nil {
-		log.Warn("report of success could not be handed over: the client will repeat", "err", err)
-		for _, i := range open {
-			ways[i].fault = later("Remis, mais le compte rendu demande est impossible pour l'instant, nouvel essai plus tard", err)
-		}
+	log.Warn("report of success could not be handed over: the client will repeat", "err", err)
+	for _, i := range open {
+		ways[i].fault = later("Remis, mais le compte rendu demande est impossible pour l'instant, nouvel essai plus tard", err)
 	}
 }
 

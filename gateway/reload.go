@@ -95,5 +95,7 @@ func keepFixed(old, cfg *config.Config) (differ []string) {
 	keep("limits.sessions", lo.Sessions == ln.Sessions, func() { ln.Sessions = lo.Sessions })
 	keep("limits.sessions_per_client", lo.SessionsPerClient == ln.SessionsPerClient, func() { ln.SessionsPerClient = lo.SessionsPerClient })
 	keep("limits.idle", lo.Idle == ln.Idle, func() { ln.Idle = lo.Idle })
+	keep("relay.timeout", old.Relay.Timeout == cfg.Relay.Timeout, func() { cfg.Relay.Timeout = old.Relay.Timeout })
+	keep("relay.slow_after", old.Relay.SlowAfter == cfg.Relay.SlowAfter, func() { cfg.Relay.SlowAfter = old.Relay.SlowAfter })
 	return differ
 }

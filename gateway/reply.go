@@ -206,16 +206,18 @@ func (g *Gateway) bounce(ctx context.Context, m *mail, claim *ledger.Claim, ways
 	if err != nil {
 		return err
 	}
-	defer report.Close()
-	err = g.toClinic(ctx, message.Address{}, m.env.Sender, nil, report)
-	if hop := (*relay.Error)(nil); errors.As(err, &hop) && hop.Permanent { // the sender cannot be told: his postmaster is, as by any mail server
-		g.log.Warn("sender refused its bounce for good, the postmaster gets it", "id", m.env.ID, "err", err)
-		err = g.toClinic(ctx, message.Address{}, g.set.noticeFrom, nil, report)
-	}
-	if err != nil {
-		return fmt.Errorf("hand over bounce: %w", err)
-	}
-	return claim.Bounced(ctx, open...)
+	return g.errand(ctx, m, claim, open, func(ctx context.Context) error {
+		defer report.Close()
+		err := g.toClinic(ctx, message.Address{}, m.env.Sender, nil, report)
+		if hop := (*relay.Error)(nil); errors.As(err, &hop) && hop.Permanent { // the sender cannot be told: his postmaster is, as by any mail server
+			g.log.Warn("sender refused its bounce for good, the postmaster gets it", "id", m.env.ID, "err", err)
+			err = g.toClinic(ctx, message.Address{}, g.set.noticeFrom, nil, report)
+		}
+		if err != nil {
+			return fmt.Errorf("hand over bounce: %w", err)
+		}
+		return claim.Bounced(ctx, open...)
+	})
 }
 
 // giveUp turns "later" into a failure where the client's own patience is about to end: it would bounce all recipients, the served
@@ -230,7 +232,7 @@ func (g *Gateway) giveUp(claim *ledger.Claim, ways []way) {
 	}
 	for i := range ways {
 		w := &ways[i]
-		if w.fault == nil || w.fault.permanent() || !servedBefore {
+		if w.fault == nil || w.fault.permanent() || w.onWay || !servedBefore {
 			continue
 		}
 		if first, _, ok := claim.Waiting(i); ok && g.now().Sub(first) > g.set.patience {

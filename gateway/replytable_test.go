@@ -74,6 +74,8 @@ var elsewhere = map[string]string{
 	"451 4.4.3 Relais {}: nom du relais suivant introuvable (DNS), nouvel essai plus tard":       "deploy: TestFaultDNS",
 	"451 4.3.1 Relais {}: trop de connexions ouvertes sur la passerelle, nouvel essai plus tard": "deploy: TestFaultDescriptors",
 	"452 4.3.1 Plus de place sur la passerelle, nouvel essai plus tard":                          "deploy: TestFaultDepositsFull",
+	"451 4.4.2 Relais {} lent: l'envoi continue, le prochain essai dira son issue":               "takes a relay.timeout: TestSlowHopGoesOnBehindTheReply",
+	"451 4.4.5 Relais {} sature: il ne repond plus aux envois en cours, nouvel essai plus tard":  "takes stalled sessions: TestStalledHopIsNotGivenMore",
 	"454 4.7.0 TLS indisponible pour l'instant, nouvel essai plus tard":                          "smtpd: TestHandshakesAreLimited",
 	"451 4.3.0 Signature DKIM impossible, nouvel essai plus tard":                                "a temp file that breaks between receipt and signature",
 	"451 4.7.1 Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard":    "a change of the list within one message",

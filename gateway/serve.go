@@ -54,12 +54,18 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 	<-ctx.Done()
 	g.serving.Store(false)
 	g.log.Info("stopping: no new work, finishing what is in hand")
+	grace, end := context.WithTimeout(context.WithoutCancel(ctx), min(g.traffic.timeout, stopTimeout))
+	defer end()
 	wg.Wait()
+	g.traffic.stop(grace)
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
 }
+
+// stopTimeout is what messages in hand have after the signal to stop, behind their replies too.
+const stopTimeout = 30 * time.Second
 
 // door is one listener.
 type door struct {
@@ -105,7 +111,7 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		}
 		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: g.set.hostname, Networks: nets, TLS: t, RequireTLS: requireTLS, ImplicitTLS: implicitTLS,
 			RequireClientCert: clientCert, MaxMessage: int64(cfg.Limits.Message), MaxRecipients: cfg.Limits.Recipients,
-			MaxSessions: cfg.Limits.Sessions, MaxSessionsPerClient: cfg.Limits.SessionsPerClient, IdleTimeout: time.Duration(cfg.Limits.Idle),
+			MaxSessions: cfg.Limits.Sessions, MaxSessionsPerClient: cfg.Limits.SessionsPerClient, IdleTimeout: time.Duration(cfg.Limits.Idle), StopTimeout: stopTimeout,
 			Budget: budget, Log: g.log, NewID: newID, Begin: begin})
 		if serr != nil {
 			err = errors.Join(err, fmt.Errorf("listen.%s: %w", key, serr))

@@ -93,12 +93,17 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.closers = append(g.closers, g.ledger.Close)
-	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget, Timeouts: g.timeouts})
+	g.traffic = newTraffic(time.Duration(cfg.Relay.Timeout), time.Duration(cfg.Relay.SlowAfter))
+	to := g.timeouts
+	if to.Slot == 0 { // who finds no free connection is answered so before his session's time is over: nothing of his went on behind the reply
+		to.Slot = min(time.Minute, g.traffic.timeout/2)
+	}
+	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget, Timeouts: to})
 	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
 	if err := g.furnish(ctx, cfg); err != nil {
 		return nil, err
 	}
-	g.closers = append(g.closers, g.directory.Close)
+	g.closers = append(g.closers, g.directory.Close, g.traffic.close)
 	g.inForce.Store(g)
 	mReload.WithLabelValues("ok") // shown from the start: an alarm looks for their growth
 	mReload.WithLabelValues("failed")

@@ -13,15 +13,19 @@ var ErrInHand = errors.New("a copy of this message is in hand")
 
 var errIndex = errors.New("no such recipient in this claim")
 
-// Claim is one attempt's hold on its recipients. Note, Bounced, Settled and Release may be called from any goroutine, but Note
-// and Bounced one at a time.
+// Claim is one attempt's hold on its recipients. Its methods may be called from any goroutine, but Note and Bounced of one recipient
+// one at a time.
 type Claim struct {
 	l      *Ledger
 	keys   []key
 	served map[int]Entry
 	memos  []memo // what was remembered, kept up to date by Note
 	held   []bool // still in hand; under l.mu
+	kept   []bool // in hand beyond Settled and Release, until Free; under l.mu
 }
+
+// Patience is the longest that Claim and Note each wait for the disk.
+const Patience = patience
 
 // Claim takes the recipients of one attempt in hand, all or none. It answers ErrInHand if any of them is in hand already, and a
 // *NotReadyError if the ledger has not just proved that it can note what will become of them: then nothing may be handed on.
@@ -29,7 +33,7 @@ func (l *Ledger) Claim(ctx context.Context, asks []Ask) (*Claim, error) {
 	if err := l.prove(ctx); err != nil {
 		return nil, err
 	}
-	c := &Claim{l: l, keys: l.keys(asks), memos: make([]memo, len(asks)), held: make([]bool, len(asks))}
+	c := &Claim{l: l, keys: l.keys(asks), memos: make([]memo, len(asks)), held: make([]bool, len(asks)), kept: make([]bool, len(asks))}
 	oldest := l.cfg.Now().Add(-l.cfg.Memory).UnixMicro()
 	served := false
 	l.mu.Lock()
@@ -107,7 +111,7 @@ func (c *Claim) Settled(i int, final, written bool) {
 	l := c.l
 	l.mu.Lock()
 	for j := from; j < to && j < len(c.keys); j++ {
-		if !c.held[j] {
+		if !c.held[j] || c.kept[j] {
 			continue
 		}
 		k := c.keys[j]
@@ -119,6 +123,25 @@ func (c *Claim) Settled(i int, final, written bool) {
 	l.mu.Unlock()
 	if pending {
 		l.wake()
+	}
+}
+
+// Keep leaves recipient i in hand beyond Settled and Release: his copy is still on its way while his client is answered "later". A
+// repeat meets ErrInHand until Free; what Note was told before Free is what it then finds.
+func (c *Claim) Keep(i int) {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	c.kept[i] = true
+}
+
+// Free ends Keep. What was noted is remembered, for the client was not told.
+func (c *Claim) Free(i int) {
+	c.l.mu.Lock()
+	kept := c.kept[i]
+	c.kept[i] = false
+	c.l.mu.Unlock()
+	if kept {
+		c.Settled(i, false, false)
 	}
 }
 

@@ -230,6 +230,39 @@ func TestInHand(t *testing.T) {
 	second.Release()
 }
 
+// A recipient whose copy goes on behind its reply stays in hand until Free, and what was noted meanwhile is found then.
+func TestKeptBeyondTheReply(t *testing.T) {
+	for name, reply := range map[string]func(*Claim){
+		"own replies": func(c *Claim) { c.Settled(0, false, true); c.Settled(1, true, true) },
+		"one reply":   func(c *Claim) { c.Settled(-1, false, true) },
+		"no reply":    func(c *Claim) { c.Release() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, t.TempDir())
+			a := asks("body", "slow@x.test", "b@x.test")
+			c := h.claim(a)
+			c.Keep(0)
+			h.note(c, entry(0, Deferred), entry(1, Delivered))
+			reply(c)
+			if _, err := h.Claim(t.Context(), a[:1]); !errors.Is(err, ErrInHand) {
+				t.Errorf("repeat of the kept one: got %v", err)
+			}
+			h.claim(a[1:]).Release()
+			h.note(c, entry(0, Delivered))
+			c.Free(0)
+			c.Free(0)
+			h.wantServed(a[:1], true)
+			again := h.claim(a[:1])
+			c.Free(0) // late words of an ended claim do not touch the next one
+			if _, err := h.Claim(t.Context(), a[:1]); !errors.Is(err, ErrInHand) {
+				t.Errorf("got %v, want still in hand", err)
+			}
+			again.Settled(0, true, true)
+			h.wantServed(a[:1], false)
+		})
+	}
+}
+
 // "client, envelope sender, recipient as written and hash of the bytes received"; "HMACs under a server key".
 func TestEveryPartOfTheAskCounts(t *testing.T) {
 	dir := t.TempDir()

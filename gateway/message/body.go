@@ -18,7 +18,10 @@ type Body struct {
 	spill  *spill
 	size   int64
 	sum    [sha256.Size]byte
-	once   sync.Once
+
+	mu     sync.Mutex
+	holds  int
+	closed bool
 }
 
 // Size is the number of bytes.
@@ -53,19 +56,44 @@ func (b *Body) Section(off, n int64) *io.SectionReader {
 	return io.NewSectionReader(b, off, n)
 }
 
-// Close gives memory and file back. It may be called more than once.
+// Hold keeps the body for a reader that outlives its owner: Close then waits for the last release. It must come before Close; release
+// may be called once.
+func (b *Body) Hold() (release func() error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.holds++
+	return func() error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.holds--
+		return b.free()
+	}
+}
+
+// Close gives memory and file back, at once or when the last that holds the body lets go. It may be called more than once.
 func (b *Body) Close() error {
-	var err error
-	b.once.Do(func() {
-		b.mem = nil // who still holds the body must not hold what the budget lends again
-		if b.held > 0 {
-			b.budget.giveBack(b.held)
-		}
-		if b.spill != nil {
-			err = b.spill.close()
-		}
-	})
-	return err
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	return b.free()
+}
+
+// free is called under b.mu, at each end that may be the last.
+func (b *Body) free() error {
+	if !b.closed || b.holds > 0 {
+		return nil
+	}
+	b.mem = nil // who still holds the body must not hold what the budget lends again
+	if b.held > 0 {
+		b.budget.giveBack(b.held)
+	}
+	if b.spill != nil {
+		return b.spill.close()
+	}
+	return nil
 }
 
 // BytesBody makes a body of bytes that are in memory already; it takes nothing of a budget.

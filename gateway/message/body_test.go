@@ -95,6 +95,31 @@ func TestSpillHoldsNoClearText(t *testing.T) {
 	}
 }
 
+// A body outlives its owner while somebody holds it, and gives everything back once.
+func TestHeldBody(t *testing.T) {
+	for _, limit := range []int64{0, 16 << 20} { // in a file, in memory
+		g := NewBudget(limit, t.TempDir())
+		want := random(3 * segment)
+		b := fill(t, g, want)
+		used := g.Used()
+		first, second := b.Hold(), b.Hold()
+		for _, end := range []func() error{b.Close, b.Close, first} {
+			if err := end(); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(b.Section(0, -1)); err != nil || !bytes.Equal(got, want) || g.Used() != used {
+				t.Fatalf("limit %d: %v, %d bytes of the budget instead of %d", limit, err, g.Used(), used)
+			}
+		}
+		if err := second(); err != nil || g.Used() != 0 {
+			t.Errorf("limit %d: %v, %d bytes not given back", limit, err, g.Used())
+		}
+		if _, err := b.ReadAt(make([]byte, 1), 0); limit == 0 && err == nil {
+			t.Error("the file is still open")
+		}
+	}
+}
+
 func TestNoRoom(t *testing.T) {
 	w := NewBudget(10, filepath.Join(t.TempDir(), "gone")).NewWriter(0)
 	if _, err := w.Write(make([]byte, 100)); !errors.Is(err, ErrNoRoom) {

@@ -85,12 +85,15 @@ func (h *Hop) noConnection(err error) *Error {
 
 // abortWith makes the end of ctx end every read and write, until stop; stop tells whether ctx had not ended.
 func (c *conn) abortWith(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.aborted = context.Cause(ctx)
-		c.raw.SetDeadline(time.Unix(1, 0))
-	})
+	return context.AfterFunc(ctx, func() { c.abort(context.Cause(ctx)) })
+}
+
+// abort ends every read and write from now on.
+func (c *conn) abort(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.aborted = why
+	c.raw.SetDeadline(time.Unix(1, 0))
 }
 
 func (c *conn) deadline(d time.Duration) {

@@ -117,7 +117,8 @@ func (r *Relay) Close() error {
 }
 
 // Send hands a letter to a hop and gives one result per recipient, in their order. Ending ctx aborts the letter as long as its final
-// dot was not written; behind that the final reply is waited for, because only the hop knows what became of it.
+// dot was not written; behind that the final reply is waited for, because only the hop knows what became of it, unless ctx ends with
+// the cause ErrAbandoned.
 func (r *Relay) Send(ctx context.Context, hop Hop, l Letter) []Result {
 	t := &transfer{hop: hop, letter: &l, timeouts: &r.cfg.Timeouts, buffers: &r.buffers, results: make([]Result, len(l.Recipients))}
 	if len(l.Recipients) == 0 {
@@ -197,14 +198,15 @@ func (r *Relay) connection(ctx context.Context, p *pool, hop Hop, fresh bool) (c
 	if err := p.breaker.allow(r.cfg.Now()); err != nil {
 		return nil, false, hop.temporary("connect", [3]int{4, 4, 1}, "le relais suivant ne repond pas, nouvel essai plus tard", err)
 	}
+	began := r.cfg.Now()
 	c, err := open(ctx, hop, &r.cfg.Timeouts)
 	switch {
 	case err == nil:
 		p.breaker.succeeded()
 		return c, false, nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !(errors.Is(ctx.Err(), context.DeadlineExceeded) && r.cfg.Now().Sub(began) >= greetingPatience):
 		p.breaker.undecided()
-	case err.Enhanced[1] == 4: // the network, not the hop's opinion
+	case err.Enhanced[1] == 4, (err.Step == "banner" || err.Step == "hello") && !err.Permanent: // the network, or a hop that is there and takes nothing (421)
 		if wait := p.breaker.failed(r.cfg.Now(), err); wait > 0 {
 			r.cfg.Log.Warn("hop is left alone", "hop", hop.Name, "for", wait, "err", err)
 		}
@@ -239,6 +241,13 @@ func (r *Relay) pool(hop Hop) (*pool, *Error) {
 
 // ErrUnknownOutcome: the connection was lost behind the final dot. The hop may have taken the letter; repeating it may double it.
 var ErrUnknownOutcome = errors.New("connection lost behind the final dot, outcome unknown")
+
+// greetingPatience: a hop that has not greeted for so long when the caller's own time is over counts as not reached; a caller who came
+// with less to spare proves nothing.
+const greetingPatience = 500 * time.Millisecond
+
+// ErrAbandoned is the cause of a context that ends a letter behind its final dot too. Its outcome is then unknown.
+var ErrAbandoned = errors.New("given up")
 
 // ErrClosed: the relay was closed.
 var ErrClosed = errors.New("relay is closed")

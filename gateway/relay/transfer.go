@@ -237,7 +237,13 @@ func (t *transfer) content(ctx context.Context, stop func() bool) {
 	stepSeconds.WithLabelValues("content").Observe(time.Since(began).Seconds())
 	switch {
 	case err == nil:
+		giveUp := context.AfterFunc(ctx, func() {
+			if errors.Is(context.Cause(ctx), ErrAbandoned) {
+				t.c.abort(ErrAbandoned)
+			}
+		})
 		t.final()
+		giveUp()
 	case ended:
 		t.c.lost("final", err)
 		t.failOpen(t.unknown(err))

@@ -306,6 +306,16 @@ func (l *listener) release(c *conn) {
 	l.work.Done()
 }
 
+// open is how many sessions an address has.
+func (l *listener) open(a netip.Addr) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.per[a]; t != nil {
+		return t.sessions
+	}
+	return 0
+}
+
 // clientAddr is the peer's address, the zero Addr on a Unix socket.
 func clientAddr(nc net.Conn) netip.Addr {
 	if t, ok := nc.RemoteAddr().(*net.TCPAddr); ok {

@@ -73,6 +73,8 @@ type Client struct {
 	// TLS is nil in clear.
 	TLS  *tls.ConnectionState
 	Helo string
+	// Sessions is how many sessions its address has open at this listener, this one among them.
+	Sessions int
 }
 
 // Handler decides over envelopes and messages. Any error that is not a *Reply is answered 451 4.3.0 and logged. Calls of one session

@@ -182,7 +182,9 @@ func (s *session) no(r *Reply) error {
 	return errRefused
 }
 
-func (c *conn) who() Client { return Client{Addr: c.addr, TLS: c.tls, Helo: c.helo} }
+func (c *conn) who() Client {
+	return Client{Addr: c.addr, TLS: c.tls, Helo: c.helo, Sessions: c.srv.ln.open(c.key)}
+}
 
 // protocol is the word for the trace field (RFC 3848; RFC 6531 section 4.3).
 func (c *conn) protocol(utf8 bool) string {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -197,10 +198,17 @@ func TestLimitsOfWhoMayConnect(t *testing.T) {
 	c.gone()
 
 	// a client at its limit waits behind itself, and hears 421 only when as many wait as the house has places
-	s = start(t, func(cfg *Config, _ *recorder) { cfg.MaxSessionsPerClient, cfg.MaxSessions = 2, 4 })
+	var open atomic.Int64
+	s = start(t, func(cfg *Config, r *recorder) {
+		cfg.MaxSessionsPerClient, cfg.MaxSessions = 2, 4
+		r.mail = func(c Client, _ *message.Envelope) error { open.Store(int64(c.Sessions)); return nil }
+	})
 	a, b := hello(t, s.addr), hello(t, s.addr)
 	a.envelope() // not to be taken for idle
 	b.envelope()
+	if open.Load() != 2 {
+		t.Errorf("the handler was told of %d sessions, want 2", open.Load())
+	}
 	c, d := dial(t, s.addr), dial(t, s.addr)
 	for { // until four are in the queue
 		e := dial(t, s.addr)
