@@ -36,7 +36,7 @@ func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 	if err != nil {
 		return err
 	}
-	claim, err := g.ledger.Claim(ctx, m.asks())
+	claim, err := g.ledger.Claim(ctx, m.asks(), nil)
 	if err != nil {
 		return laterNote(err)
 	}

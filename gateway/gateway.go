@@ -112,7 +112,7 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 		return g.outcome(nil, all(env, err))
 	}
 	m.reports = kind != strangersReply
-	claim, err := g.ledger.Claim(ctx, m.asks())
+	claim, err := g.ledger.Claim(ctx, m.asks(), c.Here)
 	if err != nil {
 		return g.outcome(nil, all(env, laterNote(err)))
 	}

@@ -20,6 +20,8 @@ type Claim struct {
 	keys   []key
 	served map[int]Entry
 	memos  []memo // what was remembered, kept up to date by Note
+	here   func() bool
+	since  time.Time
 	held   []bool // still in hand; under l.mu
 	kept   []bool // in hand beyond Settled and Release, until Free; under l.mu
 }
@@ -27,31 +29,31 @@ type Claim struct {
 // Patience is the longest that Claim and Note each wait for the disk.
 const Patience = patience
 
-// Claim takes the recipients of one attempt in hand, all or none. It answers ErrInHand if any of them is in hand already, and a
-// *NotReadyError if the ledger has not just proved that it can note what will become of them: then nothing may be handed on.
-func (l *Ledger) Claim(ctx context.Context, asks []Ask) (*Claim, error) {
+// holder is a recipient in hand.
+type holder struct {
+	c *Claim
+	i int
+}
+
+// Claim takes the recipients of one attempt in hand, all or none. It answers ErrInHand if any of them is in hand already for a client that
+// may be this one come again, and a *NotReadyError if the ledger has not just proved that it can note what will become of them: then
+// nothing may be handed on.
+//
+// here tells whether the attempt's client still waits for its reply; nil: nobody knows. A second copy beside one whose client is here, and
+// that was taken in hand within the last second, is no repeat but a message of its own (two scans of an empty page), with a memory of its
+// own; so is a recipient named twice. After a second the connection may be open on our side alone. here must not block.
+func (l *Ledger) Claim(ctx context.Context, asks []Ask, here func() bool) (*Claim, error) {
 	if err := l.prove(ctx); err != nil {
 		return nil, err
 	}
-	c := &Claim{l: l, keys: l.keys(asks), memos: make([]memo, len(asks)), held: make([]bool, len(asks)), kept: make([]bool, len(asks))}
-	oldest := l.cfg.Now().Add(-l.cfg.Memory).UnixMicro()
-	served := false
-	l.mu.Lock()
-	for _, k := range c.keys {
-		if _, ok := l.hand[k]; ok {
-			l.mu.Unlock()
-			return nil, ErrInHand
-		}
+	c := &Claim{l: l, keys: make([]key, len(asks)), memos: make([]memo, len(asks)), here: here, since: time.Now(), held: make([]bool, len(asks)), kept: make([]bool, len(asks))}
+	for i, a := range asks {
+		c.keys[i] = hashAsk(l.key, a)
 	}
-	for i, k := range c.keys {
-		l.hand[k] = struct{}{}
-		c.held[i] = true
-		if m, ok := l.index[k]; ok && m.last >= oldest {
-			c.memos[i] = m
-			served = served || m.served
-		}
+	served, err := l.take(c)
+	if err != nil {
+		return nil, err
 	}
-	l.mu.Unlock()
 	if served {
 		if err := c.readServed(ctx); err != nil {
 			c.Release()
@@ -59,6 +61,85 @@ func (l *Ledger) Claim(ctx context.Context, asks []Ask) (*Claim, error) {
 		}
 	}
 	return c, nil
+}
+
+// take puts a claim's recipients in hand and tells whether any was served before.
+func (l *Ledger) take(c *Claim) (served bool, err error) {
+	oldest := l.cfg.Now().Add(-l.cfg.Memory).UnixMicro()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, k := range c.keys {
+		if k, err = l.choose(c, k, oldest); err != nil {
+			for j := range i {
+				l.drop(c, j)
+			}
+			return false, err
+		}
+		c.keys[i] = k
+		if k.nth() > l.copies[k.copy(0)] {
+			l.copies[k.copy(0)] = k.nth()
+		}
+		l.hand[k] = holder{c, i}
+		c.held[i] = true
+		if m, ok := l.index[k]; ok && m.last >= oldest {
+			c.memos[i] = m
+			served = served || m.served
+		}
+	}
+	return served, nil
+}
+
+// choose gives the copy that a recipient of c is: one that is remembered, so that a repeat finds its first try, else a new one.
+func (l *Ledger) choose(c *Claim, base key, oldest int64) (key, error) {
+	last := l.copies[base]
+	free, found := base, false
+	for nth := uint32(0); nth <= last+1; nth++ {
+		k := base.copy(nth)
+		if h, ok := l.hand[k]; ok {
+			if h.c != c && h.c.mayRepeat(h.i) {
+				return key{}, ErrInHand
+			}
+			continue
+		}
+		if m, ok := l.index[k]; ok && m.last >= oldest {
+			return k, nil
+		}
+		if !found {
+			free, found = k, true
+		}
+	}
+	if !found || free.nth() >= maxCopies {
+		return key{}, ErrInHand
+	}
+	return free, nil
+}
+
+// sideBySide is how long two copies of the same bytes can only be two messages: no client repeats one so soon.
+const sideBySide = time.Second
+
+// mayRepeat tells whether what looks like recipient i may be he again. l.mu is held.
+func (c *Claim) mayRepeat(i int) bool {
+	return c.kept[i] || c.here == nil || time.Since(c.since) > sideBySide || !c.here()
+}
+
+// drop takes recipient i of c out of hand. l.mu is held.
+func (l *Ledger) drop(c *Claim, i int) {
+	c.held[i] = false
+	delete(l.hand, c.keys[i])
+	l.shrink(c.keys[i].copy(0))
+}
+
+// shrink forgets the highest copies that are neither in hand nor remembered. l.mu is held.
+func (l *Ledger) shrink(base key) {
+	for n := l.copies[base]; n > 0; n-- {
+		_, held := l.hand[base.copy(n)]
+		_, known := l.index[base.copy(n)]
+		if held || known {
+			l.copies[base] = n
+			return
+		}
+	}
+	delete(l.copies, base)
 }
 
 func (c *Claim) readServed(ctx context.Context) error {
@@ -114,10 +195,8 @@ func (c *Claim) Settled(i int, final, written bool) {
 		if !c.held[j] || c.kept[j] {
 			continue
 		}
-		k := c.keys[j]
-		l.settle(k, final && written)
-		c.held[j] = false
-		delete(l.hand, k)
+		l.settle(c.keys[j], final && written)
+		l.drop(c, j)
 	}
 	pending := len(l.forget) > 0 || len(l.untold) > 0 || l.stale
 	l.mu.Unlock()

@@ -196,6 +196,7 @@ func (l *Ledger) purge(ctx context.Context) {
 	for k, m := range l.index {
 		if _, held := l.hand[k]; !held && m.last < oldest {
 			delete(l.index, k)
+			l.shrink(k.copy(0))
 		}
 	}
 	l.mu.Unlock()

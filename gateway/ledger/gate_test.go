@@ -34,7 +34,7 @@ func TestFailedNoteShutsTheGate(t *testing.T) {
 	if err := h.Ready(); !errors.As(err, &notReady) {
 		t.Errorf("ready: %v", err)
 	}
-	if _, err := h.Claim(t.Context(), asks("other", "z@x.test")); !errors.As(err, &notReady) {
+	if _, err := h.Claim(t.Context(), asks("other", "z@x.test"), nil); !errors.As(err, &notReady) {
 		t.Errorf("claim: %v", err)
 	}
 	unlock()
@@ -62,7 +62,7 @@ func TestClaimProvesAfterASilenceOnly(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			var notReady *NotReadyError
-			if _, err := h.Claim(context.Background(), asks("body", strconv.Itoa(i))); !errors.As(err, &notReady) {
+			if _, err := h.Claim(context.Background(), asks("body", strconv.Itoa(i)), nil); !errors.As(err, &notReady) {
 				t.Errorf("silent for long, locked: got %v", err)
 			}
 		})
@@ -90,7 +90,7 @@ func TestStalledDiskShutsTheGate(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			var notReady *NotReadyError
-			if _, err := h.Claim(context.Background(), asks("body", strconv.Itoa(i))); !errors.As(err, &notReady) {
+			if _, err := h.Claim(context.Background(), asks("body", strconv.Itoa(i)), nil); !errors.As(err, &notReady) {
 				t.Errorf("the writer stalls: got %v", err)
 			}
 			if h.Ready() == nil {
@@ -185,7 +185,7 @@ func TestDiskFull(t *testing.T) {
 	var failed []Ask
 	for i := 0; i < 20000 && failed == nil; i++ {
 		a := asks("body", fmt.Sprint("r", i))
-		c, err := h.Claim(t.Context(), a)
+		c, err := h.Claim(t.Context(), a, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +201,7 @@ func TestDiskFull(t *testing.T) {
 	if failed == nil || served == 0 {
 		t.Fatal("the disk did not get full")
 	}
-	if _, err := h.Claim(t.Context(), asks("next", "r")); err == nil {
+	if _, err := h.Claim(t.Context(), asks("next", "r"), nil); err == nil {
 		t.Fatal("the gate is open on a full disk")
 	}
 	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT, "size=32m"); err != nil {
@@ -252,7 +252,7 @@ func child(dir string) {
 	for w := range 10 {
 		wg.Go(func() {
 			for i := w; ; i += 10 {
-				c, err := l.Claim(ctx, asks("body", "told"+strconv.Itoa(i), "untold"+strconv.Itoa(i)))
+				c, err := l.Claim(ctx, asks("body", "told"+strconv.Itoa(i), "untold"+strconv.Itoa(i)), nil)
 				if err != nil {
 					panic(err)
 				}
@@ -319,7 +319,7 @@ func BenchmarkMessage(b *testing.B) {
 			for w := range workers {
 				wg.Go(func() {
 					for i := w; i < b.N; i += workers {
-						c, err := h.Claim(context.Background(), asks(strconv.Itoa(i), "someone@peer.test"))
+						c, err := h.Claim(context.Background(), asks(strconv.Itoa(i), "someone@peer.test"), nil)
 						if err != nil {
 							b.Error(err)
 							return

@@ -13,9 +13,22 @@ type Ask struct {
 	Body           [32]byte
 }
 
-// key is the HMAC under which the memory knows a recipient of an attempt: who can read the database learns neither address nor
-// content from it.
-type key [sha256.Size]byte
+// key is the HMAC under which the memory knows a recipient of an attempt, cut to 28 octets, and which copy it is: who can read the
+// database learns neither address nor content from it.
+type key [32]byte
+
+const hashed = 28
+
+func (k key) copy(nth uint32) key {
+	binary.BigEndian.PutUint32(k[hashed:], nth)
+	return k
+}
+
+// nth tells which of several copies in hand at one time it is.
+func (k key) nth() uint32 { return binary.BigEndian.Uint32(k[hashed:]) }
+
+// maxCopies bounds the copies of one message in hand at one time.
+const maxCopies = 1 << 16
 
 // derive separates this use of the server key from every other.
 func derive(server [32]byte) (k [32]byte) {
@@ -25,37 +38,20 @@ func derive(server [32]byte) (k [32]byte) {
 	return k
 }
 
-// keys gives the key of each ask. A client may name one recipient twice in a message and gets two replies for it: the second is
-// counted, so that each has a life of its own.
-func (l *Ledger) keys(asks []Ask) []key {
-	out := make([]key, len(asks))
-	seen := make(map[key]struct{}, len(asks))
-	for i, a := range asks {
-		for nth := uint32(0); ; nth++ {
-			out[i] = hashAsk(l.key, a, nth)
-			if _, twice := seen[out[i]]; !twice {
-				break
-			}
-		}
-		seen[out[i]] = struct{}{}
-	}
-	return out
-}
-
-func hashAsk(under [32]byte, a Ask, nth uint32) (k key) {
+func hashAsk(under [32]byte, a Ask) (k key) {
 	m := hmac.New(sha256.New, under[:])
-	m.Write(encodeAsk(a, nth))
-	m.Sum(k[:0])
+	m.Write(encodeAsk(a))
+	var sum [sha256.Size]byte
+	copy(k[:hashed], m.Sum(sum[:0]))
 	return k
 }
 
 // encodeAsk writes each text with its length in front, so that no two asks have the same bytes.
-func encodeAsk(a Ask, nth uint32) []byte {
-	b := make([]byte, 0, 3*8+len(a.Client)+len(a.Sender)+len(a.Recipient)+len(a.Body)+4)
+func encodeAsk(a Ask) []byte {
+	b := make([]byte, 0, 3*8+len(a.Client)+len(a.Sender)+len(a.Recipient)+len(a.Body))
 	for _, s := range []string{a.Client, a.Sender, a.Recipient} {
 		b = binary.BigEndian.AppendUint64(b, uint64(len(s)))
 		b = append(b, s...)
 	}
-	b = append(b, a.Body[:]...)
-	return binary.BigEndian.AppendUint32(b, nth)
+	return append(b, a.Body[:]...)
 }

@@ -4,7 +4,7 @@
 //
 // Life of one message:
 //
-//	claim, err := l.Claim(ctx, asks)   // 451 on error: the ledger cannot note now, or a second copy is in hand
+//	claim, err := l.Claim(ctx, asks, here) // 451 on error: the ledger cannot note now, or an earlier try is in hand
 //	e, ok := claim.Served(i)           // an earlier attempt ended for i and the client does not know it: reply as e says
 //	first, n, ok := claim.Waiting(i)   // answered "later" before: since when, how often
 //	err = claim.Note(ctx, entries)     // before the reply; 451 on error
@@ -56,7 +56,8 @@ type Ledger struct {
 	st  statements
 
 	mu     sync.Mutex
-	hand   map[key]struct{}
+	hand   map[key]holder
+	copies map[key]uint32   // by the key of the first: the highest number that is in hand or remembered, where it is not 0
 	index  map[key]memo     // the rows of ledger_memory
 	forget map[key]int64    // memory rows to delete, with the entry they must still point to
 	repeat map[key]repeat   // rows of waiting recipients to bring up to date
@@ -137,6 +138,9 @@ CREATE INDEX ledger_entries_message ON ledger_entries (message_id);
 CREATE INDEX ledger_entries_recipient ON ledger_entries (recipient, last);
 CREATE INDEX ledger_entries_sender ON ledger_entries (sender, last);
 ALTER TABLE ledger_open ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
+`, `
+DELETE FROM ledger_memory;
+UPDATE ledger_open SET rows = x'';
 `}
 
 // New opens the ledger in db, proves it writable and starts its one goroutine, which Close ends.
@@ -147,7 +151,7 @@ func New(ctx context.Context, db *store.DB, cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{
 		db: db, cfg: cfg, key: derive(cfg.Key), seq: -1,
-		hand: map[key]struct{}{}, index: map[key]memo{}, forget: map[key]int64{}, repeat: map[key]repeat{},
+		hand: map[key]holder{}, copies: map[key]uint32{}, index: map[key]memo{}, forget: map[key]int64{}, repeat: map[key]repeat{},
 		open: map[key]memo{}, untold: map[key]struct{}{}, row: make([]byte, 0, 4096), turn: make(chan struct{}, 1), proving: make(chan struct{}, 1), kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := l.prepare(ctx); err != nil {

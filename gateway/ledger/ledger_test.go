@@ -100,9 +100,11 @@ func asks(body string, rcpts ...string) []Ask {
 	return out
 }
 
-func (h *house) claim(a []Ask) *Claim {
+func (h *house) claim(a []Ask) *Claim { h.t.Helper(); return h.claimHere(a, nil) }
+
+func (h *house) claimHere(a []Ask, here func() bool) *Claim {
 	h.t.Helper()
-	c, err := h.Claim(h.t.Context(), a)
+	c, err := h.Claim(h.t.Context(), a, here)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -196,7 +198,7 @@ func TestLMTPRepliesSettleOneByOne(t *testing.T) {
 	h.note(c, entry(0, Delivered), entry(1, Delivered), entry(2, Deferred))
 	c.Settled(0, true, true)
 	h.wantServed(a[:1], false) // settled, so no longer in hand, and forgotten
-	if _, err := h.Claim(t.Context(), a[1:2]); !errors.Is(err, ErrInHand) {
+	if _, err := h.Claim(t.Context(), a[1:2], nil); !errors.Is(err, ErrInHand) {
 		t.Errorf("before its reply: got %v, want ErrInHand", err)
 	}
 	c.Settled(1, true, false) // the connection broke
@@ -211,11 +213,11 @@ func TestInHand(t *testing.T) {
 	h := newHouse(t, t.TempDir())
 	a := asks("body", "a@x.test", "b@x.test")
 	c := h.claim(a)
-	if _, err := h.Claim(t.Context(), a[1:]); !errors.Is(err, ErrInHand) {
+	if _, err := h.Claim(t.Context(), a[1:], nil); !errors.Is(err, ErrInHand) {
 		t.Errorf("second copy: got %v", err)
 	}
 	other := asks("body", "c@x.test", "b@x.test")
-	if _, err := h.Claim(t.Context(), other); !errors.Is(err, ErrInHand) {
+	if _, err := h.Claim(t.Context(), other, nil); !errors.Is(err, ErrInHand) {
 		t.Errorf("one of two: got %v", err)
 	}
 	h.claim(other[:1]).Release() // all or none: c was not taken
@@ -224,7 +226,7 @@ func TestInHand(t *testing.T) {
 	c.Release()
 	second := h.claim(a)
 	c.Settled(-1, true, true) // late words of an ended claim do not touch the next one
-	if _, err := h.Claim(t.Context(), a); !errors.Is(err, ErrInHand) {
+	if _, err := h.Claim(t.Context(), a, nil); !errors.Is(err, ErrInHand) {
 		t.Errorf("got %v, want still in hand", err)
 	}
 	second.Release()
@@ -244,7 +246,7 @@ func TestKeptBeyondTheReply(t *testing.T) {
 			c.Keep(0)
 			h.note(c, entry(0, Deferred), entry(1, Delivered))
 			reply(c)
-			if _, err := h.Claim(t.Context(), a[:1]); !errors.Is(err, ErrInHand) {
+			if _, err := h.Claim(t.Context(), a[:1], nil); !errors.Is(err, ErrInHand) {
 				t.Errorf("repeat of the kept one: got %v", err)
 			}
 			h.claim(a[1:]).Release()
@@ -254,7 +256,7 @@ func TestKeptBeyondTheReply(t *testing.T) {
 			h.wantServed(a[:1], true)
 			again := h.claim(a[:1])
 			c.Free(0) // late words of an ended claim do not touch the next one
-			if _, err := h.Claim(t.Context(), a[:1]); !errors.Is(err, ErrInHand) {
+			if _, err := h.Claim(t.Context(), a[:1], nil); !errors.Is(err, ErrInHand) {
 				t.Errorf("got %v, want still in hand", err)
 			}
 			again.Settled(0, true, true)

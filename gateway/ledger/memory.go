@@ -21,12 +21,21 @@ func (l *Ledger) load(ctx context.Context) error {
 			return fmt.Errorf("read the retry memory: %w", err)
 		}
 		m.row = true
-		l.index[key(raw)] = m // the table checks the length
+		k := key(raw) // the table checks the length
+		l.index[k] = m
+		l.known(k)
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read the retry memory: %w", err)
 	}
 	return nil
+}
+
+// known counts a remembered copy.
+func (l *Ledger) known(k key) {
+	if n := k.nth(); n > l.copies[k.copy(0)] && n < maxCopies {
+		l.copies[k.copy(0)] = n
+	}
 }
 
 func (l *Ledger) takeForgotten(max int) map[key]int64 { return some(l, l.forget, max) }

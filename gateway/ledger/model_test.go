@@ -46,7 +46,7 @@ func TestModel(t *testing.T) {
 func attempt(r *rapid.T, h *house, model map[string]known) {
 	body := rapid.SampledFrom([]string{"one", "two"}).Draw(r, "body")
 	rcpts := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), 1, 3, rapid.ID).Draw(r, "recipients")
-	c, err := h.Claim(h.t.Context(), asks(body, rcpts...))
+	c, err := h.Claim(h.t.Context(), asks(body, rcpts...), nil)
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -62,6 +62,7 @@ func (l *Ledger) loadOpen(ctx context.Context) error {
 		if m.last >= oldest {
 			l.index[k], l.open[k] = m, m
 			l.untold[k] = struct{}{}
+			l.known(k)
 		}
 	}
 	l.stale = true

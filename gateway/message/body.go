@@ -13,7 +13,7 @@ import (
 // may be read by several goroutines at once until Close.
 type Body struct {
 	budget *Budget
-	mem    []byte
+	mem    chunks
 	held   int64 // bytes of the budget
 	spill  *spill
 	size   int64
@@ -30,20 +30,22 @@ func (b *Body) Size() int64 { return b.size }
 // Sum is the SHA-256 of the bytes.
 func (b *Body) Sum() [sha256.Size]byte { return b.sum }
 
-// InMemory gives the bytes where they are in memory, else nil. The caller must not change them.
-func (b *Body) InMemory() []byte { return b.mem }
+// Peek gives the bytes from off that lie in memory in one piece, nil where they lie in a file or off is the end. The caller must not
+// change them, nor keep them beyond Close.
+func (b *Body) Peek(off int64) []byte { return b.mem.from(off) }
 
 // ReadAt is io.ReaderAt. A temp file that was tampered with gives an error, never wrong bytes.
 func (b *Body) ReadAt(p []byte, off int64) (int, error) {
 	if b.spill != nil {
 		return b.spill.readAt(p, off, b.size)
 	}
-	if off < 0 || off > b.size {
-		return 0, io.EOF
-	}
-	n := copy(p, b.mem[off:])
-	if n < len(p) {
-		return n, io.EOF
+	n := 0
+	for n < len(p) {
+		piece := b.mem.from(off + int64(n))
+		if len(piece) == 0 {
+			return n, io.EOF
+		}
+		n += copy(p[n:], piece)
 	}
 	return n, nil
 }
@@ -86,7 +88,7 @@ func (b *Body) free() error {
 	if !b.closed || b.holds > 0 {
 		return nil
 	}
-	b.mem = nil // who still holds the body must not hold what the budget lends again
+	b.mem = chunks{} // who still holds the body must not hold what the budget lends again
 	if b.held > 0 {
 		b.budget.giveBack(b.held)
 	}
@@ -98,13 +100,13 @@ func (b *Body) free() error {
 
 // BytesBody makes a body of bytes that are in memory already; it takes nothing of a budget.
 func BytesBody(p []byte) *Body {
-	return &Body{mem: p, size: int64(len(p)), sum: sha256.Sum256(p)}
+	return &Body{mem: chunks{pieces: [][]byte{p}, ends: []int64{int64(len(p))}}, size: int64(len(p)), sum: sha256.Sum256(p)}
 }
 
 // BodyWriter collects a body. Exactly one of Body and Abort must be called.
 type BodyWriter struct {
 	budget *Budget
-	mem    []byte
+	mem    chunks
 	held   int64
 	spill  *spill
 	size   int64
@@ -116,7 +118,8 @@ type BodyWriter struct {
 func (g *Budget) NewWriter(hint int64) *BodyWriter {
 	w := &BodyWriter{budget: g, hash: sha256.New()}
 	if hint = min(hint, 4<<20); hint > 0 && g.reserve(hint) {
-		w.held, w.mem = hint, make([]byte, 0, hint)
+		w.held = hint
+		w.mem.add(int(hint))
 	}
 	return w
 }
@@ -129,55 +132,54 @@ func (w *BodyWriter) Write(p []byte) (int, error) {
 		return 0, w.err
 	}
 	w.hash.Write(p)
-	w.size += int64(len(p))
-	if w.spill == nil && !w.grow(len(p)) {
+	n := len(p)
+	w.size += int64(n)
+	if w.spill == nil {
+		if p = w.keep(p); len(p) == 0 {
+			return n, nil
+		}
 		if w.err = w.toFile(); w.err != nil {
 			return 0, w.err
 		}
-	}
-	if w.spill == nil {
-		w.mem = append(w.mem, p...)
-		return len(p), nil
 	}
 	if err := w.spill.write(p); err != nil {
 		w.err = fmt.Errorf("%w: %w", ErrNoRoom, err)
 		return 0, w.err
 	}
-	return len(p), nil
+	return n, nil
 }
 
-// grow makes room for n more bytes in memory, and tells whether the budget allowed it.
-func (w *BodyWriter) grow(n int) bool {
-	need := len(w.mem) + n
-	if need <= cap(w.mem) {
-		return true
+// keep puts bytes in memory, and gives back those that the budget has no room for.
+func (w *BodyWriter) keep(p []byte) []byte {
+	for {
+		if p = p[w.mem.fill(p):]; len(p) == 0 {
+			return nil
+		}
+		c := w.mem.next(len(p))
+		if !w.budget.reserve(int64(c)) {
+			return p
+		}
+		w.held += int64(c)
+		w.mem.add(c)
 	}
-	c := max(need, 2*cap(w.mem), 8<<10)
-	if c > 8<<20 { // large bodies grow by an eighth: doubling would waste the shared budget
-		c = max(need, cap(w.mem)+cap(w.mem)/8)
-	}
-	if !w.budget.reserve(int64(c) - w.held) {
-		return false
-	}
-	m := make([]byte, len(w.mem), c)
-	copy(m, w.mem)
-	w.mem, w.held = m, int64(c)
-	return true
 }
 
 func (w *BodyWriter) toFile() error {
 	s, err := newSpill(w.budget)
 	if err == nil {
-		if err = s.write(w.mem); err != nil {
-			s.close()
+		for _, piece := range w.mem.pieces {
+			if err = s.write(piece); err != nil {
+				s.close()
+				break
+			}
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
-	clear(w.mem)
+	w.mem.clear()
 	w.budget.giveBack(w.held)
-	w.mem, w.held, w.spill = nil, 0, s
+	w.mem, w.held, w.spill = chunks{}, 0, s
 	return nil
 }
 
@@ -194,7 +196,7 @@ func (w *BodyWriter) Body() (*Body, error) {
 	}
 	b := &Body{budget: w.budget, mem: w.mem, held: w.held, spill: w.spill, size: w.size}
 	w.hash.Sum(b.sum[:0])
-	w.mem, w.held, w.spill, w.err = nil, 0, nil, errors.New("the body was ended")
+	w.mem, w.held, w.spill, w.err = chunks{}, 0, nil, errors.New("the body was ended")
 	return b, nil
 }
 
@@ -204,7 +206,7 @@ func (w *BodyWriter) Abort() {
 	if w.spill != nil {
 		w.spill.close()
 	}
-	w.mem, w.held, w.spill = nil, 0, nil
+	w.mem, w.held, w.spill = chunks{}, 0, nil
 	if w.err == nil {
 		w.err = errors.New("the body was aborted")
 	}

@@ -40,7 +40,7 @@ func TestBodiesLeaveRoomForWork(t *testing.T) {
 	release()
 	release()
 	for _, b := range kept {
-		if b.Close(); b.InMemory() != nil {
+		if b.Close(); b.Peek(0) != nil {
 			t.Fatal("a closed body holds memory that the budget lends again")
 		}
 	}

@@ -15,7 +15,7 @@ func DecodePart(b *Body, p Part) io.Reader {
 	case "base64":
 		return newBase64Reader(r)
 	case "quoted-printable":
-		if b.InMemory() == nil {
+		if b.spill != nil {
 			return quotedprintable.NewReader(bufio.NewReaderSize(r, window)) // it would read a file by 4 KiB, each decrypting 64
 		}
 		return quotedprintable.NewReader(r)

@@ -52,11 +52,10 @@ func ReadHeader(b *Body, max int) (Header, int64, error) {
 func HeaderLen(b *Body, max int) int {
 	end := []byte("\r\n\r\n")
 	limit := int(min(b.Size(), int64(max)+1))
-	if m := b.InMemory(); m != nil {
-		if i := bytes.Index(m[:limit], end); i >= 0 {
+	if m := b.Peek(0); len(m) > 0 { // the usual case: it lies in the first piece
+		if i := bytes.Index(m[:min(limit, len(m))], end); i >= 0 {
 			return i + len(end)
 		}
-		return limit
 	}
 	buf, kept := make([]byte, segment+len(end)), 0
 	for at := 0; at < limit; {

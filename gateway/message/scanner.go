@@ -11,32 +11,25 @@ const window = 64 << 10
 type scanner struct {
 	b    *Body
 	buf  []byte // what was read and not given yet
-	room []byte // backs buf where the body is in a file
+	room []byte // backs buf where the body is in a file, or a line lies across two pieces of memory
 	at   int64  // offset of buf[0]
 	more int64  // offset behind buf
 	mid  bool   // what next gave last began in the middle of a line
 	long bool   // ... and it did not end its line
 }
 
-func newScanner(b *Body) *scanner {
-	s := &scanner{b: b}
-	if m := b.InMemory(); m != nil {
-		s.buf, s.more = m, int64(len(m))
-	} else {
-		s.room = make([]byte, window)
-	}
-	return s
-}
+func newScanner(b *Body) *scanner { return &scanner{b: b} }
 
-// next gives a line or a piece of at most 64 KiB, valid until the next call, and its offset.
+// next gives a line or a piece of 64 KiB, valid until the next call, and its offset.
 func (s *scanner) next() (line []byte, start int64, err error) {
 	s.mid = s.long
-	n := bytes.IndexByte(s.buf[:min(len(s.buf), window)], '\n') + 1
-	if n == 0 && len(s.buf) < window && s.more < s.b.Size() {
+	n := s.lineEnd(0)
+	for n == 0 && len(s.buf) < window && s.more < s.b.Size() {
+		seen := len(s.buf)
 		if err := s.fill(); err != nil {
 			return nil, s.at, err
 		}
-		n = bytes.IndexByte(s.buf, '\n') + 1
+		n = s.lineEnd(seen)
 	}
 	if s.long = n == 0; s.long {
 		if n = min(len(s.buf), window); n == 0 {
@@ -48,9 +41,30 @@ func (s *scanner) next() (line []byte, start int64, err error) {
 	return line, start, nil
 }
 
+// lineEnd is where the first line of buf ends, 0 where it does not within the window; no line ends before seen.
+func (s *scanner) lineEnd(seen int) int {
+	i := bytes.IndexByte(s.buf[seen:min(len(s.buf), window)], '\n')
+	if i < 0 {
+		return 0
+	}
+	return seen + i + 1
+}
+
+// fill reads on: in memory the next piece as it lies there, or a little more behind a line that its end cut.
 func (s *scanner) fill() error {
+	next := s.b.Peek(s.more)
+	if len(s.buf) == 0 && next != nil {
+		s.buf, s.more = next, s.more+int64(len(next))
+		return nil
+	}
+	if s.room == nil {
+		s.room = make([]byte, window)
+	}
 	kept := copy(s.room, s.buf)
 	n := int(min(int64(window-kept), s.b.Size()-s.more))
+	if next != nil {
+		n = min(n, across)
+	}
 	got, err := s.b.ReadAt(s.room[kept:kept+n], s.more)
 	if got < n {
 		if err == nil || err == io.EOF {
@@ -61,3 +75,6 @@ func (s *scanner) fill() error {
 	s.buf, s.more = s.room[:kept+n], s.more+int64(n)
 	return nil
 }
+
+// across is how much is copied of the next piece of memory to complete a line; most lines are shorter (RFC 5322 section 2.1.1).
+const across = 1 << 10

@@ -135,7 +135,7 @@ func newSite(t *testing.T) *site {
 		}
 		line := a.From.String() + " -> " + a.To.String() + " " + a.MessageID + ": " + a.Text
 		for _, f := range a.Files {
-			line += " [" + f.Name + " " + f.Type + " " + string(f.Body.InMemory()) + "]"
+			line += " [" + f.Name + " " + f.Type + " " + string(f.Body.Peek(0)) + "]"
 		}
 		s.answers = append(s.answers, line)
 		return nil

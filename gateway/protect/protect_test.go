@@ -325,7 +325,7 @@ func TestFromFile(t *testing.T) {
 	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > 40<<20 {
 		t.Errorf("the heap grew by %d bytes for a message of %d", grown, b.Size())
 	}
-	if pgp.InMemory() != nil || zip.InMemory() != nil {
+	if pgp.Peek(0) != nil || zip.Peek(0) != nil {
 		t.Error("a result lies in memory")
 	}
 	inner := gpg(all(t, pgp), "--decrypt")

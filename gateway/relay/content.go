@@ -22,15 +22,15 @@ func (l *Letter) pieces(in []byte, f func([]byte) error) error {
 	if l.Body == nil {
 		return nil
 	}
-	if mem := l.Body.InMemory(); mem != nil {
-		for p := range slices.Chunk(mem[l.Offset:], len(in)) {
+	for off := l.Offset; off < l.Body.Size(); {
+		if p := l.Body.Peek(off); p != nil {
+			p = p[:min(len(p), len(in))]
 			if err := f(p); err != nil {
 				return err
 			}
+			off += int64(len(p))
+			continue
 		}
-		return nil
-	}
-	for off := l.Offset; off < l.Body.Size(); {
 		n, err := l.Body.ReadAt(in[:min(int64(len(in)), l.Body.Size()-off)], off)
 		if n == 0 {
 			if err == nil || err == io.EOF {

@@ -75,6 +75,8 @@ type Client struct {
 	Helo string
 	// Sessions is how many sessions its address has open at this listener, this one among them.
 	Sessions int
+	// Here tells whether it has not closed its connection: a repeat of a message whose client is still here is none. It does not block.
+	Here func() bool
 }
 
 // Handler decides over envelopes and messages. Any error that is not a *Reply is answered 451 4.3.0 and logged. Calls of one session

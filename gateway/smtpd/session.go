@@ -183,7 +183,7 @@ func (s *session) no(r *Reply) error {
 }
 
 func (c *conn) who() Client {
-	return Client{Addr: c.addr, TLS: c.tls, Helo: c.helo, Sessions: c.srv.ln.open(c.key)}
+	return Client{Addr: c.addr, TLS: c.tls, Helo: c.helo, Sessions: c.srv.ln.open(c.key), Here: c.wire.here}
 }
 
 // protocol is the word for the trace field (RFC 3848; RFC 6531 section 4.3).

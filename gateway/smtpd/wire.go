@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -69,6 +70,25 @@ func (w *wire) Write(p []byte) (int, error) {
 		w.Close()
 	}
 	return n, err
+}
+
+// here tells whether the peer has not closed the connection, as far as the kernel knows. Any goroutine may ask.
+func (w *wire) here() bool {
+	sc, ok := w.Conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	here := false
+	err = rc.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		here = n > 0 || err == syscall.EAGAIN
+	})
+	return err == nil && here
 }
 
 // wake ends a Read that waits for a command. It is called after drain was set.

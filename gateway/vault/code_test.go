@@ -29,7 +29,7 @@ func TestWrongCodesLockThenVoidAndNeverDestroy(t *testing.T) {
 	var told string
 	h := open(t, func(c *Config) {
 		c.ToSender = func(_ context.Context, to message.Address, b *message.Body) error {
-			told = string(b.InMemory())
+			told = string(b.Peek(0))
 			return nil
 		}
 	})

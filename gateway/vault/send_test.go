@@ -69,7 +69,7 @@ func TestLabelIsNoPartOfTheAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := mail.ReadMessage(strings.NewReader(string(b.InMemory())))
+	m, err := mail.ReadMessage(strings.NewReader(string(b.Peek(0))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -246,7 +246,7 @@ func TestNotice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw := string(b.InMemory())
+	raw := string(b.Peek(0))
 	if regexp.MustCompile(`(^|[^\r])\n`).MatchString(raw) || regexp.MustCompile(`[^\r\n\x20-\x7e]`).MatchString(raw) || regexp.MustCompile(`[^\n]{200}`).MatchString(raw) {
 		t.Error("not plain CRLF lines")
 	}
@@ -280,7 +280,7 @@ func TestNotice(t *testing.T) {
 	if err != nil || s.Mode != BySender {
 		t.Fatal(err)
 	}
-	raw = string(c.InMemory())
+	raw = string(c.Peek(0))
 	if !strings.Contains(raw, s.Code[:3]+" "+s.Code[3:]) || !strings.Contains(raw, "To: <dr.martin@clinique.test>") || strings.Contains(raw, "MARQUEUR") || strings.Contains(raw, secretOf(s)) {
 		t.Errorf("%s", raw)
 	}
