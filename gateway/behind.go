@@ -59,7 +59,7 @@ func (g *Gateway) handOnFor(ctx context.Context, s *session, m *mail, ways []way
 		f.after = func(group []int) { g.behindReply(s, m, ways, f, group) }
 		f.left = func() { t.leave(f) }
 		going = append(going, f)
-		f.start()
+		f.start(g.traffic.hands)
 	}
 	behind := map[int]way{} // what the reply tells of whom it does not wait for
 	leave := func(f *flight) {
@@ -236,7 +236,7 @@ func (g *Gateway) errand(ctx context.Context, m *mail, claim *ledger.Claim, grou
 		}
 		g.log.Info("errand ended behind its reply", "id", m.env.ID, "seconds", time.Since(f.began).Seconds(), "err", result)
 	}
-	f.start()
+	f.start(g.traffic.hands)
 	if len(await(ctx, min(g.traffic.timeout, errandPatience), []*flight{f})) == 0 {
 		return result
 	}

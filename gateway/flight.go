@@ -28,10 +28,36 @@ type flight struct {
 }
 
 // start begins the lanes; done is closed when the last has ended.
-func (f *flight) start() {
+func (f *flight) start(hands crew) {
 	f.ended, f.done, f.workers = make([]bool, len(f.lanes)), make(chan struct{}), min(lanesAtOnce, len(f.lanes))
 	for range f.workers {
-		go f.work()
+		hands.do(f.work)
+	}
+}
+
+// crew lends goroutines for lanes. One that has carried a lane waits a moment for the next: its stack has grown, and growing costs more
+// than all the rest of a goroutine.
+type crew chan func()
+
+func (c crew) do(work func()) {
+	select {
+	case c <- work:
+	default:
+		go c.serve(work)
+	}
+}
+
+func (c crew) serve(work func()) {
+	idle := time.NewTimer(time.Second)
+	defer idle.Stop()
+	for {
+		work()
+		idle.Reset(time.Second)
+		select {
+		case work = <-c:
+		case <-idle.C:
+			return
+		}
 	}
 }
 

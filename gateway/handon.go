@@ -36,7 +36,7 @@ func (g *Gateway) handOn(ctx context.Context, m *mail, ways []way) {
 	fs := g.flights(m, ways)
 	for _, f := range fs {
 		f.carry = func(group []int) { g.carry(ctx, m, ways, group) }
-		f.start()
+		f.start(g.traffic.hands)
 	}
 	for _, f := range fs {
 		<-f.done

@@ -41,6 +41,7 @@ type traffic struct {
 	ctx           context.Context // of everything that is handed on for a session; stop ends it
 	cancel        context.CancelCauseFunc
 	behind        sync.WaitGroup // flights that go on behind their reply
+	hands         crew
 
 	mu   sync.Mutex
 	hops map[string]*hopTraffic
@@ -54,7 +55,7 @@ type hopTraffic struct {
 }
 
 func newTraffic(timeout, slow time.Duration) *traffic {
-	t := &traffic{timeout: timeout, slow: min(slow, timeout), hops: map[string]*hopTraffic{}}
+	t := &traffic{timeout: timeout, slow: min(slow, timeout), hands: make(crew), hops: map[string]*hopTraffic{}}
 	t.ctx, t.cancel = context.WithCancelCause(context.Background())
 	return t
 }

@@ -163,7 +163,7 @@ func TestFlightLeavesItsSession(t *testing.T) {
 			<-goOn
 		}
 	}
-	f.start()
+	f.start(make(crew))
 	for range lanesAtOnce + 1 { // the first ends, another takes its place
 		<-began
 	}

@@ -61,7 +61,8 @@ func (s *seipd) Write(p []byte) (int, error) {
 			body, p = p[:chunk], p[chunk:]
 		} else {
 			k := chunk - len(s.lit)
-			body, p = append(s.lit, p[:k]...), p[k:]
+			s.lit = append(s.lit, p[:k]...)
+			body, p = s.lit, p[k:]
 		}
 		if err := s.put([]byte{0xe0 | chunkBits}); err != nil {
 			return 0, err

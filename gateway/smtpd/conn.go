@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	commandBuffer = 4 << 10  // also the longest command line with its CRLF (RFC 5321 section 4.5.3.1.4 and its extensions: < 2 KiB)
+	sessionBuffer = 8 << 10  // of each session: an ordinary message comes in one read
+	commandBuffer = 4 << 10  // the longest command line with its CRLF (RFC 5321 section 4.5.3.1.4 and its extensions: < 2 KiB)
 	bulkBuffer    = 64 << 10 // borrowed while a body is on the wire
 	replyBuffer   = 16 << 10 // replies held back to be written together (RFC 2920)
 	closeTimeout  = 5 * time.Second
@@ -74,7 +75,7 @@ type settling struct {
 
 func newConn(s *Server, a arrival) *conn {
 	w := &wire{Conn: a.Conn, idle: s.cfg.IdleTimeout, drain: &s.drain}
-	tiny := make([]byte, commandBuffer)
+	tiny := make([]byte, sessionBuffer)
 	c := &conn{Conn: w, srv: s, wire: w, stream: w, addr: a.addr, key: a.key, buf: tiny, tiny: tiny, last: time.Now()}
 	c.session = &session{c: c}
 	return c

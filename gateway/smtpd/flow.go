@@ -103,7 +103,7 @@ func (c *conn) fit(n int) {
 	case c.w == len(c.buf):
 		c.thin = 0
 		c.large()
-	case n >= commandBuffer/2:
+	case n >= sessionBuffer/2:
 		c.thin = 0
 	default:
 		if c.thin++; c.thin > 1 {
@@ -124,7 +124,7 @@ func (c *conn) large() {
 
 // small gives it back as soon as the rest fits.
 func (c *conn) small() {
-	if len(c.buf) != bulkBuffer || c.buffered() > commandBuffer/2 && !c.dead {
+	if len(c.buf) != bulkBuffer || c.buffered() > sessionBuffer/2 && !c.dead {
 		return
 	}
 	big := (*[bulkBuffer]byte)(c.buf)

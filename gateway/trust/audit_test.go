@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"passerelle/gateway/message"
 	"passerelle/gateway/relay"
@@ -52,7 +55,7 @@ func TestAuditSansTLS(t *testing.T) {
 // TestRelayUnderTrust hands a letter on to a peer of the trust space, both sides by their own settings; the kept connection serves a
 // second domain only if its DN is listed for that too.
 func TestRelayUnderTrust(t *testing.T) {
-	space, cert := trust.NewTestSpace(t)
+	space := trust.NewTestSpace(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +70,7 @@ func TestRelayUnderTrust(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			hop(c, cert)
+			hop(c, space.Cert)
 		}
 	}()
 	r := relay.New(relay.Config{})
@@ -93,6 +96,57 @@ func TestRelayUnderTrust(t *testing.T) {
 	}
 	r.Close()
 	<-ended
+}
+
+// TestKeptConnectionLosesTrust: a connection that carried letters carries none once its certificate is revoked or has ended.
+func TestKeptConnectionLosesTrust(t *testing.T) {
+	for title, spoil := range map[string]func(s *trust.TestSpace) error{
+		"revoked": (*trust.TestSpace).Revoke,
+		"expired": func(s *trust.TestSpace) error { s.Pass(21 * time.Second); return nil },
+	} {
+		t.Run(title, func(t *testing.T) {
+			space := trust.NewTestSpace(t)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var accepted atomic.Int32
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+					accepted.Add(1)
+					wg.Go(func() { hop(c, space.Cert) })
+				}
+			})
+			r := relay.New(relay.Config{})
+			for i := range 4 {
+				if i == 2 {
+					if err := spoil(space); err != nil {
+						t.Fatal(err)
+					}
+				}
+				cfg, check, err := space.ClientTLS("valide.test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				to, _ := message.ParseAddress("a@valide.test", false)
+				res := r.Send(context.Background(), relay.Hop{Name: "trust", Addr: l.Addr().String(), TLS: relay.TLS{Mode: relay.Verify, Config: cfg, Check: check}},
+					relay.Letter{Recipients: []message.Recipient{{Address: to}}, Header: []byte("Subject: x\r\n\r\n")})
+				switch e := res[0].Err; {
+				case i < 2 && e != nil:
+					t.Errorf("letter %d: %v", i, e)
+				case i >= 2 && (e == nil || e.Enhanced != [3]int{4, 7, 5}):
+					t.Errorf("letter %d: got %v", i, e)
+				}
+				if want := int32(max(1, i)); accepted.Load() != want {
+					t.Errorf("letter %d: %d connections, want %d", i, accepted.Load(), want)
+				}
+			}
+			r.Close()
+			l.Close()
+			wg.Wait()
+		})
+	}
 }
 
 // hop serves one connection: it takes everything, under TLS.

@@ -61,6 +61,7 @@ type state struct {
 	crlFault      error // a configured list could not be read
 	client        *tls.Config
 	server        *tls.Config
+	proofs        proofs
 }
 
 // Reasons of an Error.

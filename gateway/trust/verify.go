@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -19,8 +20,10 @@ func (s *Space) settings(st *state) {
 		MinVersion: tls.VersionTLS12,
 		// The host name binds nothing in the trust space; VerifyConnection does all of the verification, on each handshake.
 		InsecureSkipVerify:   true,
-		VerifyConnection:     func(cs tls.ConnectionState) error { return s.verify(cs, x509.ExtKeyUsageServerAuth) },
+		VerifyConnection:     func(cs tls.ConnectionState) error { _, err := s.verify(cs, asServer); return err },
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &st.cert, nil },
+		// Small first records show a page sooner; a letter is of use when it is whole.
+		DynamicRecordSizingDisabled: true,
 	}
 	hints := x509.NewCertPool()
 	for _, ca := range st.cas {
@@ -32,13 +35,24 @@ func (s *Space) settings(st *state) {
 		ClientAuth:             tls.RequireAnyClientCert,
 		ClientCAs:              hints, // tells the client which certificate is meant
 		SessionTicketsDisabled: true,  // each session shows its certificate anew
-		VerifyConnection:       s.verifyClient,
+		VerifyConnection:       func(cs tls.ConnectionState) error { _, err := s.verify(cs, asClient); return err },
 	}
 }
 
-// verifyClient: operators' certificates are made for servers, and the framework does not say that their clients have others.
-func (s *Space) verifyClient(cs tls.ConnectionState) error {
-	return s.verify(cs, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth)
+// role is what a peer is in a session.
+type role int
+
+const (
+	asServer role = iota
+	asClient
+)
+
+// usages: operators' certificates are made for servers, and the framework does not say that their clients have others.
+func (r role) usages() []x509.ExtKeyUsage {
+	if r == asClient {
+		return []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+	}
+	return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 }
 
 // ClientTLS gives the settings for a session towards a domain's operator, and the check that binds the session to the domain. Both are
@@ -50,10 +64,11 @@ func (s *Space) ClientTLS(domain string) (*tls.Config, func(tls.ConnectionState)
 		return nil, nil, &Error{NotListed, false, fmt.Errorf("domain %q", domain)}
 	}
 	check := func(cs tls.ConnectionState) error {
-		if err := s.verify(cs, x509.ExtKeyUsageServerAuth); err != nil {
+		p, err := s.verify(cs, asServer)
+		if err != nil {
 			return err
 		}
-		return named(cs.PeerCertificates[0], dns, domain)
+		return named(cs.PeerCertificates[0], p, dns, domain)
 	}
 	return s.state.Load().client, check, nil
 }
@@ -69,13 +84,14 @@ func (s *Space) ServerTLS() *tls.Config {
 // AdmitPeer tells whether the client of a session may send for a domain: its certificate's DN is listed for it. The null sender ("") may
 // come from any listed certificate.
 func (s *Space) AdmitPeer(cs tls.ConnectionState, senderDomain string) error {
-	if err := s.verifyClient(cs); err != nil {
+	p, err := s.verify(cs, asClient)
+	if err != nil {
 		return err
 	}
 	leaf := cs.PeerCertificates[0]
 	if senderDomain == "" {
-		for domain, dns := range s.names {
-			if named(leaf, dns, domain) == nil {
+		for _, dns := range s.names {
+			if p.bears(dns) {
 				return nil
 			}
 		}
@@ -85,50 +101,69 @@ func (s *Space) AdmitPeer(cs tls.ConnectionState, senderDomain string) error {
 	if dns == nil {
 		return &Error{NotListed, false, fmt.Errorf("domain %q", senderDomain)}
 	}
-	return named(leaf, dns, senderDomain)
+	return named(leaf, p, dns, senderDomain)
 }
 
-func named(leaf *x509.Certificate, dns []distinguished, domain string) error {
-	sub, err := subjectOf(leaf)
-	if err != nil {
-		return &Error{WrongName, false, err}
-	}
-	for _, dn := range dns {
-		if dn.is(sub) {
-			return nil
-		}
-	}
-	return &Error{WrongName, false, fmt.Errorf("DN %q is not listed for %s", dnText(leaf), domain)}
+// bears tells whether the peer's DN is one of these.
+func (p *proof) bears(dns []distinguished) bool {
+	return p.odd == nil && slices.ContainsFunc(dns, func(dn distinguished) bool { return dn.is(p.subject) })
 }
 
-// verify proves that a session's peer holds a valid certificate of the trust space for one of the usages.
-func (s *Space) verify(cs tls.ConnectionState, usages ...x509.ExtKeyUsage) error {
-	st, now := s.state.Load(), s.cfg.Now()
+func named(leaf *x509.Certificate, p *proof, dns []distinguished, domain string) error {
+	switch {
+	case p.odd != nil:
+		return &Error{WrongName, false, p.odd}
+	case !p.bears(dns):
+		return &Error{WrongName, false, fmt.Errorf("DN %q is not listed for %s", dnText(leaf), domain)}
+	}
+	return nil
+}
+
+// verify proves that a session's peer holds a valid certificate of the trust space for its role; a proof that still holds is enough.
+func (s *Space) verify(cs tls.ConnectionState, peer role) (*proof, error) {
+	st := s.state.Load()
 	if cs.Version < tls.VersionTLS12 {
-		return &Error{OldTLS, false, fmt.Errorf("%s", tls.VersionName(cs.Version))}
+		return nil, &Error{OldTLS, false, fmt.Errorf("%s", tls.VersionName(cs.Version))}
 	}
 	if len(cs.PeerCertificates) == 0 {
-		return &Error{NoCertificate, false, errors.New("the peer showed no certificate")}
+		return nil, &Error{NoCertificate, false, errors.New("the peer showed no certificate")}
 	}
+	k := proofKey{shown(cs.PeerCertificates), peer}
+	if p := st.proofs.find(k, s.cfg.Now); p != nil {
+		return p, nil
+	}
+	now := s.cfg.Now()
+	chain, err := s.prove(st, cs.PeerCertificates, peer, now)
+	if err != nil {
+		return nil, err
+	}
+	p := &proof{since: now, last: now.Round(0), until: st.goodUntil(chain, now, s.cfg.CRLGrace)}
+	p.subject, p.odd = subjectOf(cs.PeerCertificates[0])
+	st.proofs.keep(k, p)
+	return p, nil
+}
+
+// prove gives a good chain from what the peer showed to a root.
+func (s *Space) prove(st *state, certs []*x509.Certificate, peer role, now time.Time) ([]*x509.Certificate, error) {
 	between := st.others.Clone()
-	for _, c := range cs.PeerCertificates[1:] {
+	for _, c := range certs[1:] {
 		between.AddCert(c)
 	}
-	chains, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: st.roots, Intermediates: between, CurrentTime: now, KeyUsages: usages})
+	chains, err := certs[0].Verify(x509.VerifyOptions{Roots: st.roots, Intermediates: between, CurrentTime: now, KeyUsages: peer.usages()})
 	if err != nil {
 		var invalid x509.CertificateInvalidError
 		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-			return &Error{Expired, false, err}
+			return nil, &Error{Expired, false, err}
 		}
-		return &Error{Chain, false, err}
+		return nil, &Error{Chain, false, err}
 	}
 	var last error
 	for _, chain := range chains {
 		if last = s.sound(st, chain, now); last == nil {
-			return nil
+			return chain, nil
 		}
 	}
-	return last
+	return nil, last
 }
 
 // sound looks at keys and revocation of one chain.
