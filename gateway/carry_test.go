@@ -30,7 +30,7 @@ func take(t *testing.T, g *Gateway, raw string, to ...string) *mail {
 }
 
 func bare() *Gateway {
-	return &Gateway{lasting: &lasting{}, log: slog.New(slog.DiscardHandler), now: time.Now, set: settings{hostname: "gw.test", maxHeader: 1 << 16, maxText: 1000, maxReceived: 10}}
+	return &Gateway{lasting: &lasting{}, traffic: newTraffic(time.Minute, time.Minute), log: slog.New(slog.DiscardHandler), now: time.Now, set: settings{hostname: "gw.test", maxHeader: 1 << 16, maxText: 1000, maxReceived: 10}}
 }
 
 // A panic in one lane is that lane's "later"; the process and the other lanes live on. The relay is missing, so every hand-over panics.
