@@ -136,6 +136,9 @@ func (b *builder) index(ctx context.Context) (addresses int, byKind map[string]i
 	if _, err := b.tx.ExecContext(ctx, "CREATE INDEX record_address ON record (address, kind)"); err != nil {
 		return 0, nil, fmt.Errorf("index the new mirror: %w", err)
 	}
+	if _, err := b.tx.ExecContext(ctx, "CREATE INDEX record_id ON record (id) WHERE id_type = 'RPPS'"); err != nil {
+		return 0, nil, fmt.Errorf("index the new mirror: %w", err)
+	}
 	rows, err := b.tx.QueryContext(ctx, "SELECT kind, count(*) FROM (SELECT min(kind) AS kind FROM record GROUP BY address) GROUP BY kind")
 	if err != nil {
 		return 0, nil, fmt.Errorf("count the new mirror: %w", err)

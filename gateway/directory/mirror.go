@@ -25,6 +25,7 @@ type mirror struct {
 	info fs.FileInfo // of the file that was opened
 
 	mu     sync.Mutex
+	people map[string]string   // personal mailbox by RPPS, "" where there is none
 	cached map[string][]Record // by address key, "none" too: a clinic writes to the same people again and again
 }
 
@@ -143,6 +144,31 @@ func (m *mirror) remember(key string, recs []Record) {
 	m.cached[key] = recs
 }
 
+func (m *mirror) rememberedPerson(rpps string) (address string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	address, ok = m.people[rpps]
+	return address, ok
+}
+
+func (m *mirror) rememberPerson(rpps, address string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.people == nil || len(m.people) >= maxCached {
+		m.people = make(map[string]string)
+	}
+	m.people[rpps] = address
+}
+
+// person gives the first personal mailbox of an RPPS, "" where there is none.
+func (m *mirror) person(ctx context.Context, rpps string) (address string, err error) {
+	err = m.db.QueryRowContext(ctx, "SELECT address FROM record WHERE id = ? AND id_type = 'RPPS' AND kind = 'PER' ORDER BY rowid LIMIT 1", rpps).Scan(&address)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return address, err
+}
+
 // lookup gives the records of an address key, none if it is not listed. The pool may open the path anew after a swap that was not
 // noticed yet: then it is the next mirror that answers, whole as every published mirror is; what else may lie there is caught by
 // the look that Ask takes behind every "no".
@@ -163,6 +189,7 @@ func (m *mirror) lookup(ctx context.Context, key string) ([]Record, error) {
 		if demat.Valid {
 			r.Dematerialised = &demat.Bool
 		}
+		r.flag()
 		found = append(found, r)
 	}
 	return found, rows.Err()
