@@ -189,8 +189,16 @@ type Directory struct {
 	Extraction string `yaml:"extraction"`
 	// MaxAge makes an older extraction "could not ask".
 	MaxAge Duration `yaml:"max_age"`
+	// AlarmAge is the age of the extraction at which the operator is told: an alarm, nothing else.
+	AlarmAge Duration `yaml:"alarm_age"`
 	// List is the clinic's own list of correspondents.
 	List string `yaml:"list"`
+	// Precedence names the sources that are asked, extraction, fhir and ldap; where they contradict each other the first wins. Empty: all
+	// that are configured, and the newer wins.
+	Precedence []string `yaml:"precedence"`
+	// KnownAs is what is done where somebody written to at an ordinary address has an MSSanté mailbox: off, suggest (the sender is told),
+	// redirect (links that the list confirms are followed, the rest is suggested).
+	KnownAs string `yaml:"known_as"`
 }
 
 // Encrypt is for correspondents outside the trust space who can decrypt.
@@ -262,7 +270,7 @@ func Default() *Config {
 		},
 		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
 		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
-		Directory: Directory{MaxAge: Duration(21 * day)},
+		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off"},
 		Encrypt:   Encrypt{Subject: "Message sécurisé"},
 		Pickup:    Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{

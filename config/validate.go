@@ -133,6 +133,7 @@ func (v *validator) limits() {
 	within("relay.timeout", v.c.Relay.Timeout, Duration(time.Second), Duration(5*time.Minute))
 	within("relay.slow_after", v.c.Relay.SlowAfter, Duration(100*time.Millisecond), Duration(5*time.Minute))
 	positive("directory.max_age", int64(v.c.Directory.MaxAge))
+	positive("directory.alarm_age", int64(v.c.Directory.AlarmAge))
 	positive("pickup.expiry", int64(v.c.Pickup.Expiry))
 	positive("sms.timeout", int64(v.c.SMS.Timeout))
 }
@@ -224,6 +225,17 @@ func (v *validator) directory() {
 		}
 	}
 	v.file("directory.list", v.c.Directory.List)
+	v.oneOf("directory.known_as", v.c.Directory.KnownAs, "off", "suggest", "redirect")
+	for i, p := range v.c.Directory.Precedence {
+		key := index("directory.precedence", i)
+		v.oneOf(key, p, "extraction", "fhir", "ldap")
+		if slices.Index(v.c.Directory.Precedence, p) < i {
+			v.fault(key, "%s stands twice", p)
+		}
+	}
+	if len(v.c.Directory.Precedence) > 0 && v.c.Directory.Extraction != "" && !slices.Contains(v.c.Directory.Precedence, "extraction") {
+		v.fault("directory.precedence", "lacks extraction, which is configured: it would not be asked")
+	}
 }
 
 func (v *validator) encrypt() {

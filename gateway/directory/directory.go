@@ -86,6 +86,8 @@ type Config struct {
 	Known []string
 	// KeyFiles are OpenPGP key files by address or @domain, beside those that the list names.
 	KeyFiles map[string]string
+	// ReadOnly keeps nothing that remote sources say: for a look beside a gateway that serves.
+	ReadOnly bool
 	Now      func() time.Time
 	Log      *slog.Logger
 

@@ -76,7 +76,7 @@ type question struct {
 func openAsking(ctx context.Context, cfg Config) (*asking, error) {
 	a := &asking{now: cfg.Now, log: cfg.Log, slots: make(chan struct{}, atOnce), queue: make(chan question, 1024), done: make(chan struct{}),
 		answers: make(map[answerKey]*dated), health: make(map[string]*health)}
-	if err := a.load(ctx, cfg.StateDir); err != nil {
+	if err := a.load(ctx, cfg.StateDir, cfg.ReadOnly); err != nil {
 		return nil, fmt.Errorf("open %s: %w", RemotesName, err)
 	}
 	a.ctx, a.stop = context.WithCancel(context.Background())
@@ -84,20 +84,22 @@ func openAsking(ctx context.Context, cfg Config) (*asking, error) {
 	return a, nil
 }
 
-// load opens the file and reads it whole; who finds it in another process's hands reads and keeps nothing.
-func (a *asking) load(ctx context.Context, dir string) error {
-	var err error
-	if a.db, err = store.Open(ctx, store.Config{Dir: dir, File: RemotesName, Log: a.log}); err != nil {
-		if locked := (*store.LockedError)(nil); !errors.As(err, &locked) {
-			return err
-		}
-		a.db = nil
+// load opens the file and reads it whole; beside another process it reads what there is and keeps nothing.
+func (a *asking) load(ctx context.Context, dir string, readOnly bool) error {
+	if readOnly {
 		db, err := sql.Open("sqlite", dsn(filepath.Join(dir, RemotesName), url.Values{"mode": {"ro"}, "_pragma": {"query_only(1)", "busy_timeout(2000)"}}))
 		if err != nil {
 			return err
 		}
 		defer db.Close()
-		return a.read(ctx, db)
+		if err := a.read(ctx, db); err != nil { // none was made yet, or it is not ours to read: the sources are asked anew
+			a.log.Debug("directory: remote answers not read", "err", err)
+		}
+		return nil
+	}
+	var err error
+	if a.db, err = store.Open(ctx, store.Config{Dir: dir, File: RemotesName, Log: a.log}); err != nil {
+		return err
 	}
 	if err := a.db.Migrate(ctx, "directory", remoteTables); err != nil {
 		a.db.Close()
