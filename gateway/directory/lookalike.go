@@ -73,9 +73,9 @@ func (l *lookalikes) find(domain string) string {
 			return ""
 		}
 	}
-	// What stands before its owner's name: "mssante.fr.example.com" is example.com's.
+	// What stands before its owner's name: "mssante.fr.example.com" is example.com's. yahoo.com.br is a name of Brazil.
 	for i := range len(domain) {
-		if domain[i] == '.' && strings.Count(domain[:i], ".") > 0 && l.known[domain[:i]] {
+		if len(domain)-i > 3 && domain[i] == '.' && strings.Count(domain[:i], ".") > 0 && l.known[domain[:i]] {
 			return domain[:i]
 		}
 	}
