@@ -229,6 +229,7 @@ func (l *Ledger) withdraw(w *writing) bool {
 func (l *Ledger) commit(ctx context.Context, notes []*note, before func(*sql.Tx) error) error {
 	var gone map[key]int64
 	var change openChange
+	l.join(notes)
 	err := l.db.Write(ctx, func(tx *sql.Tx) error {
 		if err := l.lastSeq(tx); err != nil {
 			return err
@@ -259,6 +260,21 @@ func (l *Ledger) commit(ctx context.Context, notes []*note, before func(*sql.Tx)
 	}
 	l.accept(notes)
 	return nil
+}
+
+// join turns notes of recipients who have a row in ledger_memory by now towards it: one may have been written since they were taken in hand.
+func (l *Ledger) join(notes []*note) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range notes {
+		if n.touch != enter || !l.index[n.key].row {
+			continue
+		}
+		n.touch, n.memo.row = remember, true
+		if n.memo.entry != 0 {
+			n.touch = markSent
+		}
+	}
 }
 
 // lastSeq asks for the number of the last entry where it is not known: numbers have no gaps and are never used again, so one that a failed
@@ -310,7 +326,9 @@ func (l *Ledger) accept(notes []*note) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, n := range notes {
-		l.index[n.key] = n.memo
+		if n.touch != leave { // it changes nothing, and he may have been told since
+			l.index[n.key] = n.memo
+		}
 	}
 	if l.fault == nil {
 		l.proved = l.cfg.Now()

@@ -195,9 +195,9 @@ func (h *Header) Append(name, value string) error {
 	return nil
 }
 
-// AppendRaw puts a field as it is behind all others: one that stands in another header.
-func (h *Header) AppendRaw(f Field) {
-	h.fields = append(h.fields[:len(h.fields):len(h.fields)], f)
+// AppendRaw puts fields as they are behind all others: those that stand in another header. All at once: each call copies the header.
+func (h *Header) AppendRaw(fields ...Field) {
+	h.fields = append(h.fields[:len(h.fields):len(h.fields)], fields...)
 }
 
 // Phrase writes a display name as it may stand before an address (RFC 5322 section 3.2.5): quoted or encoded where it holds more than

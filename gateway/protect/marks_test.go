@@ -261,3 +261,16 @@ func TestBounceInternational(t *testing.T) {
 		t.Errorf("headers:\n%s", headers)
 	}
 }
+
+// A header of a stranger may have tens of thousands of fields; each message is stripped.
+func TestStripOfManyFields(t *testing.T) {
+	h := header(t, strings.Repeat("a:\n", 60000)+"X-Passerelle-Origine: v1\n\n")
+	began := time.Now()
+	if !Strip(&h) || len(h.Fields()) != 60000 {
+		t.Errorf("%d fields", len(h.Fields()))
+	}
+	Inside(h)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("took %s", took)
+	}
+}
