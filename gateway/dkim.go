@@ -128,6 +128,9 @@ var (
 		"Resent-From", "Resent-To", "Resent-Date", "Resent-Message-ID"}
 )
 
+// maxSigned bounds the fields under one signature: the signers look for each among all, and name each in the signature.
+const maxSigned = 500
+
 // sign puts a signature on top of a letter for each key of its author's domain. as: the message leaves as its author's system made it.
 // Then a domain that signed already is left alone: the clinic's own server does it. A changed message keeps no old signature, for its
 // header is written anew from a closed list: a dead one helps nobody (RFC 6376 section 6.1 has verifiers ignore it), and its bh= and
@@ -260,10 +263,19 @@ func dkimSign(keys []dkimKey, fields []dkimField, body io.Reader) ([]byte, error
 	}
 	pick(dkimSealed, 1)
 	pick(dkimSigned, 0)
+	named := map[string]bool{}
+	for _, n := range names {
+		named[strings.ToLower(n)] = true
+	}
+	signed := 0
 	for _, f := range fields {
-		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, f.name) }) {
+		if named[f.name] {
 			header = append(header, f.raw...)
+			signed++
 		}
+	}
+	if signed > maxSigned {
+		return nil, refuse(554, [3]int{5, 6, 0}, "En-tete du message illisible ou trop grand", fmt.Errorf("%d fields to sign", signed))
 	}
 	header = append(header, "\r\n"...)
 

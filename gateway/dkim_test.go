@@ -243,6 +243,18 @@ func TestWhoseLettersAreSigned(t *testing.T) {
 	}
 }
 
+// A header of a stranger may hold tens of thousands of fields, and signing looks for each among all.
+func TestTooManyFieldsToSign(t *testing.T) {
+	g, sink, hop, _ := signing(t)
+	raw := []byte(strings.ReplaceAll(author+strings.Repeat("To:\nX:\n", 5000)+"\nbody\n", "\n", "\r\n"))
+	m, ways := &mail{env: &message.Envelope{Recipients: make([]message.Recipient, 1)}}, make([]way, 1)
+	began := time.Now()
+	g.sendOut(t.Context(), m, ways, []int{0}, hop, relay.Letter{Body: message.BytesBody(raw)}, false)
+	if f := ways[0].fault; f == nil || f.Code != 554 || len(sink.Messages()) != 0 || time.Since(began) > time.Second {
+		t.Errorf("got %v after %s, %d letters left", f, time.Since(began), len(sink.Messages()))
+	}
+}
+
 // A letter that cannot be signed waits: the body is gone here, as a temp file may be.
 func TestUnsignedNeverLeaves(t *testing.T) {
 	g, sink, hop, _ := signing(t)
