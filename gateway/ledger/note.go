@@ -328,6 +328,7 @@ func (l *Ledger) accept(notes []*note) {
 	for _, n := range notes {
 		if n.touch != leave { // it changes nothing, and he may have been told since
 			l.index[n.key] = n.memo
+			l.known(n.key) // a late one is not in hand
 		}
 	}
 	if l.fault == nil {
