@@ -174,18 +174,8 @@ next:
 	h.fields = kept
 }
 
-// Prepend puts a field before all others, folded at blanks towards 78 columns (RFC 5322 section 2.1.1). It refuses a name that is
-// none and a value with a line break or NUL.
-func (h *Header) Prepend(name, value string) error {
-	raw, err := FormatField(name, value)
-	if err != nil {
-		return err
-	}
-	h.fields = append([]Field{{name, raw}}, h.fields...)
-	return nil
-}
-
-// Append puts a field behind all others, as Prepend does before them.
+// Append puts a field behind all others, folded at blanks towards 78 columns (RFC 5322 section 2.1.1). It refuses a name that is none and
+// a value with a line break or NUL.
 func (h *Header) Append(name, value string) error {
 	raw, err := FormatField(name, value)
 	if err != nil {

@@ -140,14 +140,6 @@ func Strip(h *message.Header) (found bool) {
 	return true
 }
 
-// Loop tells whether the message passed this gateway before, and how many hops it has seen in all.
-func Loop(h message.Header, hostname string) (own bool, received int) {
-	for _, v := range h.Values(LoopField) {
-		own = own || v == LoopToken(hostname)
-	}
-	return own, len(h.Values("Received"))
-}
-
 // LoopToken is the value of LoopField for this gateway. It is no secret; it is hashed so that a host name of the inside does not leave.
 func LoopToken(hostname string) string {
 	m := hmac.New(sha256.New, []byte("passerelle loop v1"))

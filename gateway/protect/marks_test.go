@@ -71,13 +71,9 @@ func TestMark(t *testing.T) {
 	}
 }
 
-func TestLoop(t *testing.T) {
-	h := header(t, "Received: a\nReceived: b\nX-Passerelle-Loop: "+LoopToken("GW.clinic.test")+"\n\n")
-	if own, n := Loop(h, "gw.clinic.test"); !own || n != 2 {
-		t.Errorf("got %v, %d", own, n)
-	}
-	if own, _ := Loop(h, "other.test"); own {
-		t.Error("another gateway's token is taken for ours")
+func TestLoopToken(t *testing.T) {
+	if LoopToken("GW.clinic.test") != LoopToken("gw.clinic.test") || LoopToken("other.test") == LoopToken("gw.clinic.test") {
+		t.Error("one token for each host name, however it is written")
 	}
 }
 
