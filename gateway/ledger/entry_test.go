@@ -2,12 +2,13 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"passerelle/gateway/store"
 )
 
 func TestFirstSeenSurvivesRestartsAndRepeatsCollapse(t *testing.T) {
@@ -121,7 +122,7 @@ func TestRepeatBesideItsOwnMemoryRow(t *testing.T) {
 		"claimed while the row is written": func(h *house, claim func() *Claim) *Claim {
 			begun, goOn := make(chan struct{}), make(chan struct{})
 			var wg sync.WaitGroup
-			wg.Go(func() { h.db.Write(context.Background(), func(*sql.Tx) error { close(begun); <-goOn; return nil }) })
+			wg.Go(func() { h.db.Write(context.Background(), func(store.Tx) error { close(begun); <-goOn; return nil }) })
 			<-begun
 			wg.Go(func() { h.flush(context.Background()) })
 			moved, last := make(chan struct{}), make(chan struct{})
@@ -129,7 +130,7 @@ func TestRepeatBesideItsOwnMemoryRow(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(20 * time.Millisecond)
-			wg.Go(func() { h.db.Write(context.Background(), func(*sql.Tx) error { close(moved); <-last; return nil }) })
+			wg.Go(func() { h.db.Write(context.Background(), func(store.Tx) error { close(moved); <-last; return nil }) })
 			time.Sleep(20 * time.Millisecond)
 			close(goOn)
 			<-moved
