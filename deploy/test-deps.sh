@@ -13,6 +13,8 @@ need postfix /usr/sbin/postfix
 need gnupg gpg
 need gpg-agent gpg-agent
 need p7zip-full 7z
+need sq sq
+need rnp rnp
 need openssl openssl
 need chromium chromium
 need python3 python3

@@ -4,11 +4,12 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"io"
+	"slices"
 )
 
 // armour writes RFC 9580 section 6.2 with CRLF lines of 76 columns, as mail wants them. The library's own ends lines with LF and runs
 // at 72 MB/s for its bitwise CRC-24. Section 6.1 would rather have no checksum, but GnuPG 2.2 then reads the END line as base64 where
-// the data ends without padding ("invalid radix64 character 2D"); so it is written, eight bytes at a time.
+// the data ends without padding ("invalid radix64 character 2D"); so it is written, sixteen bytes at a time.
 type armour struct {
 	w    io.Writer
 	crc  uint32 // in the upper 24 bits
@@ -18,12 +19,13 @@ type armour struct {
 
 const (
 	lineIn  = 57 // bytes of input that make 76 columns
-	perCall = 512
+	lineOut = 78
+	perCall = 16 << 10 / lineOut // lines that are written at once, or half of them
 )
 
 func newArmour(w io.Writer) (*armour, error) {
 	_, err := io.WriteString(w, "-----BEGIN PGP MESSAGE-----\r\n\r\n")
-	return &armour{w: w, crc: 0xb704ce << 8, rest: make([]byte, 0, lineIn), out: make([]byte, 0, perCall*78)}, err
+	return &armour{w: w, crc: 0xb704ce << 8, rest: make([]byte, 0, lineIn)}, err
 }
 
 func (a *armour) Write(p []byte) (int, error) {
@@ -35,39 +37,57 @@ func (a *armour) Write(p []byte) (int, error) {
 		if len(a.rest) < lineIn {
 			return n, nil
 		}
-		a.line(a.rest)
+		a.lines(a.rest)
 		a.rest = a.rest[:0]
 	}
 	for len(p) >= lineIn {
-		a.line(p[:lineIn])
-		p = p[lineIn:]
-		if len(a.out) > (perCall-1)*78 {
-			if err := a.flush(); err != nil {
+		k := min(len(p)/lineIn, perCall) * lineIn
+		a.lines(p[:k])
+		p = p[k:]
+		if len(a.out) >= perCall/2*lineOut {
+			if _, err := a.w.Write(a.out); err != nil {
 				return 0, err
 			}
+			a.out = a.out[:0]
 		}
 	}
 	a.rest = append(a.rest, p...)
-	return n, a.flush()
+	return n, nil
 }
 
-func (a *armour) line(p []byte) {
-	a.out = append(base64.StdEncoding.AppendEncode(a.out, p), '\r', '\n')
-}
-
-// flush writes when enough has come together: the library gives small pieces.
-func (a *armour) flush() error {
-	if len(a.out) < (perCall-2)*78/2 {
-		return nil
+// lines appends whole lines to out.
+func (a *armour) lines(p []byte) {
+	at := len(a.out)
+	a.out = slices.Grow(a.out, len(p)/lineIn*lineOut)[:at+len(p)/lineIn*lineOut]
+	for ; len(p) >= lineIn; p, at = p[lineIn:], at+lineOut {
+		line((*[lineOut]byte)(a.out[at:]), (*[lineIn]byte)(p))
 	}
-	_, err := a.w.Write(a.out)
-	a.out = a.out[:0]
-	return err
 }
+
+// line is base64 of six bytes at a time, at more than twice the speed of the standard library's.
+func line(out *[lineOut]byte, in *[lineIn]byte) {
+	t := &base64Pairs
+	for i, o := 0, 0; i <= lineIn-9; i, o = i+6, o+8 {
+		x := binary.BigEndian.Uint64(in[i : i+8])
+		binary.LittleEndian.PutUint64(out[o:o+8], uint64(t[x>>52])|uint64(t[x>>40&0xfff])<<16|uint64(t[x>>28&0xfff])<<32|uint64(t[x>>16&0xfff])<<48)
+	}
+	x := uint32(in[54])<<16 | uint32(in[55])<<8 | uint32(in[56])
+	binary.LittleEndian.PutUint32(out[72:], uint32(t[x>>12])|uint32(t[x&0xfff])<<16)
+	out[76], out[77] = '\r', '\n'
+}
+
+// base64Pairs[v] is the two characters of twelve bits, the first in the lower byte.
+var base64Pairs = func() (t [1 << 12]uint16) {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for v := range t {
+		t[v] = uint16(alphabet[v>>6]) | uint16(alphabet[v&63])<<8
+	}
+	return t
+}()
 
 func (a *armour) Close() error {
 	if len(a.rest) > 0 {
-		a.line(a.rest)
+		a.out = append(base64.StdEncoding.AppendEncode(a.out, a.rest), '\r', '\n')
 	}
 	a.out = append(a.out, '=')
 	a.out = base64.StdEncoding.AppendEncode(a.out, []byte{byte(a.crc >> 24), byte(a.crc >> 16), byte(a.crc >> 8)})
@@ -77,7 +97,7 @@ func (a *armour) Close() error {
 }
 
 // crcTables[k][b] is what byte b does to the CRC-24 (RFC 9580 section 6.1.1) with k zero bytes behind it.
-var crcTables = func() (t [8][256]uint32) {
+var crcTables = func() (t [16][256]uint32) {
 	for b := range 256 {
 		c := uint32(b) << 24
 		for range 8 {
@@ -86,7 +106,7 @@ var crcTables = func() (t [8][256]uint32) {
 		}
 		t[0][b] = c
 	}
-	for k := 1; k < 8; k++ {
+	for k := 1; k < 16; k++ {
 		for b := range 256 {
 			c := t[k-1][b]
 			t[k][b] = c<<8 ^ t[0][c>>24]
@@ -97,9 +117,13 @@ var crcTables = func() (t [8][256]uint32) {
 
 func crc24(c uint32, p []byte) uint32 {
 	t := &crcTables
-	for ; len(p) >= 8; p = p[8:] {
+	for ; len(p) >= 16; p = p[16:] {
 		c ^= binary.BigEndian.Uint32(p)
-		c = t[7][c>>24] ^ t[6][c>>16&255] ^ t[5][c>>8&255] ^ t[4][c&255] ^ t[3][p[4]] ^ t[2][p[5]] ^ t[1][p[6]] ^ t[0][p[7]]
+		x, y := binary.BigEndian.Uint64(p[4:]), binary.BigEndian.Uint32(p[12:])
+		// What does not depend on the step before stands first: the processor works it out meanwhile.
+		ahead := t[11][x>>56] ^ t[10][x>>48&255] ^ t[9][x>>40&255] ^ t[8][x>>32&255] ^ t[7][x>>24&255] ^ t[6][x>>16&255] ^ t[5][x>>8&255] ^ t[4][x&255] ^
+			t[3][y>>24] ^ t[2][y>>16&255] ^ t[1][y>>8&255] ^ t[0][y&255]
+		c = ahead ^ (t[15][c>>24] ^ t[14][c>>16&255] ^ t[13][c>>8&255] ^ t[12][c&255])
 	}
 	for _, b := range p {
 		c = c<<8 ^ t[0][byte(c>>24)^b]

@@ -4,9 +4,11 @@ package openpgp
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -107,12 +109,18 @@ func ParseKeys(block []byte, now time.Time) (keys []*Key, err error) {
 
 // Usable tells whether the key can be encrypted to at that time; the error is a *KeyError.
 func (k *Key) Usable(now time.Time) error {
+	_, err := k.choose(now)
+	return err
+}
+
+// choose gives the newest subkey that can be encrypted to at that time; the error is a *KeyError.
+func (k *Key) choose(now time.Time) (openpgp.Key, error) {
 	if k.entity.PrivateKey != nil {
-		return &KeyError{k.Fingerprint(), "holds a private key: take it away and give the public one", nil}
+		return openpgp.Key{}, &KeyError{k.Fingerprint(), "holds a private key: take it away and give the public one", nil}
 	}
-	_, err := k.entity.EncryptionKeyWithError(now, config(now))
+	sub, err := k.entity.EncryptionKeyWithError(now, config(now))
 	if err == nil {
-		return nil
+		return sub, nil
 	}
 	reason := "has no usable encryption subkey"
 	// The library's error says which key and why, but does not unwrap to it.
@@ -132,32 +140,69 @@ func (k *Key) Usable(now time.Time) error {
 			reason = "is not acceptable: " + why.Error()
 		}
 	}
-	return &KeyError{k.Fingerprint(), reason, err}
+	return openpgp.Key{}, &KeyError{k.Fingerprint(), reason, err}
 }
 
 // Encrypt starts an armoured message to keys and to hidden ones, whose ids are not written (Bcc). What is written to the result is
-// encrypted as it comes; Close ends the message and must succeed for it to be whole. It does not close w. GnuPG 2.2 keys get
-// SEIPDv1 with MDC, keys that announce it SEIPDv2.
+// encrypted as it comes; Close ends the message and must succeed for it to be whole. It does not close w. Where all keys announce
+// SEIPDv2 it is that, with the cipher they prefer; else SEIPDv1 with MDC, which GnuPG 2.2 reads.
 func Encrypt(w io.Writer, keys, hidden []*Key, now time.Time) (pt io.WriteCloser, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			pt, err = nil, fmt.Errorf("encrypt: panic: %v", r)
 		}
 	}()
-	for _, k := range append(keys[:len(keys):len(keys)], hidden...) {
-		if err := k.Usable(now); err != nil {
+	var subs []openpgp.Key
+	v2 := true
+	for _, k := range slices.Concat(keys, hidden) {
+		sub, err := k.choose(now)
+		if err != nil {
 			return nil, err
 		}
+		subs = append(subs, sub)
+		v2 = v2 && sub.PrimarySelfSignature.SEIPDv2
+	}
+	if len(subs) == 0 {
+		return nil, errors.New("encrypt: no key")
 	}
 	a, err := newArmour(w)
 	if err != nil {
 		return nil, err
 	}
-	inner, err := openpgp.EncryptWithParams(a, entities(keys), entities(hidden), &openpgp.EncryptParams{Config: config(now)})
+	var inner io.WriteCloser
+	if v2 {
+		inner, err = openpgp.EncryptWithParams(a, entities(keys), entities(hidden), &openpgp.EncryptParams{Config: config(now)})
+	} else {
+		inner, err = encryptV1(a, subs, len(keys), now)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encrypt: %w", err)
 	}
 	return &sealing{inner, a}, nil
+}
+
+// encryptV1 writes the session key for each of subs, from the index hidden on without its id, and starts the packet. The cipher is
+// AES-128, which everyone reads (RFC 9580 section 9.3), or AES-256 where all prefer that and one does not list AES-128.
+func encryptV1(w io.Writer, subs []openpgp.Key, hidden int, now time.Time) (io.WriteCloser, error) {
+	aes128, aes256 := true, true
+	for _, k := range subs {
+		prefers := k.PrimarySelfSignature.PreferredSymmetric
+		aes128 = aes128 && slices.Contains(prefers, uint8(packet.CipherAES128))
+		aes256 = aes256 && slices.Contains(prefers, uint8(packet.CipherAES256))
+	}
+	cipher := packet.CipherAES128
+	if !aes128 && aes256 {
+		cipher = packet.CipherAES256
+	}
+	session := make([]byte, cipher.KeySize())
+	defer clear(session)
+	rand.Read(session)
+	for i, k := range subs {
+		if err := packet.SerializeEncryptedKeyAEADwithHiddenOption(w, k.PublicKey, cipher, false, session, i >= hidden, config(now)); err != nil {
+			return nil, err
+		}
+	}
+	return newSEIPD(w, session)
 }
 
 func entities(keys []*Key) []*openpgp.Entity {

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"passerelle/gateway/store"
 )
 
 var readyGauge = promauto.NewGauge(prometheus.GaugeOpts{
@@ -106,7 +107,7 @@ func (l *Ledger) probe(ctx context.Context) error {
 	for i := range late {
 		notes[i] = &late[i]
 	}
-	if err := l.commit(ctx, notes, func(tx *sql.Tx) error {
+	if err := l.commit(ctx, notes, func(tx store.Tx) error {
 		_, err := tx.Stmt(l.st.probe).Exec()
 		return err
 	}); err != nil {
@@ -175,7 +176,7 @@ func (l *Ledger) flush(ctx context.Context) {
 		l.turn <- struct{}{}
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		var again map[key]repeat
-		err := l.commit(ctx, nil, func(tx *sql.Tx) error {
+		err := l.commit(ctx, nil, func(tx store.Tx) error {
 			again = l.takeRepeats(batch)
 			return l.writeRepeats(tx, again)
 		})
@@ -204,7 +205,7 @@ func (l *Ledger) purge(ctx context.Context) {
 	defer cancel()
 	for {
 		var n int64
-		err := l.db.Write(ctx, func(tx *sql.Tx) error {
+		err := l.db.Write(ctx, func(tx store.Tx) error {
 			res, err := tx.Exec(`DELETE FROM ledger_memory WHERE key IN (SELECT key FROM ledger_memory WHERE last < ? LIMIT 1000)`, oldest)
 			if err != nil {
 				return err

@@ -3,7 +3,6 @@ package ledger
 import (
 	"bufio"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,7 +80,7 @@ func TestStalledDiskShutsTheGate(t *testing.T) {
 	begun, release, answered := make(chan struct{}), make(chan struct{}), make(chan struct{}, 8)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := h.db.Write(context.Background(), func(*sql.Tx) error { close(begun); <-release; return nil }); err != nil {
+		if err := h.db.Write(context.Background(), func(store.Tx) error { close(begun); <-release; return nil }); err != nil {
 			t.Error(err)
 		}
 	})

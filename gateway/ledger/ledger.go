@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"passerelle/gateway/store"
@@ -76,6 +77,7 @@ type Ledger struct {
 	proofs  sync.WaitGroup
 	proving chan struct{} // the same: only one claim at a time proves
 	kick    chan struct{}
+	armed   atomic.Bool // a flush is due
 	stop    chan struct{}
 	done    chan struct{}
 	closing sync.Once
@@ -250,6 +252,7 @@ func (l *Ledger) keep() {
 			}
 		case <-idle:
 			idle = nil
+			l.armed.Store(false)
 			l.flush(ctx)
 		case <-probe.C:
 			if l.Ready() != nil {
@@ -267,9 +270,9 @@ func (l *Ledger) keep() {
 	}
 }
 
+// wake asks for a flush within cfg.Idle; while one is due already it costs nothing.
 func (l *Ledger) wake() {
-	select {
-	case l.kick <- struct{}{}:
-	default:
+	if l.armed.CompareAndSwap(false, true) {
+		l.kick <- struct{}{}
 	}
 }

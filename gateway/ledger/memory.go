@@ -2,8 +2,9 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
+
+	"passerelle/gateway/store"
 )
 
 // load reads the memory of earlier processes into the index.
@@ -77,7 +78,7 @@ func (l *Ledger) putBack(gone map[key]int64, again map[key]repeat) {
 
 // writeForgotten deletes memory rows that still point to the entry they were forgotten with: a new message with the same bytes
 // may have been noted since, and its memory must stay.
-func (l *Ledger) writeForgotten(tx *sql.Tx, gone map[key]int64) error {
+func (l *Ledger) writeForgotten(tx store.Tx, gone map[key]int64) error {
 	for k, entry := range gone {
 		if _, err := tx.Stmt(l.st.forget).Exec(k[:], entry); err != nil {
 			return fmt.Errorf("forget settled recipient: %w", err)
@@ -86,7 +87,7 @@ func (l *Ledger) writeForgotten(tx *sql.Tx, gone map[key]int64) error {
 	return nil
 }
 
-func (l *Ledger) writeRepeats(tx *sql.Tx, again map[key]repeat) error {
+func (l *Ledger) writeRepeats(tx store.Tx, again map[key]repeat) error {
 	for k, r := range again {
 		e, m := r.entry, r.memo
 		if _, err := tx.Stmt(l.st.repeatEntry).Exec(m.last, m.n, e.Reason, e.Code, e.Enhanced, e.Text, e.Hop, m.entry); err != nil {

@@ -2,13 +2,14 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"passerelle/gateway/store"
 )
 
 var (
@@ -226,10 +227,10 @@ func (l *Ledger) withdraw(w *writing) bool {
 
 // commit makes notes durable and puts them in the index; memory rows that wait to be forgotten ride on it. before, where given, joins
 // the transaction in front. The caller has the turn: what the set of untold recipients is must not change between two commits.
-func (l *Ledger) commit(ctx context.Context, notes []*note, before func(*sql.Tx) error) error {
+func (l *Ledger) commit(ctx context.Context, notes []*note, before func(store.Tx) error) error {
 	var gone map[key]int64
 	var change openChange
-	err := l.db.Write(ctx, func(tx *sql.Tx) error {
+	err := l.db.Write(ctx, func(tx store.Tx) error {
 		if err := l.lastSeq(tx); err != nil {
 			return err
 		}
@@ -263,7 +264,7 @@ func (l *Ledger) commit(ctx context.Context, notes []*note, before func(*sql.Tx)
 
 // lastSeq asks for the number of the last entry where it is not known: numbers have no gaps and are never used again, so one that a failed
 // commit took is free.
-func (l *Ledger) lastSeq(tx *sql.Tx) error {
+func (l *Ledger) lastSeq(tx store.Tx) error {
 	if l.seq >= 0 {
 		return nil
 	}
@@ -273,7 +274,7 @@ func (l *Ledger) lastSeq(tx *sql.Tx) error {
 	return nil
 }
 
-func (l *Ledger) writeNotes(tx *sql.Tx, notes []*note) error {
+func (l *Ledger) writeNotes(tx store.Tx, notes []*note) error {
 	st := tx.Stmt(l.st.insert)
 	for _, n := range notes {
 		seq := l.seq + 1
@@ -300,7 +301,7 @@ func (l *Ledger) writeNotes(tx *sql.Tx, notes []*note) error {
 	return nil
 }
 
-func (l *Ledger) writeMemory(tx *sql.Tx, k key, m memo) error {
+func (l *Ledger) writeMemory(tx store.Tx, k key, m memo) error {
 	_, err := tx.Stmt(l.st.remember).Exec(k[:], m.served, m.bounced, string(m.outcome), m.first, m.last, m.n, m.entry, m.reason)
 	return err
 }

@@ -2,10 +2,11 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"passerelle/gateway/store"
 )
 
 // Most recipients are noted and told within a millisecond, and what the memory needs of them in between is little: the set of those
@@ -109,7 +110,7 @@ func (l *Ledger) changeOpen(notes []*note) (c openChange, row []byte, due bool) 
 	return c, row, true
 }
 
-func (l *Ledger) writeOpen(tx *sql.Tx, c openChange, row []byte) error {
+func (l *Ledger) writeOpen(tx store.Tx, c openChange, row []byte) error {
 	if _, err := tx.Stmt(l.st.open).Exec(row, l.seq); err != nil {
 		return fmt.Errorf("note untold recipients: %w", err)
 	}

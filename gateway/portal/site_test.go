@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"passerelle/gateway/message"
+	"passerelle/gateway/store"
 	"passerelle/gateway/vault"
 
 	"go.uber.org/goleak"
@@ -23,7 +24,7 @@ import (
 
 type testDB struct{ *sql.DB }
 
-func (d testDB) Write(ctx context.Context, f func(*sql.Tx) error) error {
+func (d testDB) Write(ctx context.Context, f func(store.Tx) error) error {
 	tx, err := d.BeginTx(ctx, nil)
 	if err != nil {
 		return err

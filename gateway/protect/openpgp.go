@@ -77,7 +77,7 @@ func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.I
 		if _, err := w.Write(append(h.Bytes(), Inside(x.Header)...)); err != nil {
 			return err
 		}
-		return copyTo(ctx, w, b.Section(x.Parts[0].HeaderEnd, -1))
+		return copyBody(ctx, w, b, x.Parts[0].HeaderEnd)
 	}
 	typed := false
 	for _, f := range x.Header.Fields() {
@@ -98,7 +98,7 @@ func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.I
 	if _, err := w.Write(h.Bytes()); err != nil {
 		return err
 	}
-	return copyTo(ctx, w, b.Section(x.Parts[0].HeaderEnd, -1))
+	return copyBody(ctx, w, b, x.Parts[0].HeaderEnd)
 }
 
 // asError makes every failure the room's own.

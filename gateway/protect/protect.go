@@ -216,3 +216,21 @@ func copyTo(ctx context.Context, w io.Writer, r io.Reader) error {
 	_, err := io.CopyBuffer(struct{ io.Writer }{w}, reader{ctx, r}, make([]byte, 64<<10))
 	return err
 }
+
+// copyBody writes the body from off on, out of memory without a copy.
+func copyBody(ctx context.Context, w io.Writer, b *message.Body, off int64) error {
+	for p := b.Peek(off); len(p) > 0; p = b.Peek(off) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := w.Write(p[:min(len(p), 64<<10)])
+		if err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	if off >= b.Size() {
+		return nil
+	}
+	return copyTo(ctx, w, b.Section(off, -1))
+}

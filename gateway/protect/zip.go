@@ -77,7 +77,7 @@ func fillArchive(ctx context.Context, z *zipaes.Writer, b *message.Body, x *mess
 		if _, err := w.Write(Inside(x.Header)); err != nil {
 			return err
 		}
-		return copyTo(ctx, w, b.Section(x.Parts[0].HeaderEnd, -1))
+		return copyBody(ctx, w, b, x.Parts[0].HeaderEnd)
 	}
 	a := &archive{ctx: ctx, z: z, b: b, x: x}
 	for _, f := range [][2]string{{"Objet / Subject", "Subject"}, {"De / From", "From"}, {"Date", "Date"}} {

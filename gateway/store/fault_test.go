@@ -77,7 +77,7 @@ func TestDiskFull(t *testing.T) {
 	pad := strings.Repeat("x", 100_000)
 	kept, full := 0, false
 	for i := range 100 {
-		err := db.Write(t.Context(), func(tx *sql.Tx) error {
+		err := db.Write(t.Context(), func(tx Tx) error {
 			_, err := tx.Exec(`INSERT INTO t (v, pad) VALUES (?, ?)`, i, pad)
 			return err
 		})

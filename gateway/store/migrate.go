@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -13,7 +12,7 @@ import (
 // row that remembers it. A step never changes after it was released; one that did, or a database that knows more steps than the
 // program, is refused before anything runs.
 func (db *DB) Migrate(ctx context.Context, room string, steps ...string) error {
-	return db.Write(ctx, func(tx *sql.Tx) error {
+	return db.Write(ctx, func(tx Tx) error {
 		done, err := appliedSteps(tx, room)
 		if err != nil {
 			return fmt.Errorf("read migrations of %s: %w", room, err)
@@ -43,7 +42,7 @@ func (db *DB) Migrate(ctx context.Context, room string, steps ...string) error {
 }
 
 // appliedSteps gives the hashes of a room's steps that ran, in order.
-func appliedSteps(tx *sql.Tx, room string) ([]string, error) {
+func appliedSteps(tx Tx, room string) ([]string, error) {
 	rows, err := tx.Query(`SELECT hash FROM store_migrations WHERE room = ? ORDER BY step`, room)
 	if err != nil {
 		return nil, err

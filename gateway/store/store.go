@@ -41,20 +41,23 @@ type Config struct {
 
 // DB is one open database. Only one process at a time has it.
 type DB struct {
-	w, r *sql.DB // one connection that writes; a pool that reads
+	pool *sql.DB   // of w alone
+	w    *sql.Conn // the connection that writes; whoever has the turn uses it
+	r    *sql.DB   // a pool that reads
 	lock *os.File
 	disk *files
 	log  *slog.Logger
 
-	savepoint, release, undo *sql.Stmt
+	begin, end, savepoint, release, undo *sql.Stmt
 
-	mu     sync.RWMutex // held for reading while a job is put into the queue, for writing by Close
+	turn   chan struct{} // holds one token: only one transaction at a time
+	mu     sync.Mutex
+	queue  []*job
 	closed bool
-	jobs   chan *job
-	done   chan struct{} // closed when the writer goroutine has ended
+	done   chan struct{} // closed when Close has ended
 }
 
-// Open makes or opens the database and starts its writer, which Close ends. A folder that another process has open is refused
+// Open makes or opens the database; Close ends it. A folder that another process has open is refused
 // with a *LockedError.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.File == "" {
@@ -77,12 +80,11 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{lock: lock, log: cfg.Log, jobs: make(chan *job, 1024), done: make(chan struct{})}
+	db := &DB{lock: lock, log: cfg.Log, turn: make(chan struct{}, 1), done: make(chan struct{})}
 	if err := db.open(ctx, filepath.Join(dir, cfg.File), cfg.Busy); err != nil {
 		db.closeHandles()
 		return nil, fmt.Errorf("open database %s: %w", filepath.Join(dir, cfg.File), err)
 	}
-	go db.run()
 	return db, nil
 }
 
@@ -100,13 +102,14 @@ func (db *DB) open(ctx context.Context, path string, busy time.Duration) error {
 	wait := fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds())
 	// Pragmas stand in the DSN because they belong to a connection, and database/sql may open a new one at any time. Without
 	// BEGIN IMMEDIATE a transaction that reads first and writes then fails with SQLITE_BUSY whatever the timeout.
-	if db.w, err = sql.Open("sqlite", dsn(path, "immediate", wait, "journal_mode(WAL)", "synchronous(FULL)",
+	if db.pool, err = sql.Open("sqlite", dsn(path, "immediate", wait, "journal_mode(WAL)", "synchronous(FULL)",
 		"secure_delete(1)", // a destroyed deposit's key must not stay in a free page
 		"foreign_keys(1)", "journal_size_limit(67108864)", "cache_size(-16000)")); err != nil {
 		return err
 	}
-	db.w.SetMaxOpenConns(1)
-	db.w.SetConnMaxIdleTime(0)
+	if db.w, err = db.pool.Conn(ctx); err != nil {
+		return err
+	}
 	if _, err := db.w.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS store_migrations (
 		room TEXT NOT NULL, step INTEGER NOT NULL, hash TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (room, step)) WITHOUT ROWID`); err != nil {
 		return err
@@ -114,7 +117,7 @@ func (db *DB) open(ctx context.Context, path string, busy time.Duration) error {
 	for _, s := range []struct {
 		stmt **sql.Stmt
 		text string
-	}{{&db.savepoint, "SAVEPOINT one"}, {&db.release, "RELEASE one"}, {&db.undo, "ROLLBACK TO one"}} {
+	}{{&db.begin, "BEGIN IMMEDIATE"}, {&db.end, "COMMIT"}, {&db.savepoint, "SAVEPOINT one"}, {&db.release, "RELEASE one"}, {&db.undo, "ROLLBACK TO one"}} {
 		if *s.stmt, err = db.w.PrepareContext(ctx, s.text); err != nil {
 			return err
 		}
@@ -149,7 +152,7 @@ func (db *DB) Prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 	return s, nil
 }
 
-// Close refuses new writes, commits those already queued, waits for the writer and lets go of the folder. A second Close does
+// Close refuses new writes, commits those already queued and lets go of the folder. A second Close does
 // nothing.
 func (db *DB) Close() error {
 	db.mu.Lock()
@@ -159,9 +162,12 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.closed = true
-	close(db.jobs)
 	db.mu.Unlock()
-	<-db.done
+	defer close(db.done)
+	db.turn <- struct{}{}
+	defer func() { <-db.turn }()
+	for db.next() {
+	}
 	if err := db.closeHandles(); err != nil {
 		return fmt.Errorf("close database: %w", err)
 	}
@@ -170,7 +176,7 @@ func (db *DB) Close() error {
 
 func (db *DB) closeHandles() error {
 	var errs []error
-	for _, s := range []*sql.Stmt{db.savepoint, db.release, db.undo} {
+	for _, s := range []*sql.Stmt{db.begin, db.end, db.savepoint, db.release, db.undo} {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}
@@ -179,7 +185,10 @@ func (db *DB) closeHandles() error {
 		errs = append(errs, db.r.Close())
 	}
 	if db.w != nil {
-		errs = append(errs, db.w.Close()) // the last connection moves the WAL into the database
+		errs = append(errs, db.w.Close())
+	}
+	if db.pool != nil {
+		errs = append(errs, db.pool.Close()) // the last connection moves the WAL into the database
 	}
 	return errors.Join(append(errs, db.lock.Close())...)
 }

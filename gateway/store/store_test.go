@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -49,8 +48,8 @@ func table(t testing.TB, db *DB) {
 	}
 }
 
-func put(v int) func(*sql.Tx) error {
-	return func(tx *sql.Tx) error {
+func put(v int) func(Tx) error {
+	return func(tx Tx) error {
 		_, err := tx.Exec(`INSERT INTO t (v) VALUES (?)`, v)
 		return err
 	}
@@ -69,7 +68,7 @@ func hold(t testing.TB, db *DB) (release func()) {
 	t.Helper()
 	in, out, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		done <- db.Write(context.Background(), func(*sql.Tx) error { close(in); <-out; return nil })
+		done <- db.Write(context.Background(), func(Tx) error { close(in); <-out; return nil })
 	}()
 	<-in
 	return func() {
@@ -81,12 +80,13 @@ func hold(t testing.TB, db *DB) (release func()) {
 }
 
 // queueAll starts one Write per closure, in order, and waits until each is in the queue.
-func queueAll(db *DB, fs ...func(*sql.Tx) error) []chan error {
+func queueAll(db *DB, fs ...func(Tx) error) []chan error {
 	out := make([]chan error, len(fs))
 	for i, f := range fs {
 		out[i] = make(chan error, 1)
-		j := &job{f: f, done: out[i]}
-		db.jobs <- j
+		j := &job{f: f, done: make(chan error, 1)}
+		db.enqueue(j)
+		go func() { out[i] <- db.await(context.Background(), j) }()
 	}
 	return out
 }
@@ -96,9 +96,9 @@ func TestOneFailureInAGroupUndoesNothingElse(t *testing.T) {
 	table(t, db)
 	release := hold(t, db)
 	got := queueAll(db, put(1),
-		func(tx *sql.Tx) error { put(2)(tx); return errors.New("own failure") },
-		func(tx *sql.Tx) error { put(3)(tx); panic("bad closure") },
-		func(tx *sql.Tx) error { put(4)(tx); return put(1)(tx) }, // constraint
+		func(tx Tx) error { put(2)(tx); return errors.New("own failure") },
+		func(tx Tx) error { put(3)(tx); panic("bad closure") },
+		func(tx Tx) error { put(4)(tx); return put(1)(tx) }, // constraint
 		put(5))
 	release()
 	for i, want := range []bool{true, false, false, false, true} {
@@ -115,15 +115,15 @@ func TestGroupOfFailuresLeavesWriterUsable(t *testing.T) {
 	db := open(t, t.TempDir())
 	table(t, db)
 	for range 3 {
-		if err := db.Write(t.Context(), func(tx *sql.Tx) error { tx.Commit(); return nil }); err == nil {
+		if err := db.Write(t.Context(), func(tx Tx) error { tx.Exec("COMMIT"); return nil }); err == nil {
 			t.Error("a closure that commits by itself was called good")
 		}
-		if err := db.Write(t.Context(), func(tx *sql.Tx) error { put(1)(tx); return errors.New("no") }); err == nil {
+		if err := db.Write(t.Context(), func(tx Tx) error { put(1)(tx); return errors.New("no") }); err == nil {
 			t.Error("failure got lost")
 		}
 	}
 	release := hold(t, db)
-	got := queueAll(db, func(tx *sql.Tx) error { return tx.Rollback() }, put(8))
+	got := queueAll(db, func(tx Tx) error { _, err := tx.Exec("ROLLBACK"); return err }, put(8))
 	release()
 	for i, c := range got {
 		if err := <-c; err == nil {
@@ -151,7 +151,7 @@ func TestCancelCountsOnlyWhileQueued(t *testing.T) {
 	}
 	release()
 	ctx, cancel = context.WithCancel(t.Context())
-	err := db.Write(ctx, func(tx *sql.Tx) error { cancel(); return put(2)(tx) })
+	err := db.Write(ctx, func(tx Tx) error { cancel(); return put(2)(tx) })
 	if err != nil {
 		t.Errorf("begun: got %v, want it to run to its end", err)
 	}
@@ -165,7 +165,7 @@ func TestCloseCommitsWhatIsQueuedAndRefusesMore(t *testing.T) {
 	db := open(t, dir)
 	table(t, db)
 	release := hold(t, db)
-	var fs []func(*sql.Tx) error
+	var fs []func(Tx) error
 	for i := range 50 {
 		fs = append(fs, put(i))
 	}
@@ -255,7 +255,7 @@ func TestPragmasHoldOnEveryConnection(t *testing.T) {
 	db := open(t, t.TempDir())
 	for name, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "200", "foreign_keys": "1"} {
 		var got string
-		if err := db.w.QueryRow("PRAGMA " + name).Scan(&got); err != nil || got != want {
+		if err := db.w.QueryRowContext(t.Context(), "PRAGMA "+name).Scan(&got); err != nil || got != want {
 			t.Errorf("%s: got %s (%v), want %s", name, got, err, want)
 		}
 	}
@@ -306,7 +306,7 @@ func BenchmarkWrite(b *testing.B) {
 			for w := range writers {
 				wg.Go(func() {
 					for i := w; i < b.N; i += writers {
-						if err := db.Write(context.Background(), func(tx *sql.Tx) error {
+						if err := db.Write(context.Background(), func(tx Tx) error {
 							_, err := tx.Stmt(ins).Exec("some row of a common size, with an address or two in it")
 							return err
 						}); err != nil {

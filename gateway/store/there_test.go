@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -22,7 +21,7 @@ func TestFilesAway(t *testing.T) {
 			defer db.Close()
 			path := filepath.Join(dir, name)
 			write := func(then func()) error {
-				return db.Write(context.Background(), func(tx *sql.Tx) error {
+				return db.Write(context.Background(), func(tx Tx) error {
 					defer then()
 					_, err := tx.Exec(`CREATE TABLE IF NOT EXISTS x (y)`)
 					return err

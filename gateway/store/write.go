@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"runtime/debug"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,87 +26,109 @@ var (
 // maxGroup bounds how long the first of a group waits for the last.
 const maxGroup = 256
 
-const (
-	queued int32 = iota
-	taken
-	dropped
-)
-
-type job struct {
-	f     func(*sql.Tx) error
-	done  chan error
-	state atomic.Int32
+// Tx is the open transaction that a closure works in. *sql.Tx is one, too.
+type Tx interface {
+	Exec(query string, args ...any) (sql.Result, error)
+	Query(query string, args ...any) (*sql.Rows, error)
+	QueryRow(query string, args ...any) *sql.Row
+	// Stmt gives a statement of DB.Prepare as it is used inside the transaction.
+	Stmt(*sql.Stmt) *sql.Stmt
 }
 
-// Write runs f in the writer goroutine and returns nil only when what f did is durable. Closures that wait at the same time
-// share one transaction: an error of f (or a panic) undoes what f did and nothing else; when the transaction itself fails, all
-// of them get that error and nothing of any is kept. ctx counts while f is queued only: once begun, f runs to its end, because
-// interrupting a statement would undo the others' work. So f uses tx.Exec, tx.Query and tx.Stmt without a context, is short, and neither
-// commits nor rolls back tx nor calls Write.
-func (db *DB) Write(ctx context.Context, f func(*sql.Tx) error) error {
+// transaction is the writer's connection between BEGIN and COMMIT. database/sql's own Tx starts a goroutine and compiles both words anew
+// for each transaction.
+type transaction struct{ c *sql.Conn }
+
+func (t transaction) Exec(query string, args ...any) (sql.Result, error) {
+	return t.c.ExecContext(context.Background(), query, args...)
+}
+
+func (t transaction) Query(query string, args ...any) (*sql.Rows, error) {
+	return t.c.QueryContext(context.Background(), query, args...)
+}
+
+func (t transaction) QueryRow(query string, args ...any) *sql.Row {
+	return t.c.QueryRowContext(context.Background(), query, args...)
+}
+
+func (t transaction) Stmt(s *sql.Stmt) *sql.Stmt { return s } // prepared on this very connection
+
+type job struct {
+	f    func(Tx) error
+	done chan error
+}
+
+// Write runs f and returns nil only when what f did is durable. Closures that wait at the same time share one transaction: an error of
+// f (or a panic) undoes what f did and nothing else; when the transaction itself fails, all of them get that error and nothing of any is
+// kept. ctx counts while f is queued only: once begun, f runs to its end, because interrupting a statement would undo the others' work.
+// So f uses tx without a context, is short, and does not call Write.
+//
+// Whoever gets the turn runs the closures of all who wait, his own among them: no goroutine stands between a note and the disk.
+func (db *DB) Write(ctx context.Context, f func(Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	j := &job{f: f, done: make(chan error, 1)}
-	if err := db.enqueue(ctx, j); err != nil {
-		return err
+	if !db.enqueue(j) {
+		return ErrClosed
 	}
+	return db.await(ctx, j)
+}
+
+// await gives what became of a queued job; whoever waits may be the one who gets the turn.
+func (db *DB) await(ctx context.Context, j *job) error {
 	select {
 	case err := <-j.done:
 		return err
 	case <-ctx.Done():
-		if j.state.CompareAndSwap(queued, dropped) {
+		if db.withdraw(j) {
 			return ctx.Err()
 		}
 		return <-j.done
+	case db.turn <- struct{}{}:
 	}
-}
-
-func (db *DB) enqueue(ctx context.Context, j *job) error {
-	db.mu.RLock()
-	defer db.mu.RUnlock()
-	if db.closed {
-		return ErrClosed
-	}
-	select {
-	case db.jobs <- j:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// run is the writer goroutine: it takes a job and whatever else waits, and commits them together. While it commits, the next
-// group gathers; that is all the grouping there is, and no job waits for a timer.
-func (db *DB) run() {
-	defer close(db.done)
-	group := make([]*job, 0, maxGroup)
-	for j := range db.jobs {
-		group = group[:0]
-		group = take(group, j)
-	gather:
-		for len(group) < maxGroup {
-			select {
-			case j, ok := <-db.jobs:
-				if !ok {
-					break gather
-				}
-				group = take(group, j)
-			default:
-				break gather
-			}
-		}
-		if len(group) > 0 {
-			db.commit(group)
+	defer func() { <-db.turn }()
+	for {
+		select {
+		case err := <-j.done:
+			return err
+		default:
+			db.next()
 		}
 	}
 }
 
-func take(group []*job, j *job) []*job {
-	if j.state.CompareAndSwap(queued, taken) {
-		return append(group, j)
+func (db *DB) enqueue(j *job) bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if !db.closed {
+		db.queue = append(db.queue, j)
 	}
-	return group
+	return !db.closed
+}
+
+// withdraw takes j out of the queue, and tells whether it was still there.
+func (db *DB) withdraw(j *job) bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	i := slices.Index(db.queue, j)
+	if i >= 0 {
+		db.queue = slices.Delete(db.queue, i, i+1)
+	}
+	return i >= 0
+}
+
+// next commits the closures that wait, at most maxGroup of them, and tells whether there were any. The caller has the turn.
+func (db *DB) next() bool {
+	db.mu.Lock()
+	n := min(len(db.queue), maxGroup)
+	group := slices.Clone(db.queue[:n])
+	db.queue = slices.Delete(db.queue, 0, n)
+	db.mu.Unlock()
+	if n > 0 {
+		db.commit(group)
+	}
+	return n > 0
 }
 
 func (db *DB) commit(group []*job) {
@@ -137,15 +159,15 @@ func (db *DB) commit(group []*job) {
 // transact runs the group in one transaction and puts each closure's own error in errs. Its own error means that nothing of any
 // of them was kept.
 func (db *DB) transact(group []*job, errs []error) error {
-	tx, err := db.w.Begin()
-	if err != nil {
+	if _, err := db.begin.Exec(); err != nil {
+		db.clear()
 		return fmt.Errorf("begin transaction: %w", err)
 	}
+	tx := transaction{db.w}
 	kept := 0
 	for i, j := range group {
 		var lost error
 		if errs[i], lost = db.one(tx, j.f, len(group) == 1); lost != nil {
-			tx.Rollback()
 			db.clear()
 			return lost
 		}
@@ -154,11 +176,10 @@ func (db *DB) transact(group []*job, errs []error) error {
 		}
 	}
 	if kept == 0 {
-		tx.Rollback()
 		db.clear()
 		return nil
 	}
-	if err := tx.Commit(); err != nil {
+	if _, err := db.end.Exec(); err != nil {
 		db.clear()
 		return fmt.Errorf("commit: %w", err)
 	}
@@ -167,11 +188,11 @@ func (db *DB) transact(group []*job, errs []error) error {
 
 // clear ends a transaction that SQLite may have left open: a COMMIT that failed (busy, disk full) does not end it, and the next
 // BEGIN on the only connection would fail for ever. When there is none, SQLite says so and nothing happens.
-func (db *DB) clear() { db.w.Exec("ROLLBACK") }
+func (db *DB) clear() { db.w.ExecContext(context.Background(), "ROLLBACK") }
 
 // one runs f in a savepoint. err is f's own failure, undone; lost says that the transaction as a whole cannot go on: some errors
 // (disk full, I/O) make SQLite roll back everything, and then there is no savepoint to return to.
-func (db *DB) one(tx *sql.Tx, f func(*sql.Tx) error, alone bool) (err, lost error) {
+func (db *DB) one(tx Tx, f func(Tx) error, alone bool) (err, lost error) {
 	if alone { // no neighbour to protect: rolling back the transaction does it
 		return db.guard(tx, f), nil
 	}
@@ -189,7 +210,7 @@ func (db *DB) one(tx *sql.Tx, f func(*sql.Tx) error, alone bool) (err, lost erro
 	return err, nil
 }
 
-func (db *DB) guard(tx *sql.Tx, f func(*sql.Tx) error) (err error) {
+func (db *DB) guard(tx Tx, f func(Tx) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			db.log.Error("write closure panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

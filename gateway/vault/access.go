@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"database/sql"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"passerelle/crypto/seal"
 	"passerelle/crypto/token"
 	"passerelle/gateway/message"
+	"passerelle/gateway/store"
 )
 
 const (
@@ -82,9 +82,9 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 	mark := v.codeMark(r.id, code)
 	var outcome error
 	var was State
-	err = v.db.Write(ctx, func(tx *sql.Tx) error {
+	err = v.db.Write(ctx, func(tx store.Tx) error {
 		outcome, was = nil, ""
-		r, err := readRow(ctx, tx, `id = ?`, r.id)
+		r, err := readRow(tx.QueryRow, `id = ?`, r.id)
 		if err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 			if r.opened == 0 {
 				r.opened = ms(now)
 			}
-			return one(tx.ExecContext(ctx, `UPDATE vault_deposits SET state = ?, wrong = 0, opened = ?, openings = openings + 1, changed = ? WHERE id = ?`,
+			return one(tx.Exec(`UPDATE vault_deposits SET state = ?, wrong = 0, opened = ?, openings = openings + 1, changed = ? WHERE id = ?`,
 				Opened, r.opened, ms(now), r.id))
 		}
 		e := &Error{Reason: WrongCode}
@@ -119,7 +119,7 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 			r.locked = ms(e.Until)
 		}
 		outcome = e
-		return one(tx.ExecContext(ctx, `UPDATE vault_deposits SET wrong = ?, locked = ?, code1 = ?, code2 = ?, changed = ? WHERE id = ?`,
+		return one(tx.Exec(`UPDATE vault_deposits SET wrong = ?, locked = ?, code1 = ?, code2 = ?, changed = ? WHERE id = ?`,
 			r.wrong, r.locked, r.code1, r.code2, ms(now), r.id))
 	})
 	if err == nil {
@@ -208,8 +208,8 @@ func (v *Vault) Open(ctx context.Context, link, session string) (*Content, error
 
 // Answered counts an answer that the clinic's server has accepted.
 func (v *Vault) Answered(ctx context.Context, id string) error {
-	err := v.db.Write(ctx, func(tx *sql.Tx) error {
-		return one(tx.ExecContext(ctx, `UPDATE vault_deposits SET answers = answers + 1, changed = ? WHERE id = ?`, ms(v.cfg.Now()), id))
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		return one(tx.Exec(`UPDATE vault_deposits SET answers = answers + 1, changed = ? WHERE id = ?`, ms(v.cfg.Now()), id))
 	})
 	if err != nil {
 		return fmt.Errorf("note answer to deposit %s: %w", id, err)

@@ -9,6 +9,7 @@ import (
 
 	"passerelle/crypto/seal"
 	"passerelle/crypto/token"
+	"passerelle/gateway/store"
 )
 
 const (
@@ -44,16 +45,16 @@ func (v *Vault) SendCode(ctx context.Context, link string) error {
 		until = fromMS(r.expires)
 	}
 	var outcome error
-	err = v.db.Write(ctx, func(tx *sql.Tx) error {
+	err = v.db.Write(ctx, func(tx store.Tx) error {
 		var err error
 		if outcome, err = v.limited(ctx, tx, r, now); outcome != nil || err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO vault_codes (deposit, phone, at) VALUES (?, ?, ?)`, r.id, r.phoneMark, ms(now)); err != nil {
+		if _, err := tx.Exec(`INSERT INTO vault_codes (deposit, phone, at) VALUES (?, ?, ?)`, r.id, r.phoneMark, ms(now)); err != nil {
 			return err
 		}
 		// A new code ends neither a lock nor its count: else asking again would be a way around both. Void codes start a new count.
-		return one(tx.ExecContext(ctx, `UPDATE vault_deposits SET code2 = code1, code2_until = code1_until, code1 = ?, code1_until = ?, changed = ?
+		return one(tx.Exec(`UPDATE vault_deposits SET code2 = code1, code2_until = code1_until, code1 = ?, code1_until = ?, changed = ?
 			WHERE id = ? AND header IS NOT NULL`, v.codeMark(r.id, code), ms(until), ms(now), r.id))
 	})
 	if err != nil {
@@ -71,13 +72,13 @@ func (v *Vault) SendCode(ctx context.Context, link string) error {
 	if err := v.handOver(sending, r, code); err != nil {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		uerr := v.db.Write(clean, func(tx *sql.Tx) error {
-			if _, err := tx.ExecContext(clean, `DELETE FROM vault_codes WHERE deposit = ? AND at = ?`, r.id, ms(now)); err != nil || r.mode == BySMS {
+		uerr := v.db.Write(clean, func(tx store.Tx) error {
+			if _, err := tx.Exec(`DELETE FROM vault_codes WHERE deposit = ? AND at = ?`, r.id, ms(now)); err != nil || r.mode == BySMS {
 				return err // an SMS may have left all the same; then its code fits
 			}
 			// A code that its sender never got must not stand as one that can be told: no other would be made before the deposit's end.
 			for _, column := range []string{"code1", "code2"} { // the second where another was made meanwhile
-				if _, err := tx.ExecContext(clean, `UPDATE vault_deposits SET `+column+` = NULL WHERE id = ? AND `+column+` = ?`, r.id, v.codeMark(r.id, code)); err != nil {
+				if _, err := tx.Exec(`UPDATE vault_deposits SET `+column+` = NULL WHERE id = ? AND `+column+` = ?`, r.id, v.codeMark(r.id, code)); err != nil {
 					return err
 				}
 			}
@@ -89,7 +90,7 @@ func (v *Vault) SendCode(ctx context.Context, link string) error {
 }
 
 // limited tells whether enough codes were sent, and until when.
-func (v *Vault) limited(ctx context.Context, tx *sql.Tx, r *row, now time.Time) (outcome, err error) {
+func (v *Vault) limited(ctx context.Context, tx store.Tx, r *row, now time.Time) (outcome, err error) {
 	for _, l := range []struct {
 		n int
 		d time.Duration
@@ -103,7 +104,7 @@ func (v *Vault) limited(ctx context.Context, tx *sql.Tx, r *row, now time.Time) 
 			}
 			var n int
 			var first sql.NullInt64
-			err := tx.QueryRowContext(ctx, `SELECT COUNT(*), MIN(at) FROM vault_codes WHERE `+by.column+` = ? AND at > ?`, by.value, ms(now.Add(-l.d))).Scan(&n, &first)
+			err := tx.QueryRow(`SELECT COUNT(*), MIN(at) FROM vault_codes WHERE `+by.column+` = ? AND at > ?`, by.value, ms(now.Add(-l.d))).Scan(&n, &first)
 			if err != nil {
 				return nil, err
 			}

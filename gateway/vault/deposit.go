@@ -12,6 +12,7 @@ import (
 	"passerelle/crypto/seal"
 	"passerelle/crypto/token"
 	"passerelle/gateway/message"
+	"passerelle/gateway/store"
 )
 
 // DepositRequest is what shall be kept for one recipient.
@@ -96,8 +97,8 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 	if err != nil {
 		return nil, fmt.Errorf("deposit %s: %w", id, err)
 	}
-	err = v.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO vault_deposits
+	err = v.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`INSERT INTO vault_deposits
 			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, v.linkMark(secret), header, resend, phone, phoneMark, ms(d.Created), ms(d.Expires), ms(d.Created), ms(d.Created.Add(pendingLife)),
@@ -125,8 +126,8 @@ func (v *Vault) Activate(ctx context.Context, id string) error {
 	}
 	size := b.Size()
 	b.Close()
-	err = v.db.Write(ctx, func(tx *sql.Tx) error {
-		return one(tx.ExecContext(ctx, `UPDATE vault_deposits SET state = ?, size = ?, changed = ?, next_due = expires WHERE id = ? AND state = ?`,
+	err = v.db.Write(ctx, func(tx store.Tx) error {
+		return one(tx.Exec(`UPDATE vault_deposits SET state = ?, size = ?, changed = ?, next_due = expires WHERE id = ? AND state = ?`,
 			Waiting, size, ms(v.cfg.Now()), id, Pending))
 	})
 	if err != nil {
@@ -160,18 +161,18 @@ const forget = `header = NULL, resend = NULL, phone = NULL, phone_mark = NULL, c
 func (v *Vault) end(ctx context.Context, id string, to State) error {
 	var from State
 	var size int64
-	err := v.db.Write(ctx, func(tx *sql.Tx) error {
+	err := v.db.Write(ctx, func(tx store.Tx) error {
 		from, size = "", 0
-		err := tx.QueryRowContext(ctx, `SELECT state, size FROM vault_deposits WHERE id = ?`, id).Scan(&from, &size)
+		err := tx.QueryRow(`SELECT state, size FROM vault_deposits WHERE id = ?`, id).Scan(&from, &size)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return nil
 		case err != nil:
 			return err
 		case from == Pending:
-			_, err = tx.ExecContext(ctx, `DELETE FROM vault_deposits WHERE id = ?`, id)
+			_, err = tx.Exec(`DELETE FROM vault_deposits WHERE id = ?`, id)
 		case from == Waiting || from == Opened:
-			_, err = tx.ExecContext(ctx, `UPDATE vault_deposits SET state = ?, changed = ?, next_due = 0, `+forget+` WHERE id = ?`, to, ms(v.cfg.Now()), id)
+			_, err = tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, next_due = 0, `+forget+` WHERE id = ?`, to, ms(v.cfg.Now()), id)
 		}
 		return err
 	})

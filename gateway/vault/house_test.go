@@ -15,6 +15,7 @@ import (
 
 	"passerelle/crypto/seal"
 	"passerelle/gateway/message"
+	"passerelle/gateway/store"
 
 	_ "modernc.org/sqlite"
 )
@@ -22,7 +23,7 @@ import (
 // testDB and testBlobs hold the vault's contract with the store on the real database and the real file system.
 type testDB struct{ *sql.DB }
 
-func (d testDB) Write(ctx context.Context, f func(*sql.Tx) error) error {
+func (d testDB) Write(ctx context.Context, f func(store.Tx) error) error {
 	tx, err := d.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -29,14 +29,11 @@ type row struct {
 const columns = `id, header, resend, phone, phone_mark, code1, code2, created, expires, code1_until, code2_until, wrong, locked, opened, openings,
 	size, answers, state, mode, lang, sender, recipient`
 
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-func readRow(ctx context.Context, q querier, where string, args ...any) (*row, error) {
+// readRow asks by ask: a transaction, or the reading connections.
+func readRow(ask func(query string, args ...any) *sql.Row, where string, args ...any) (*row, error) {
 	r := &row{}
 	var sender, recipient string
-	err := q.QueryRowContext(ctx, `SELECT `+columns+` FROM vault_deposits WHERE `+where, args...).Scan(&r.id, &r.header, &r.resend, &r.phone,
+	err := ask(`SELECT `+columns+` FROM vault_deposits WHERE `+where, args...).Scan(&r.id, &r.header, &r.resend, &r.phone,
 		&r.phoneMark, &r.code1, &r.code2, &r.created, &r.expires, &r.code1Until, &r.code2Until, &r.wrong, &r.locked, &r.opened, &r.openings,
 		&r.size, &r.answers, &r.state, &r.mode, &r.lang, &sender, &recipient)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -55,7 +52,7 @@ func readRow(ctx context.Context, q querier, where string, args ...any) (*row, e
 }
 
 func (v *Vault) row(ctx context.Context, where string, args ...any) (*row, error) {
-	return readRow(ctx, v.db.Read(), where, args...)
+	return readRow(func(q string, args ...any) *sql.Row { return v.db.Read().QueryRowContext(ctx, q, args...) }, where, args...)
 }
 
 // alive tells whether the content may be asked for: expiry is checked at every access, not by the sweep.

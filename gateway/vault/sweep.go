@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"time"
+
+	"passerelle/gateway/store"
 )
 
 const (
@@ -29,15 +31,15 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 			break
 		}
 		var expired, pending int
-		err = v.db.Write(ctx, func(tx *sql.Tx) error {
+		err = v.db.Write(ctx, func(tx store.Tx) error {
 			expired, pending = 0, 0
 			for _, id := range ids {
-				n, err := affected(tx.ExecContext(ctx, `DELETE FROM vault_deposits WHERE id = ? AND state = ? AND next_due <= ?`, id, Pending, ms(now)))
+				n, err := affected(tx.Exec(`DELETE FROM vault_deposits WHERE id = ? AND state = ? AND next_due <= ?`, id, Pending, ms(now)))
 				if err != nil {
 					return err
 				}
 				pending += n
-				n, err = affected(tx.ExecContext(ctx, `UPDATE vault_deposits SET state = ?, changed = ?, next_due = 0, `+forget+`
+				n, err = affected(tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, next_due = 0, `+forget+`
 					WHERE id = ? AND state IN (?, ?) AND expires <= ?`, Expired, ms(now), id, Waiting, Opened, ms(now)))
 				if err != nil {
 					return err
@@ -57,8 +59,8 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	if err := v.orphans(ctx, &s); err != nil {
 		return s, fmt.Errorf("sweep: %w", err)
 	}
-	err := v.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM vault_codes WHERE at <= ?`, ms(now.Add(-day)))
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`DELETE FROM vault_codes WHERE at <= ?`, ms(now.Add(-day)))
 		return err
 	})
 	if err != nil {

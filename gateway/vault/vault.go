@@ -23,11 +23,12 @@ import (
 
 	"passerelle/crypto/seal"
 	"passerelle/gateway/message"
+	"passerelle/gateway/store"
 )
 
 // Database is what the vault needs of a store: closures that commit durably before Write returns, and may be run more than once.
 type Database interface {
-	Write(ctx context.Context, f func(*sql.Tx) error) error
+	Write(ctx context.Context, f func(store.Tx) error) error
 	Read() *sql.DB
 	Migrate(ctx context.Context, room string, steps ...string) error
 }
