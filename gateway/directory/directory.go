@@ -40,8 +40,12 @@ type Record struct {
 	Profession, Category, Speciality string
 	City, PostalCode, Department     string
 	Dematerialised                   *bool // accepts documents without paper; nil where the source does not say. Shown, never routed on
-	Source                           string
-	AsOf                             time.Time
+	// RedList: the person does not want to be shown; Inactive: the source says that the mailbox or the practice has ended.
+	RedList, Inactive bool
+	// Flags are doubts about the record that never reject it, for instance "rpps-check-failed".
+	Flags  []string
+	Source string
+	AsOf   time.Time
 }
 
 // Answer is what is known about one address.

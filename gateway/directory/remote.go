@@ -1,0 +1,16 @@
+package directory
+
+import (
+	"context"
+
+	"passerelle/gateway/message"
+)
+
+// remote is a source that is asked over the network about one address.
+type remote interface {
+	// name is the source's word in records, metrics and the config: "fhir", "ldap".
+	name() string
+	// ask gives the records that name the address, none if it is not listed; an error means that it could not be asked.
+	ask(ctx context.Context, a message.Address) ([]Record, error)
+	close() error
+}
