@@ -147,17 +147,40 @@ func (g *Budget) offDisk(n int64) {
 // alone.
 func (g *Budget) Reserve(ctx context.Context, n int64) (release func(), err error) {
 	n = min(n, g.workMax)
-	release = sync.OnceFunc(func() {
+	if err := g.await(ctx, n); err != nil {
+		return nil, err
+	}
+	return g.finish(n), nil
+}
+
+// ReserveTwo is Reserve for two works that are given back apart. It waits for both at once: who held the first and waited for the second
+// could wait for others who do the same.
+func (g *Budget) ReserveTwo(ctx context.Context, n, m int64) (first, second func(), err error) {
+	m = min(m, g.workMax)
+	n = min(n, g.workMax-m)
+	if err := g.await(ctx, n+m); err != nil {
+		return nil, nil, err
+	}
+	return g.finish(n), g.finish(m), nil
+}
+
+// finish gives n bytes of work back, once.
+func (g *Budget) finish(n int64) func() {
+	return sync.OnceFunc(func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.use.Work -= n
 		g.wake()
 	})
+}
+
+// await takes n bytes for work, when it is their turn.
+func (g *Budget) await(ctx context.Context, n int64) (err error) {
 	g.mu.Lock()
 	if len(g.waiting) == 0 && g.fits(n) {
 		g.use.Work += n
 		g.mu.Unlock()
-		return release, nil
+		return nil
 	}
 	w := &waiter{n: n, ready: make(chan struct{})}
 	g.waiting = append(g.waiting, w)
@@ -166,16 +189,16 @@ func (g *Budget) Reserve(ctx context.Context, n int64) (release func(), err erro
 	defer late.Stop()
 	select {
 	case <-w.ready:
-		return release, nil
+		return nil
 	case <-late.C:
 		err = fmt.Errorf("%w: %d bytes of work waited %s", ErrNoRoom, n, g.patience)
 	case <-ctx.Done():
 		err = fmt.Errorf("wait for memory: %w", ctx.Err())
 	}
 	if !g.leave(w) { // its turn came in between
-		release()
+		g.finish(n)()
 	}
-	return nil, err
+	return err
 }
 
 // HalfWork is half of the room that work may have at all: who holds some already asks for no more, or it could wait for itself.
