@@ -198,8 +198,12 @@ func unfold(v []byte) string {
 	return strings.TrimSpace(strings.NewReplacer("\r", "", "\n", "").Replace(string(v)))
 }
 
-// inBrackets finds what stands for an address in a From that no parser takes: raw 8-bit names are common.
-var inBrackets = regexp.MustCompile(`<[^<>@]+@([^<>@\s]+)>`)
+// What stands for an address in a From that no parser takes: raw 8-bit names are common. Only where nothing stands in brackets is a bare
+// one looked for, for a name may hold anything.
+var (
+	inBrackets  = regexp.MustCompile(`<[^<>@]+@([^<>@\s]+)>`)
+	bareAddress = regexp.MustCompile(`@([^<>@\s,;:()"]+)`)
+)
 
 // authorDomains gives the domain of each author (From, not the envelope), each once.
 func authorDomains(fields []dkimField) (out []string) {
@@ -219,7 +223,11 @@ func authorDomains(fields []dkimField) (out []string) {
 			}
 			continue
 		}
-		for _, m := range inBrackets.FindAllStringSubmatch(f.value, -1) {
+		found := inBrackets.FindAllStringSubmatch(f.value, -1)
+		if found == nil {
+			found = bareAddress.FindAllStringSubmatch(f.value, -1)
+		}
+		for _, m := range found {
 			add(m[1])
 		}
 	}

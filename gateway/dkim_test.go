@@ -159,6 +159,8 @@ func TestSignedLettersVerify(t *testing.T) {
 		"7-bit":             author + "\nbonjour\n",
 		"8-bit":             author + "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nété à Liège\n",
 		"8-bit name":        strings.Replace(author, "Dr <", "Docteur Lef\xe8vre <", 1) + "\nx\n",
+		"8-bit comment":     strings.Replace(author, "Dr <dr@Clinic.test>", "dr@Clinic.test (Docteur Lef\xe8vre)", 1) + "\nx\n",
+		"8-bit, no address": strings.Replace(author, "Dr <dr@Clinic.test>", "Lef\xe8vre dr@Clinic.test", 1) + "\nx\n",
 		"long lines":        author + "\n" + strings.Repeat("mot ", 2000) + "\n" + strings.Repeat("x", 3000) + "\n",
 		"dots":              author + "\n.\n..\n.x\n\n.\n",
 		"blanks":            author + "\n  a \t b  \n \t\n\t\nc\t\n",
