@@ -15,6 +15,9 @@ var (
 	asked = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_asked_total",
 		Help: "Questions answered by the directory."}, []string{"verdict"}) // verified, not-listed, could-not-ask
 
+	fhirCalls = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_fhir_calls_total",
+		Help: "Calls of the national FHIR service."}, []string{"result"}) // answered, failed, held
+
 	_ = promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_age_seconds",
 		Help: "Age of the national extraction; +Inf where there is none to ask, NaN where none was ever set."}, age)
 	_ = entries("PER", func(s Status) int { return s.PER })
