@@ -25,28 +25,26 @@ type FHIRConfig struct {
 	URL    string // the base, https://gateway.api.esante.gouv.fr/fhir/v2; "": no FHIR. http for loopback alone
 	APIKey Secret // the header ESANTE-API-KEY
 	CA     string // PEM file that takes the place of the system's roots; "" if the server's certificate is public
-	// Timeout is the longest that one question takes, all its calls and repeats together; 0 is 30 s, the service's own limit. The mail's way sets
-	// a shorter one on its context.
-	Timeout time.Duration
-	Limit   *FHIRLimit // shared by all clients of the key; nil makes one
-	Now     func() time.Time
-	Log     *slog.Logger
 }
+
+// maxFHIRQuestion is the longest that one question takes, all its calls and repeats together: the service's own limit for one call. The mail's way
+// sets a shorter one on its context.
+const maxFHIRQuestion = 30 * time.Second
 
 // fhir asks the national directory about one address. It is safe for concurrent use.
 type fhir struct {
-	base    *url.URL // without a slash at its end
-	key     Secret
-	timeout time.Duration
-	limit   *FHIRLimit
-	client  *http.Client
-	now     func() time.Time
-	log     *slog.Logger
-	byGET   atomic.Bool // the server does not take searches by POST
+	base   *url.URL // without a slash at its end
+	key    Secret
+	limit  *fhirLimit
+	client *http.Client
+	now    func() time.Time
+	log    *slog.Logger
+	byGET  atomic.Bool // the server does not take searches by POST
 }
 
-// newFHIR makes a client; nothing is asked yet. Its faults are the operator's: a URL that is none, a CA file without a certificate.
-func newFHIR(cfg FHIRConfig) (remote, error) {
+// newFHIR makes a client; nothing is asked yet. All clients of a process share one limit. Its faults are the operator's: a URL that is none, a CA
+// file without a certificate.
+func newFHIR(cfg FHIRConfig, limit *fhirLimit, now func() time.Time, log *slog.Logger) (remote, error) {
 	base, err := url.Parse(strings.TrimRight(cfg.URL, "/"))
 	if err != nil || base.Hostname() == "" || base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("fhir: the url must be https://host/path, without user and query")
@@ -65,19 +63,7 @@ func newFHIR(cfg FHIRConfig) (remote, error) {
 			return nil, fmt.Errorf("fhir: no certificate in %s", cfg.CA)
 		}
 	}
-	f := &fhir{base: base, key: cfg.APIKey, timeout: cfg.Timeout, limit: cfg.Limit, now: cfg.Now, log: cfg.Log}
-	if f.timeout <= 0 {
-		f.timeout = 30 * time.Second
-	}
-	if f.limit == nil {
-		f.limit = NewFHIRLimit()
-	}
-	if f.now == nil {
-		f.now = time.Now
-	}
-	if f.log == nil {
-		f.log = slog.New(slog.DiscardHandler)
-	}
+	f := &fhir{base: base, key: cfg.APIKey, limit: limit, now: now, log: log}
 	f.client = &http.Client{
 		Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: tc, ForceAttemptHTTP2: true,
@@ -107,7 +93,7 @@ func (f *fhir) close() error {
 // address could not. The plain search is used, not :exact, which FHIR makes sensitive to case (R4, search, "Modifiers"): it may find more, and
 // what only looks like the address is left out here.
 func (f *fhir) ask(ctx context.Context, a message.Address) ([]Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	ctx, cancel := context.WithTimeout(ctx, maxFHIRQuestion)
 	defer cancel()
 	key := a.Key()
 	if a.IsNull() || strings.ContainsAny(key, `,$|\`) { // FHIR would read several values in one: such a mailbox cannot be asked for
@@ -144,7 +130,7 @@ func (f *fhir) ask(ctx context.Context, a message.Address) ([]Record, error) {
 // roles gives every MSSanté mailbox of a person, his own and those of his places of practice: two calls. None: the person is not known, or
 // has no mailbox.
 func (f *fhir) roles(ctx context.Context, rpps string) ([]Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	ctx, cancel := context.WithTimeout(ctx, maxFHIRQuestion)
 	defer cancel()
 	if len(rpps) != 11 || strings.Trim(rpps, "0123456789") != "" {
 		return nil, errors.New("fhir: an RPPS number has eleven digits")

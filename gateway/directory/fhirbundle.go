@@ -33,7 +33,6 @@ type fhirResource struct {
 	}
 	Qualification []struct{ Code fhirConcept }
 	Specialty     []fhirConcept
-	Code          []fhirConcept
 	Period        fhirPeriod
 	Practitioner  fhirReference
 	Organization  fhirReference
@@ -127,9 +126,16 @@ func parseBundle(body []byte, resource string) (*fhirPage, error) {
 		}
 	}
 	for _, e := range b.Entry {
-		r := new(fhirResource)
-		if err := json.Unmarshal(e.Resource, r); err != nil {
-			return nil, errors.New("a resource cannot be read")
+		var kind struct{ ResourceType string }
+		if err := json.Unmarshal(e.Resource, &kind); err != nil {
+			return nil, errors.New("an entry holds no resource")
+		}
+		r := &fhirResource{ResourceType: kind.ResourceType}
+		switch kind.ResourceType {
+		case "Practitioner", "PractitionerRole", "Organization", "OperationOutcome":
+			if err := json.Unmarshal(e.Resource, r); err != nil {
+				return nil, errors.New("a resource cannot be read")
+			}
 		}
 		switch {
 		case r.ResourceType == "OperationOutcome" || e.Search.Mode == "outcome":

@@ -2,7 +2,6 @@ package directory
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -17,36 +16,40 @@ const (
 	fhirBurst = 3 // one question is three calls
 )
 
-// errPaused: the service asked to be left alone for a while.
-var errPaused = errors.New("the service asked for a pause")
-
-// FHIRLimit holds the calls of a process under the rate that its API key is allowed. Every client of the key shares one, beyond a reload too.
-type FHIRLimit struct {
+// fhirLimit holds the calls of a process under the rate that its API key is allowed. Every client of the key shares one, beyond a reload too.
+type fhirLimit struct {
 	bucket *rate.Limiter
 
 	mu    sync.Mutex
 	until time.Time // the pause that the service asked for
 }
 
-// NewFHIRLimit makes the limit of one API key.
-func NewFHIRLimit() *FHIRLimit {
-	return &FHIRLimit{bucket: rate.NewLimiter(fhirRate, fhirBurst)}
+// newFHIRLimit makes the limit of one API key.
+func newFHIRLimit() *fhirLimit {
+	return &fhirLimit{bucket: rate.NewLimiter(fhirRate, fhirBurst)}
 }
 
-// wait returns when a call may leave: at once, or as soon as the rate allows. It does not wait for what ctx has no time for, nor for the end of
-// a pause: that would only pile up askers.
-func (l *FHIRLimit) wait(ctx context.Context) error {
+// wait returns when a call may leave: at once, behind the pause that the service asked for, as soon as the rate allows. Where ctx has no time for
+// that it fails at once: askers must not pile up behind a service that is closed.
+func (l *fhirLimit) wait(ctx context.Context) error {
 	l.mu.Lock()
 	left := time.Until(l.until)
 	l.mu.Unlock()
+	if end, ok := ctx.Deadline(); left > 0 && ok && time.Until(end) <= left {
+		return fmt.Errorf("the service asked for a pause, %s more", left.Round(time.Second))
+	}
 	if left > 0 {
-		return fmt.Errorf("%w, %s more", errPaused, left.Round(time.Second))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(left):
+		}
 	}
 	return l.bucket.Wait(ctx)
 }
 
 // pause lets no call leave for d; a longer pause that runs stays.
-func (l *FHIRLimit) pause(d time.Duration) {
+func (l *fhirLimit) pause(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if until := time.Now().Add(d); until.After(l.until) {

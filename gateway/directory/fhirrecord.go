@@ -102,7 +102,6 @@ func (ans *fhirAnswer) owner(r *fhirResource, now time.Time) Record {
 		}
 	case "Organization":
 		r.fillStructure(&rec)
-		rec.Inactive = r.ended()
 	}
 	rec.Inactive = rec.Inactive || r.ended() || r.Period.over(now)
 	return rec
