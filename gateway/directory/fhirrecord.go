@@ -2,6 +2,7 @@ package directory
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ func (ans *fhirAnswer) records(now time.Time, wanted func(key string) bool) []Re
 			rec.Address, rec.Source, rec.AsOf = key, "fhir", now
 			t.describe(&rec, r.ResourceType)
 			rec.Inactive = rec.Inactive || t.Use == "old" || t.Period.over(now)
-			if id := rec.Kind + rec.Address; !done[id] || !rec.Inactive {
+			if id := fmt.Sprint(rec.Kind, key, rec.Inactive); !done[id] {
 				done[id] = true
 				recs = append(recs, rec)
 			}

@@ -45,6 +45,7 @@ func startAnnuaire(t testing.TB, resources ...map[string]any) *annuaire {
 }
 
 func (s *annuaire) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.ParseForm() // net/http sees a client go away only once the body was read
 	s.mu.Lock()
 	s.calls = append(s.calls, r)
 	call, trouble := len(s.calls), s.trouble
@@ -68,7 +69,6 @@ func (s *annuaire) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && (op != "_search" || s.noPOST):
 		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
 	default:
-		r.ParseForm()
 		writeFHIR(w, s.find(kind, r.Form))
 	}
 }
