@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -175,8 +176,8 @@ func TestFHIRFaults(t *testing.T) {
 		"wrong type":            {bundle(`,"entry":[{"resource":{"resourceType":"Device","id":"1"},"search":{"mode":"match"}}]`), CouldNotAsk, "a match is no", 0},
 		"null entry":            {bundle(`,"entry":[null]`), CouldNotAsk, "no resource", 0},
 		"matches announced":     {bundle(`,"total":2`), CouldNotAsk, "announced", 0},
-		"deep JSON":             {bundle(`,"x":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20)), CouldNotAsk, "no JSON", 0},
-		"deep extension":        {bundle(`,"entry":[{"resource":{"resourceType":"Practitioner","telecom":[` + strings.Repeat(`{"extension":[`, 20000) + strings.Repeat("]}", 20000) + `]}}]`), CouldNotAsk, "no JSON", 0},
+		"deep JSON":             {bundle(`,"x":` + strings.Repeat("[", 1<<18) + strings.Repeat("]", 1<<18)), CouldNotAsk, "no JSON", 0},
+		"deep extension":        {bundle(`,"entry":[{"resource":{"resourceType":"Practitioner","telecom":[` + strings.Repeat(`{"extension":[`, 15000) + strings.Repeat("]}", 15000) + `]}}]`), CouldNotAsk, "no JSON", 0},
 		"oversize":              {bundle(`,"x":"` + strings.Repeat("x", maxFHIRPage) + `"`), CouldNotAsk, "larger", 0},
 		"gzip bomb":             {reply(200, fhirJSON, bomb.String(), "Content-Encoding", "gzip"), CouldNotAsk, "larger", 0},
 		"broken gzip":           {reply(200, fhirJSON, bomb.String()[:200], "Content-Encoding", "gzip"), CouldNotAsk, "breaks off", 0},
@@ -237,6 +238,38 @@ func TestFHIRFaults(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFHIRMemory: no page makes the reader take many times its size.
+func TestFHIRMemory(t *testing.T) {
+	fill := func(before, unit, after string) []byte {
+		n := (maxFHIRPage - len(before) - len(after)) / (len(unit) + 1)
+		return []byte(before + strings.Repeat(unit+",", n) + unit + after)
+	}
+	const head = `{"resourceType":"Bundle","type":"searchset","entry":[`
+	role := head + `{"resource":{"resourceType":"PractitionerRole","telecom":[`
+	for name, body := range map[string][]byte{
+		"entries": fill(head, "{}", "]}"), "numbers": fill(role, "0", "]}}]}"), "nulls": fill(role+`{"extension":[`, "null", "]}]}}]}"),
+		"objects": fill(role+`{"extension":[`, "{}", "]}]}}]}"), "lists": fill(head+`{"resource":{"resourceType":"Practitioner","x":`, "[]", "}}]}"),
+		"brackets": []byte(head + strings.Repeat("[", maxFHIRPage/2) + strings.Repeat("]", maxFHIRPage/2) + "]}"),
+		"links":    fill(`{"resourceType":"Bundle","type":"searchset","link":[`, `{"url":""}`, "]}"),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		page, err := parseBundle(body, "PractitionerRole")
+		runtime.ReadMemStats(&after)
+		if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 12 || err == nil {
+			t.Errorf("%s: %d MiB for 1 MiB (%v, %v)", name, took, page, err)
+		}
+	}
+	most := fill(role+`{"extension":[`, "{"+strings.Repeat(" ", maxFHIRPage/maxFHIRValues)+"}", "]}]}}]}")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := parseBundle(most, "PractitionerRole")
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 24 || err != nil {
+		t.Errorf("the most that is read: %d MiB for 1 MiB (%v)", took, err)
 	}
 }
 

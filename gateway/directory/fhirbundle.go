@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,6 +107,10 @@ type fhirPage struct {
 // parseBundle reads one page of a search on a type of resource. Whatever is no whole answer to that search is an error: an outcome that speaks of
 // a fault or a parameter passed over, a match of another type. Its errors repeat nothing that the server wrote.
 func parseBundle(body []byte, resource string) (*fhirPage, error) {
+	// A few bytes of JSON make a hundred of ours: a page of nothing but commas would take 80 MB.
+	if bytes.Count(body, []byte{','}) > maxFHIRValues {
+		return nil, errors.New("the answer has too many values")
+	}
 	var b fhirBundle
 	if err := json.Unmarshal(body, &b); err != nil {
 		return nil, errors.New("the answer is no JSON, or breaks off")

@@ -17,7 +17,9 @@ import (
 )
 
 const (
-	maxFHIRPage      = 4 << 20 // bytes of one page, unpacked; the service's 50 resources have under 1 MiB
+	fhirCount        = "10"    // matches on a page; one is what an address has
+	maxFHIRPage      = 1 << 20 // bytes of one page, unpacked; 10 matches with their inclusions have under 300 kB
+	maxFHIRValues    = 1 << 14 // commas of one page: what bounds the memory that it takes once it is read
 	maxFHIRPages     = 20
 	maxFHIRResources = 1000
 	maxFHIRTries     = 3
@@ -84,6 +86,7 @@ func (f *fhir) search(ctx context.Context, s fhirSearch) (*fhirAnswer, error) {
 
 // first gets the first page: by POST, so that the address stands in no URL and in no proxy's log; by GET where the server has no POST.
 func (f *fhir) first(ctx context.Context, s fhirSearch) ([]byte, error) {
+	s.params.Set("_count", fhirCount)
 	at, form := f.base.String()+"/"+s.resource, s.params.Encode()
 	if !f.byGET.Load() {
 		body, err := f.call(ctx, http.MethodPost, at+"/_search", form)

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +23,7 @@ type annuaire struct {
 
 	mu        sync.Mutex
 	resources []map[string]any // in its order
-	size      int              // resources on a page, 0 is 50
+	size      int              // entries on a page; 0 is 50, or what the search asks for
 	noPOST    bool
 	pages     map[string]any // by the id of a next link
 	calls     []*http.Request
@@ -97,6 +98,9 @@ func (s *annuaire) find(kind string, q url.Values) any {
 				}
 			}
 		}
+	}
+	if n, err := strconv.Atoi(q.Get("_count")); err == nil && s.size == 0 {
+		s.size = n
 	}
 	return s.paged(entries, len(entries))
 }
