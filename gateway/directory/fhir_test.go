@@ -424,6 +424,27 @@ func TestFHIRPause(t *testing.T) {
 	})
 }
 
+// TestFHIRLeftAlone: while the service wants its pause nobody calls it.
+func TestFHIRLeftAlone(t *testing.T) {
+	s := startAnnuaire(t, national()...)
+	s.trouble = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		w.Header().Set("Retry-After", "60")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return true
+	}
+	f := s.client(t, nil)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		if recs, err := f.ask(ctx, address(t, vasseur.address)); err == nil {
+			t.Fatalf("got %v", recs)
+		}
+		cancel()
+	}
+	if len(s.calls) > 3 { // those of the first question, under way when the first of them was refused
+		t.Fatalf("%d calls", len(s.calls))
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	for s, want := range map[string]time.Duration{"": time.Second, "0": time.Second, "7": 7 * time.Second, "-3": time.Second, "x": time.Second, "999999999": maxFHIRPause,
 		"99999999999999999999": time.Second, day.Add(90 * time.Second).Format(http.TimeFormat): 90 * time.Second, day.Add(-time.Hour).Format(http.TimeFormat): time.Second} {
