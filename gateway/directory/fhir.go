@@ -42,8 +42,8 @@ type fhir struct {
 	byGET  atomic.Bool // the server does not take searches by POST
 }
 
-// newFHIR makes a client; nothing is asked yet. All clients of a process share one limit. Its faults are the operator's: a URL that is none, a CA
-// file without a certificate.
+// newFHIR makes a client; nothing is asked yet. All clients of a process share one limit; nil makes one. Its faults are the operator's: a URL that
+// is none, a CA file without a certificate.
 func newFHIR(cfg FHIRConfig, limit *fhirLimit, now func() time.Time, log *slog.Logger) (remote, error) {
 	base, err := url.Parse(strings.TrimRight(cfg.URL, "/"))
 	if err != nil || base.Hostname() == "" || base.User != nil || base.RawQuery != "" || base.Fragment != "" {
@@ -62,6 +62,9 @@ func newFHIR(cfg FHIRConfig, limit *fhirLimit, now func() time.Time, log *slog.L
 		if !tc.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("fhir: no certificate in %s", cfg.CA)
 		}
+	}
+	if limit == nil {
+		limit = newFHIRLimit()
 	}
 	f := &fhir{base: base, key: cfg.APIKey, limit: limit, now: now, log: log}
 	f.client = &http.Client{
