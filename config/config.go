@@ -199,6 +199,8 @@ type Directory struct {
 	// KnownAs is what is done where somebody written to at an ordinary address has an MSSanté mailbox: off, suggest (the sender is told),
 	// redirect (links that the list confirms are followed, the rest is suggested).
 	KnownAs string `yaml:"known_as"`
+	// FHIR is the national directory's API, which knows more than the extraction and knows it earlier.
+	FHIR FHIR `yaml:"fhir"`
 }
 
 // Encrypt is for correspondents outside the trust space who can decrypt.
@@ -270,7 +272,7 @@ func Default() *Config {
 		},
 		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
 		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
-		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off"},
+		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR()},
 		Encrypt:   Encrypt{Subject: "Message sécurisé"},
 		Pickup:    Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{

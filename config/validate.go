@@ -236,6 +236,7 @@ func (v *validator) directory() {
 	if len(v.c.Directory.Precedence) > 0 && v.c.Directory.Extraction != "" && !slices.Contains(v.c.Directory.Precedence, "extraction") {
 		v.fault("directory.precedence", "lacks extraction, which is configured: it would not be asked")
 	}
+	v.fhir()
 }
 
 func (v *validator) encrypt() {

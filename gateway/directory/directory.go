@@ -260,7 +260,7 @@ func (d *Directory) askMirror(ctx context.Context, a message.Address) Said {
 			}
 			m.remember(key, recs)
 		}
-		return Said{Name: sourceExtraction, AsOf: m.meta.asOf, Verdict: verdictOf(recs), Verifies: true, records: recs}
+		return Said{Name: sourceExtraction, AsOf: m.meta.asOf, Verdict: verdictBy(recs), Verifies: true, records: recs}
 	}
 	return notAsked(sourceExtraction, &fault{"the mirror is being changed", "annuaire national en cours de mise a jour, nouvel essai plus tard"})
 }

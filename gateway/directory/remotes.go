@@ -194,7 +194,7 @@ func (a *asking) said(r *asker, d *dated, h *health) Said {
 		}
 		f = &fault{why, "derniere reponse de l'annuaire trop ancienne, nouvel essai plus tard"}
 	default:
-		s.Verdict, s.records = verdictOf(d.records), d.records
+		s.Verdict, s.records = verdictBy(d.records), d.records
 		return s
 	}
 	s.AsOf, s.Why, s.reply = time.Time{}, f.why, f.reply
