@@ -191,6 +191,8 @@ type Directory struct {
 	MaxAge Duration `yaml:"max_age"`
 	// List is the clinic's own list of correspondents.
 	List string `yaml:"list"`
+	// LDAP is a clinic's or a region's own directory.
+	LDAP LDAP `yaml:"ldap"`
 }
 
 // Encrypt is for correspondents outside the trust space who can decrypt.
@@ -262,7 +264,7 @@ func Default() *Config {
 		},
 		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
 		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
-		Directory: Directory{MaxAge: Duration(21 * day)},
+		Directory: Directory{MaxAge: Duration(21 * day), LDAP: defaultLDAP()},
 		Encrypt:   Encrypt{Subject: "Message sécurisé"},
 		Pickup:    Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{

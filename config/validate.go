@@ -224,6 +224,7 @@ func (v *validator) directory() {
 		}
 	}
 	v.file("directory.list", v.c.Directory.List)
+	v.ldap()
 }
 
 func (v *validator) encrypt() {
