@@ -87,9 +87,14 @@ func values(e *ldap.Entry, name string) []string {
 		return nil
 	}
 	var out []string
-	for _, b := range e.GetEqualFoldRawAttributeValues(name) {
-		if v, _ := cleanField(b); v != "" && !slices.Contains(out, v) {
-			out = append(out, v)
+	for _, a := range e.Attributes { // the library's own look-up stops at the first of that name
+		if !strings.EqualFold(a.Name, name) {
+			continue
+		}
+		for _, b := range a.ByteValues {
+			if v, _ := cleanField(b); v != "" && !slices.Contains(out, v) {
+				out = append(out, v)
+			}
 		}
 	}
 	return out

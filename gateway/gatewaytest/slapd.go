@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -65,6 +66,7 @@ func sbin(name string) (string, error) {
 // Entry writes one entry as LDIF: attributes in pairs of name and value. Values that LDIF could take for its own signs go as base64.
 func Entry(dn string, attributes ...string) string {
 	var b strings.Builder
+	var done []string
 	line := func(name, value string) {
 		plain := value != "" && !strings.ContainsAny(value[:1], " :<") && !strings.HasSuffix(value, " ") &&
 			!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' })
@@ -75,8 +77,13 @@ func Entry(dn string, attributes ...string) string {
 		}
 	}
 	line("dn", dn)
-	for i := 0; i+1 < len(attributes); i += 2 {
-		line(attributes[i], attributes[i+1])
+	for i := 0; i+1 < len(attributes); i += 2 { // one attribute's values together: slapadd -q takes the second group for another attribute
+		for j := i; j+1 < len(attributes); j += 2 {
+			if attributes[j] == attributes[i] && !slices.Contains(done, attributes[i]) {
+				line(attributes[j], attributes[j+1])
+			}
+		}
+		done = append(done, attributes[i])
 	}
 	return b.String() + "\n"
 }
