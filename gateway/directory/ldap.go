@@ -83,6 +83,7 @@ func newLDAP(cfg LDAPConfig) (remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ldap directory: %w", err)
 	}
+	cfg.Password = ""
 	l := &ldapSource{cfg: cfg, pool: pool, names: cfg.Attributes.names()}
 	switch name, value, _ := strings.Cut(cfg.MSS, "="); {
 	case strings.Count(cfg.Filter, "%s") != 1:

@@ -26,7 +26,7 @@ type ldapPool struct {
 	addr       string
 	tls        *tls.Config // nil: in clear
 	startTLS   bool
-	credential Secret
+	password   func() string // nobody's %+v shows what a function returns; it does show an unexported Secret
 	slots      chan struct{}
 
 	mu     sync.Mutex
@@ -53,7 +53,8 @@ func newLDAPPool(cfg LDAPConfig) (*ldapPool, error) {
 			return nil, err
 		}
 	}
-	p.credential, err = cfg.credentials()
+	pass, err := cfg.credentials()
+	p.password, p.cfg.Password = func() string { return string(pass) }, ""
 	return p, err
 }
 
@@ -119,7 +120,7 @@ func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
 	} else {
 		c.Conn = ldap.NewConn(raw, false)
 	}
-	c.SetTimeout(p.cfg.Timeout)
+	c.SetTimeout(2 * p.cfg.Timeout) // behind our own deadline
 	c.Start()
 	if p.startTLS {
 		err = c.within(ctx, func() error { return c.StartTLS(p.tls) })
@@ -132,7 +133,7 @@ func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
 		}
 	}
 	if p.cfg.BindDN != "" {
-		if err := c.within(ctx, func() error { return c.Bind(p.cfg.BindDN, string(p.credential)) }); err != nil {
+		if err := c.within(ctx, func() error { return c.Bind(p.cfg.BindDN, p.password()) }); err != nil {
 			c.drop()
 			return nil, fmt.Errorf("bind: %w", err)
 		}
@@ -198,7 +199,7 @@ func (c *ldapConn) within(ctx context.Context, f func() error) error {
 	c.raw.left.Store(ldapMaxRead)
 	stop := context.AfterFunc(ctx, func() { c.raw.SetDeadline(time.Unix(1, 0)) })
 	err := f()
-	if !stop() {
+	if !stop() || ctx.Err() != nil {
 		return ctx.Err() // a complete answer too: its connection is of no more use
 	}
 	return plainLDAP(err)
