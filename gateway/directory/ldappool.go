@@ -22,12 +22,12 @@ const (
 // ldapPool keeps a few bound connections. The library does not reconnect: after a fault every call on a connection fails, so a
 // connection that failed once is thrown away.
 type ldapPool struct {
-	cfg        LDAPConfig
-	addr       string
-	tls        *tls.Config // nil: in clear
-	startTLS   bool
-	password   func() string // nobody's %+v shows what a function returns; it does show an unexported Secret
-	slots      chan struct{}
+	cfg      LDAPConfig
+	addr     string
+	tls      *tls.Config // nil: in clear
+	startTLS bool
+	password func() string // nobody's %+v shows what a function returns; it does show an unexported Secret
+	slots    chan struct{}
 
 	mu     sync.Mutex
 	idle   []*ldapConn
