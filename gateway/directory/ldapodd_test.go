@@ -169,4 +169,3 @@ func oddServer(t *testing.T, say func(net.Conn)) (addr string, heard func() []by
 		return bytes.Clone(got.Bytes())
 	}
 }
-
