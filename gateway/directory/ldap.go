@@ -39,7 +39,6 @@ type LDAPConfig struct {
 	// listed.
 	MSS        string
 	Attributes LDAPAttributes
-	Now        func() time.Time
 }
 
 // LDAPAttributes names the attribute for each field of a record; "" where the directory has none. Address must be the one that the
@@ -57,6 +56,7 @@ type LDAPAttributes struct {
 // ldapSource asks an LDAP directory (RFC 4511) about one address at a time. It is safe for concurrent use.
 type ldapSource struct {
 	cfg      LDAPConfig
+	now      func() time.Time
 	pool     *ldapPool
 	names    []string // the attributes to ask for
 	mss      string   // "" where every entry is a mailbox
@@ -68,23 +68,20 @@ const (
 	defaultLDAPSizeLimit = 20
 )
 
-// newLDAP reads the authority and the password and checks the settings; it connects to nobody.
-func newLDAP(cfg LDAPConfig) (remote, error) {
+// newLDAP checks the settings, the authority's file and the password's; it connects to nobody.
+func newLDAP(cfg LDAPConfig, now func() time.Time) (remote, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultLDAPTimeout
 	}
 	if cfg.SizeLimit <= 0 {
 		cfg.SizeLimit = defaultLDAPSizeLimit
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	pool, err := newLDAPPool(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open ldap directory: %w", err)
 	}
-	cfg.Password = ""
-	l := &ldapSource{cfg: cfg, pool: pool, names: cfg.Attributes.names()}
+	cfg.Password = "" // the pool has it
+	l := &ldapSource{cfg: cfg, now: now, pool: pool, names: cfg.Attributes.names()}
 	switch name, value, _ := strings.Cut(cfg.MSS, "="); {
 	case strings.Count(cfg.Filter, "%s") != 1:
 		return nil, errors.New("open ldap directory: the filter must hold %s once")
@@ -183,7 +180,7 @@ func onLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && a.Unmap().IsLoopback()
 }
 
-// tlsConfig verifies the server by the host of the URL.
+// tlsConfig verifies the server by the host of the URL; the file is read again for each connection, so that it can be replaced.
 func (cfg LDAPConfig) tlsConfig(addr string) (*tls.Config, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -206,14 +203,13 @@ func (cfg LDAPConfig) tlsConfig(addr string) (*tls.Config, error) {
 
 // credentials gives the password of BindDN. An empty one would be an "unauthenticated bind", which servers answer with success and
 // treat as anonymous (RFC 4513 section 5.1.2).
-func (cfg LDAPConfig) credentials() (Secret, error) {
-	pass := cfg.Password
+func (cfg LDAPConfig) credentials(pass string) (string, error) {
 	if cfg.PasswordFile != "" {
 		b, err := readBounded(cfg.PasswordFile, 4096)
 		if err != nil {
 			return "", fmt.Errorf("read password_file: %w", err)
 		}
-		pass = Secret(bytes.TrimRight(b, "\r\n"))
+		pass = string(bytes.TrimRight(b, "\r\n"))
 	}
 	if (cfg.BindDN == "") != (pass == "") {
 		return "", errors.New("bind_dn and its password must be set together")

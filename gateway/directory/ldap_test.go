@@ -57,13 +57,12 @@ func ldapFor(s *gatewaytest.Slapd) LDAPConfig {
 		BindDN: gatewaytest.SlapdAdmin + "," + s.Suffix, Password: gatewaytest.SlapdPassword, StartTLS: true, CA: s.CAFile(), Timeout: 5 * time.Second,
 		Attributes: LDAPAttributes{Address: "mail", Kind: "employeeType", Title: "title", LastName: "sn", FirstName: "givenName", RPPS: "uid",
 			Profession: "description", Speciality: "audio", Structure: "o", StructureID: "departmentNumber", Service: "ou", City: "l",
-			PostalCode: "postalCode", RedList: "roomNumber", Inactive: "carLicense"},
-		Now: fixed}
+			PostalCode: "postalCode", RedList: "roomNumber", Inactive: "carLicense"}}
 }
 
 func openLDAP(t *testing.T, cfg LDAPConfig) remote {
 	t.Helper()
-	l, err := newLDAP(cfg)
+	l, err := newLDAP(cfg, fixed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -153,6 +153,30 @@ func TestLDAPTLS(t *testing.T) {
 	})
 }
 
+// TestLDAPReplacedFiles: password and authority may be replaced while it runs, as certificates are.
+func TestLDAPReplacedFiles(t *testing.T) {
+	s := slapd(t, gatewaytest.SlapdOptions{CA: authority(t)}, doctor("a", jean))
+	other, err := gatewaytest.NewCA("autre")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := ldapFor(s)
+	dir := t.TempDir()
+	cfg.Password, cfg.PasswordFile, cfg.CA = "", filepath.Join(dir, "password"), filepath.Join(dir, "ca.pem")
+	writeFile(t, cfg.PasswordFile, "former")
+	writeFile(t, cfg.CA, string(other.CertPEM()))
+	l := openLDAP(t, cfg)
+	unasked(t, l, jean, "certificate")
+	writeFile(t, cfg.CA, string(authority(t).CertPEM()))
+	unasked(t, l, jean, "49 (Invalid Credentials)")
+	writeFile(t, cfg.PasswordFile, gatewaytest.SlapdPassword+"\r\n")
+	found(t, l, jean, 1)
+	writeFile(t, cfg.PasswordFile, "")
+	found(t, l, jean, 1) // bound already
+	l.(*ldapSource).pool.forget()
+	unasked(t, l, jean, "password")
+}
+
 // forward is the server under an address that its certificate does not hold.
 func forward(t *testing.T, to string) string {
 	t.Helper()
@@ -217,7 +241,7 @@ func TestLDAPSettings(t *testing.T) {
 	} {
 		cfg := good
 		c.change(&cfg)
-		if _, err := newLDAP(cfg); err == nil || !strings.Contains(err.Error(), c.why) || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), dir) {
+		if _, err := newLDAP(cfg, fixed); err == nil || !strings.Contains(err.Error(), c.why) || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: %v, want %q", name, err, c.why)
 		}
 	}
@@ -233,7 +257,7 @@ func FuzzLDAPRecords(f *testing.F) {
 	f.Add("jean.martin@medecin.mssante.test", "MARTIN\x00\xff", "PER")
 	f.Add("SMTP:jean.martin@medecin.mssante.test", strings.Repeat("é", 600), "\u2028")
 	f.Fuzz(func(t *testing.T, mail, name, kind string) {
-		src := &ldapSource{cfg: LDAPConfig{Now: fixed, Attributes: LDAPAttributes{Address: "mail", LastName: "sn", Kind: "kind", RPPS: "sn"}}}
+		src := &ldapSource{now: fixed, cfg: LDAPConfig{Attributes: LDAPAttributes{Address: "mail", LastName: "sn", Kind: "kind", RPPS: "sn"}}}
 		e := ldap.NewEntry("cn=a", map[string][]string{"MAIL": {mail, mail + "x"}, "sn": {name, kind}, "kind": {kind}})
 		recs, err := src.records(jean, []*ldap.Entry{e})
 		if err != nil {

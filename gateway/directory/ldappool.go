@@ -22,12 +22,11 @@ const (
 // ldapPool keeps a few bound connections. The library does not reconnect: after a fault every call on a connection fails, so a
 // connection that failed once is thrown away.
 type ldapPool struct {
-	cfg      LDAPConfig
-	addr     string
-	tls      *tls.Config // nil: in clear
-	startTLS bool
-	password func() string // nobody's %+v shows what a function returns; it does show an unexported Secret
-	slots    chan struct{}
+	cfg                LDAPConfig
+	addr               string
+	implicit, startTLS bool
+	password           func() (string, error) // nobody's %+v shows what a function returns; it does show an unexported Secret
+	slots              chan struct{}
 
 	mu     sync.Mutex
 	idle   []*ldapConn
@@ -43,18 +42,17 @@ type ldapConn struct {
 
 func newLDAPPool(cfg LDAPConfig) (*ldapPool, error) {
 	p := &ldapPool{cfg: cfg, slots: make(chan struct{}, ldapConns)}
-	addr, implicit, start, err := cfg.endpoint()
-	if err != nil {
+	var err error
+	if p.addr, p.implicit, p.startTLS, err = cfg.endpoint(); err != nil {
 		return nil, err
 	}
-	p.addr, p.startTLS = addr, start
-	if implicit || start {
-		if p.tls, err = cfg.tlsConfig(addr); err != nil {
-			return nil, err
-		}
+	if _, err = cfg.tlsConfig(p.addr); err != nil {
+		return nil, err
 	}
-	pass, err := cfg.credentials()
-	p.password, p.cfg.Password = func() string { return string(pass) }, ""
+	pass := string(cfg.Password)
+	p.cfg.Password = ""
+	p.password = func() (string, error) { return cfg.credentials(pass) }
+	_, err = p.password()
 	return p, err
 }
 
@@ -103,6 +101,14 @@ func (p *ldapPool) searchOn(ctx context.Context, c *ldapConn, req *ldap.SearchRe
 
 // dial connects, begins TLS and binds. Nothing but the request for TLS is said before TLS.
 func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
+	secret, err := p.cfg.tlsConfig(p.addr)
+	if err != nil {
+		return nil, err
+	}
+	pass, err := p.password()
+	if err != nil {
+		return nil, err
+	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", p.addr)
 	if err != nil {
@@ -111,8 +117,8 @@ func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
 	raw := &boundedConn{Conn: conn}
 	raw.left.Store(ldapMaxRead)
 	c := &ldapConn{raw: raw}
-	if p.tls != nil && !p.startTLS {
-		t := tls.Client(raw, p.tls)
+	if p.implicit {
+		t := tls.Client(raw, secret)
 		if err := t.HandshakeContext(ctx); err != nil {
 			return nil, errors.Join(fmt.Errorf("begin TLS: %w", err), raw.Close())
 		}
@@ -123,8 +129,8 @@ func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
 	c.SetTimeout(2 * p.cfg.Timeout) // behind our own deadline
 	c.Start()
 	if p.startTLS {
-		err = c.within(ctx, func() error { return c.StartTLS(p.tls) })
-		if _, secret := c.TLSConnectionState(); err == nil && !secret {
+		err = c.within(ctx, func() error { return c.StartTLS(secret) })
+		if _, begun := c.TLSConnectionState(); err == nil && !begun {
 			err = errors.New("the connection is still in clear")
 		}
 		if err != nil {
@@ -133,7 +139,7 @@ func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
 		}
 	}
 	if p.cfg.BindDN != "" {
-		if err := c.within(ctx, func() error { return c.Bind(p.cfg.BindDN, p.password()) }); err != nil {
+		if err := c.within(ctx, func() error { return c.Bind(p.cfg.BindDN, pass) }); err != nil {
 			c.drop()
 			return nil, fmt.Errorf("bind: %w", err)
 		}

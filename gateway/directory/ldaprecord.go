@@ -55,7 +55,7 @@ func (l *ldapSource) record(key string, e *ldap.Entry) Record {
 		s, _ := cleanField([]byte(strings.Join(values(e, name), "; ")))
 		return s
 	}
-	r := Record{Address: key, Source: "ldap", AsOf: l.cfg.Now(),
+	r := Record{Address: key, Source: "ldap", AsOf: l.now(),
 		Title: get(at.Title), FirstName: get(at.FirstName), LastName: get(at.LastName),
 		Structure: get(at.Structure), StructureID: get(at.StructureID), Service: get(at.Service),
 		Profession: get(at.Profession), Category: get(at.Category), Speciality: get(at.Speciality),
