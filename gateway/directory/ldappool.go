@@ -31,6 +31,7 @@ type ldapPool struct {
 	mu     sync.Mutex
 	idle   []*ldapConn
 	closed bool
+	once   sync.Once
 }
 
 // ldapConn is a connection, bound where there is somebody to bind as.
@@ -187,16 +188,18 @@ func (p *ldapPool) forget() {
 
 // close waits for the questions in hand; they end within their deadline.
 func (p *ldapPool) close() error {
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-	p.forget()
-	for range ldapConns {
-		p.slots <- struct{}{}
-	}
-	for range ldapConns {
-		<-p.slots
-	}
+	p.once.Do(func() {
+		p.mu.Lock()
+		p.closed = true
+		p.mu.Unlock()
+		p.forget()
+		for range ldapConns { // each slot is one question less, and no further one gets past take
+			p.slots <- struct{}{}
+		}
+		for range ldapConns {
+			<-p.slots
+		}
+	})
 	return nil
 }
 
@@ -217,7 +220,8 @@ func (c *ldapConn) drop() {
 	c.Close()
 }
 
-// ldapError is what the server said. Its own text is left out: it may repeat names, addresses or the filter, and errors are logged.
+// ldapError is what the server said, or from 201 on the library of it. The text is left out: it may repeat names, addresses or the
+// filter, and errors are logged.
 type ldapError struct{ code uint16 }
 
 func (e *ldapError) Error() string {
@@ -233,7 +237,7 @@ func plainLDAP(err error) error {
 	switch {
 	case errors.Is(err, ldap.ErrSizeLimitExceeded): // our own count: the server does not keep to the limit
 		return &ldapError{ldap.LDAPResultSizeLimitExceeded}
-	case errors.As(err, &e) && e.ResultCode < ldap.ErrorNetwork:
+	case errors.As(err, &e) && e.ResultCode != ldap.ErrorNetwork:
 		return &ldapError{e.ResultCode}
 	}
 	return err
