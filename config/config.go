@@ -201,6 +201,8 @@ type Directory struct {
 	KnownAs string `yaml:"known_as"`
 	// FHIR is the national directory's API, which knows more than the extraction and knows it earlier.
 	FHIR FHIR `yaml:"fhir"`
+	// LDAP is a clinic's or a region's own directory.
+	LDAP LDAP `yaml:"ldap"`
 }
 
 // Encrypt is for correspondents outside the trust space who can decrypt.
@@ -272,7 +274,7 @@ func Default() *Config {
 		},
 		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
 		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
-		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR()},
+		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP()},
 		Encrypt:   Encrypt{Subject: "Message sécurisé"},
 		Pickup:    Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{

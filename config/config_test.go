@@ -94,6 +94,9 @@ func TestExampleDefaults(t *testing.T) {
 		{c.Limits, def.Limits}, {c.Listen.LMTP, def.Listen.LMTP}, {c.Listen.SMTP, def.Listen.SMTP}, {c.Listen.Metrics, def.Listen.Metrics},
 		{c.Trust.ListedUnverified, def.Trust.ListedUnverified}, {c.Trust.PatientDomain, def.Trust.PatientDomain}, {c.Directory.MaxAge, def.Directory.MaxAge},
 		{c.Directory.FHIR, def.Directory.FHIR},
+		{c.Directory.LDAP.Attributes, def.Directory.LDAP.Attributes}, {c.Directory.LDAP.Filter, def.Directory.LDAP.Filter},
+		{c.Directory.LDAP.StartTLS, def.Directory.LDAP.StartTLS}, {c.Directory.LDAP.Ask, def.Directory.LDAP.Ask},
+		{c.Directory.LDAP.Timeout, def.Directory.LDAP.Timeout}, {c.Directory.LDAP.SizeLimit, def.Directory.LDAP.SizeLimit},
 		{c.Encrypt.Subject, def.Encrypt.Subject}, {c.Pickup.Expiry, def.Pickup.Expiry}, {c.Pickup.Strict, def.Pickup.Strict}, {c.Pickup.Code, def.Pickup.Code},
 		{c.SMS.Method, def.SMS.Method}, {c.SMS.Body.Reveal(), def.SMS.Body.Reveal()}, {c.SMS.ContentType, def.SMS.ContentType}, {c.SMS.Timeout, def.SMS.Timeout},
 	} {

@@ -237,6 +237,7 @@ func (v *validator) directory() {
 		v.fault("directory.precedence", "lacks extraction, which is configured: it would not be asked")
 	}
 	v.fhir()
+	v.ldap()
 }
 
 func (v *validator) encrypt() {
