@@ -16,12 +16,14 @@ type FHIR struct {
 	// Ask is never, background (for addresses that were asked before), or mail: while the message waits, timeout at most.
 	Ask string `yaml:"ask"`
 	// Every is the age at which an answer is asked for again.
-	Every   Duration `yaml:"every"`
+	Every Duration `yaml:"every"`
+	// MaxAge makes an older answer "could not ask".
+	MaxAge  Duration `yaml:"max_age"`
 	Timeout Duration `yaml:"timeout"`
 }
 
 func defaultFHIR() FHIR {
-	return FHIR{Ask: "background", Every: Duration(day), Timeout: Duration(2 * time.Second)}
+	return FHIR{Ask: "background", Every: Duration(day), MaxAge: Duration(21 * day), Timeout: Duration(2 * time.Second)}
 }
 
 func (v *validator) fhir() {
@@ -34,6 +36,9 @@ func (v *validator) fhir() {
 	}
 	if (f.Timeout < Duration(100*time.Millisecond) || f.Timeout > Duration(20*time.Second)) && v.ok("directory.fhir.timeout") {
 		v.fault("directory.fhir.timeout", "must be between 100ms and 20s: the mail waits for it")
+	}
+	if f.MaxAge < f.Every && v.ok("directory.fhir.max_age") && v.ok("directory.fhir.every") {
+		v.fault("directory.fhir.max_age", "must not be less than every: an answer would be too old before it is asked for again")
 	}
 	if f.URL == "" {
 		return

@@ -31,7 +31,13 @@ type LDAP struct {
 	// CA verifies the server's certificate in the place of the system's roots.
 	CA string `yaml:"ca"`
 	// Ask is never, background (for addresses that were asked before), or mail: while the message waits, timeout at most.
-	Ask     string   `yaml:"ask"`
+	Ask string `yaml:"ask"`
+	// Every is the age at which an answer is asked for again; MaxAge makes an older one "could not ask".
+	Every  Duration `yaml:"every"`
+	MaxAge Duration `yaml:"max_age"`
+	// Verifies: its word alone makes a recipient verified; false shows its records beside the others'.
+	Verifies bool `yaml:"verifies"`
+
 	Timeout Duration `yaml:"timeout"`
 	// SizeLimit is how many entries one address may have; more are "could not ask".
 	SizeLimit  int            `yaml:"size_limit"`
@@ -65,7 +71,7 @@ type LDAPAttributes struct {
 // defaultLDAP names the attributes of inetOrgPerson (RFC 2798, RFC 4519); others have no common name.
 func defaultLDAP() LDAP {
 	return LDAP{
-		Filter: "(&(objectClass=person)(mail=%s))", StartTLS: true, Ask: "background", Timeout: Duration(2 * time.Second), SizeLimit: 20,
+		Filter: "(&(objectClass=person)(mail=%s))", StartTLS: true, Ask: "background", Every: Duration(day), MaxAge: Duration(21 * day), Timeout: Duration(2 * time.Second), SizeLimit: 20,
 		Attributes: LDAPAttributes{Address: "mail", LastName: "sn", FirstName: "givenName", Structure: "o", City: "l", PostalCode: "postalCode"},
 	}
 }
@@ -79,6 +85,12 @@ func (v *validator) ldap() {
 	v.file(key+".password_file", l.PasswordFile)
 	if (l.Timeout < Duration(100*time.Millisecond) || l.Timeout > Duration(30*time.Second)) && v.ok(key+".timeout") {
 		v.fault(key+".timeout", "must be between 100ms and 30s")
+	}
+	if (l.Every < Duration(time.Minute) || l.Every > 21*Duration(day)) && v.ok(key+".every") {
+		v.fault(key+".every", "must be between 1m and 21d")
+	}
+	if l.MaxAge < l.Every && v.ok(key+".max_age") && v.ok(key+".every") {
+		v.fault(key+".max_age", "must not be less than every: an answer would be too old before it is asked for again")
 	}
 	if l.SizeLimit < 1 && v.ok(key+".size_limit") {
 		v.fault(key+".size_limit", "must be more than 0")

@@ -82,6 +82,11 @@ type Config struct {
 	Precedence []string
 	// Askable says of which domains FHIR may be asked, nil of none: who a clinic writes to at an ordinary address is nobody's business.
 	Askable func(domain string) bool
+	// FHIR and LDAP are asked as their Asking says; nil where they are not.
+	FHIR       *FHIRConfig
+	FHIRAsking Asking
+	LDAP       *LDAPConfig
+	LDAPAsking Asking
 	// Known are the domains for which others may be mistaken: white list, the clinic's own, its partners'.
 	Known []string
 	// KeyFiles are OpenPGP key files by address or @domain, beside those that the list names.
@@ -93,9 +98,6 @@ type Config struct {
 
 	remotes []remoteSpec // a test's own in the place of those above
 }
-
-// specs are the sources over the network that the config names.
-func (c *Config) specs() (specs []remoteSpec) { return specs }
 
 // Status is the state of the mirror and the list.
 type Status struct {
