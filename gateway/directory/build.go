@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -139,14 +140,15 @@ func (b *builder) index(ctx context.Context) (addresses int, byKind map[string]i
 	if err := b.flush(ctx); err != nil {
 		return 0, nil, err
 	}
-	if _, err := b.tx.ExecContext(ctx, "CREATE INDEX record_address ON record (address, kind)"); err != nil {
-		return 0, nil, fmt.Errorf("index the new mirror: %w", err)
-	}
 	if b.words != nil {
 		if err := b.words.write(ctx, b.tx); err != nil {
 			return 0, nil, err
 		}
-		b.words = nil
+		b.words = nil // before SQLite sorts: the two would be the peak of memory
+		debug.FreeOSMemory()
+	}
+	if _, err := b.tx.ExecContext(ctx, "CREATE INDEX record_address ON record (address, kind)"); err != nil {
+		return 0, nil, fmt.Errorf("index the new mirror: %w", err)
 	}
 	rows, err := b.tx.QueryContext(ctx, "SELECT kind, count(*) FROM (SELECT min(kind) AS kind FROM record GROUP BY address) GROUP BY kind")
 	if err != nil {
