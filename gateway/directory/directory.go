@@ -87,6 +87,7 @@ type Status struct {
 	ImportFault              string // why the extraction file was not taken, "" if it was; an older mirror may still answer
 	Contacts                 int    // entries of the clinic's list
 	ListFault                string // why the list's present file was not taken; the former content answers
+	Searchable               bool   // the mirror has an index
 	Configured               bool   // an extraction file is set, or a mirror was there at some time
 }
 
@@ -416,6 +417,7 @@ func (d *Directory) Status() Status {
 	m := d.mirror.meta
 	s.AsOf, s.ImportedAt, s.Age, s.File = m.asOf, m.importedAt, d.cfg.Now().Sub(m.asOf), m.sourceName
 	s.Entries, s.PER, s.ORG, s.Lines = m.addresses, m.persons, m.organisations, m.lines
+	s.Searchable = m.format == mirrorFormat
 	if f := d.stale(m.asOf); f != nil {
 		s.Fault = f.why
 	}
