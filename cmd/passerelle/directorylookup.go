@@ -31,7 +31,7 @@ func (c directoryLookupCmd) Run(e *env) error {
 	defer d.Close()
 	ans, err := gateway.LookUp(e.ctx, d, c.Address)
 	if err != nil {
-		return &usageError{err}
+		return &usageError{fmt.Errorf("%s: %w; a part of an address, or a name, is for passerelle directory search", c.Address, err)}
 	}
 	if c.JSON {
 		err = printJSON(e, answerView(c.Address, ans))

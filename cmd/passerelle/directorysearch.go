@@ -96,7 +96,7 @@ func printFound(e *env, found []gateway.DirectoryRecord, took time.Duration) {
 			newest = r.AsOf
 		}
 	}
-	fmt.Fprintf(e.stdout, "%s of %s, searched in %s\n", found[0].Source, newest.Format(time.DateOnly), took.Round(100*time.Microsecond))
+	fmt.Fprintf(e.stderr, "%s of %s, searched in %s\n", found[0].Source, newest.Format(time.DateOnly), took.Round(100*time.Microsecond))
 }
 
 func specialityOf(list ...string) string {
