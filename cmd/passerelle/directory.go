@@ -13,11 +13,12 @@ import (
 )
 
 type directoryCmd struct {
-	Lookup directoryLookupCmd `cmd:"" help:"Look up one address as the gateway would; exit code 1 where it is not verified."`
-	Search directorySearchCmd `cmd:"" help:"Find mailboxes by name, place, speciality, RPPS or a part of the address; exit code 1 where there is none."`
-	Import directoryImportCmd `cmd:"" help:"Read an extraction file of the national directory (text or ZIP) into the mirror."`
-	Status directoryStatusCmd `cmd:"" help:"Age, size and faults of the mirror; exit code 1 where it cannot be asked."`
-	Diff   directoryDiffCmd   `cmd:"" help:"What a new extraction file would change in the mirror, or what two files tell apart; exit code 1 where an import would refuse it."`
+	Lookup  directoryLookupCmd  `cmd:"" help:"Look up one address as the gateway would; exit code 1 where it is not verified."`
+	Search  directorySearchCmd  `cmd:"" help:"Find mailboxes by name, place, speciality, RPPS or a part of the address; exit code 1 where there is none."`
+	Import  directoryImportCmd  `cmd:"" help:"Read an extraction file of the national directory (text or ZIP) into the mirror."`
+	Refresh directoryRefreshCmd `cmd:"" help:"Ask the source of directory.fetch for a new extraction now, and take it."`
+	Status  directoryStatusCmd  `cmd:"" help:"Age, size and faults of the mirror; exit code 1 where it cannot be asked."`
+	Diff    directoryDiffCmd    `cmd:"" help:"What a new extraction file would change in the mirror, or what two files tell apart; exit code 1 where an import would refuse it."`
 }
 
 const defaultStateDir = "/var/lib/passerelle"

@@ -15,7 +15,7 @@ type directoryDiffCmd struct {
 	Files  []string `arg:"" type:"existingfile" help:"The new extraction file, compared with the mirror in use; or an old one and a new one."`
 	List   bool     `help:"Each mailbox: + added, - removed, ~ changed."`
 	JSON   bool     `name:"json" help:"As JSON."`
-	Shrink float64  `default:"0.2" placeholder:"SHARE" help:"Share of the addresses that an import may lose (default: ${default})."`
+	Shrink float64  `default:"-1" placeholder:"SHARE" help:"Share of the mailboxes or lines that an import may lose (default: 0.2, or directory.fetch.shrink of the config)."`
 	Quiet  bool     `short:"q" help:"No progress."`
 }
 
@@ -28,16 +28,21 @@ func (c directoryDiffCmd) Run(e *env) error {
 	if len(c.Files) > 2 {
 		return &usageError{errors.New("diff compares the mirror with one file, or two files")}
 	}
-	if c.Shrink <= 0 || c.Shrink >= 1 {
-		return &usageError{fmt.Errorf("--shrink %g: want a share between 0 and 1", c.Shrink)}
-	}
 	old := ""
 	if len(c.Files) == 2 {
 		old = c.Files[0]
 	}
-	dir, _, err := c.load()
+	dir, cfg, err := c.load()
 	if err != nil {
 		return err
+	}
+	switch {
+	case c.Shrink == -1 && cfg != nil:
+		c.Shrink = cfg.Directory.Fetch.Shrink.Share()
+	case c.Shrink == -1:
+		c.Shrink = 0.2
+	case c.Shrink <= 0 || c.Shrink >= 1:
+		return &usageError{fmt.Errorf("--shrink %g: want a share between 0 and 1", c.Shrink)}
 	}
 	type change struct {
 		What    string   `json:"what"`

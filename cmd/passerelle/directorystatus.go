@@ -57,7 +57,13 @@ func printStatus(e *env, s gateway.DirectoryStatus, configured bool) error {
 	if configured {
 		row("own list", "%d entries", s.Contacts)
 	}
-	for _, f := range []struct{ of, why string }{{"fault", s.Fault}, {"import fault", s.ImportFault}, {"list fault", s.ListFault}} {
+	if !s.FetchChecked.IsZero() {
+		row("asked", "%s", s.FetchChecked.Format(time.RFC3339))
+	}
+	if !s.FetchNext.IsZero() {
+		row("next", "%s", s.FetchNext.Format(time.RFC3339))
+	}
+	for _, f := range []struct{ of, why string }{{"fault", s.Fault}, {"import fault", s.ImportFault}, {"fetch fault", s.FetchFault}, {"list fault", s.ListFault}} {
 		if f.why != "" {
 			row(f.of, "%s", f.why)
 		}
@@ -80,5 +86,8 @@ func statusView(s gateway.DirectoryStatus) any {
 		Fault       string    `json:"fault,omitempty"`
 		ImportFault string    `json:"import_fault,omitempty"`
 		ListFault   string    `json:"list_fault,omitempty"`
-	}{s.AsOf, s.Age.Seconds(), s.ImportedAt, s.File, s.Entries, s.PER, s.ORG, s.Lines, s.Searchable, s.Contacts, s.Fault, s.ImportFault, s.ListFault}
+		FetchFault  string    `json:"fetch_fault,omitempty"`
+		Fetched     time.Time `json:"fetch_checked,omitzero"`
+		FetchNext   time.Time `json:"fetch_next,omitzero"`
+	}{s.AsOf, s.Age.Seconds(), s.ImportedAt, s.File, s.Entries, s.PER, s.ORG, s.Lines, s.Searchable, s.Contacts, s.Fault, s.ImportFault, s.ListFault, s.FetchFault, s.FetchChecked, s.FetchNext}
 }
