@@ -187,6 +187,8 @@ type TrustSpace struct {
 type Directory struct {
 	// Extraction is the national directory's public extraction of MSSanté mailboxes; its folder must exist.
 	Extraction string `yaml:"extraction"`
+	// Fetch downloads the extraction.
+	Fetch DirectoryFetch `yaml:"fetch"`
 	// MaxAge makes an older extraction "could not ask".
 	MaxAge Duration `yaml:"max_age"`
 	// AlarmAge is the age of the extraction at which the operator is told: an alarm, nothing else.
@@ -203,6 +205,20 @@ type Directory struct {
 	FHIR FHIR `yaml:"fhir"`
 	// LDAP is a clinic's or a region's own directory.
 	LDAP LDAP `yaml:"ldap"`
+}
+
+// DirectoryFetch is where the extraction is downloaded from. A file that is not taken leaves the mirror in use as it is.
+type DirectoryFetch struct {
+	// URL of the file, ZIP or text; empty is off. https alone.
+	URL string `yaml:"url"`
+	// Every is the time from one look to the next; after a failure it is tried again from a minute on, ever more slowly.
+	Every Duration `yaml:"every"`
+	// CA is a PEM file with the only authorities that are believed, IGC-Santé for the national service; empty: the system's.
+	CA string `yaml:"ca"`
+	// RedirectHosts are hosts beside the URL's own that the server may send us on to.
+	RedirectHosts []string `yaml:"redirect_hosts"`
+	// Shrink is the share of lines or mailboxes that a new file may lack against the mirror in use.
+	Shrink Percent `yaml:"shrink"`
 }
 
 // Encrypt is for correspondents outside the trust space who can decrypt.
@@ -272,11 +288,12 @@ func Default() *Config {
 			Message: 50 << 20, Memory: 64 << 20, Spill: 2 << 30, Recipients: 1000, Received: 100,
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
-		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
-		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP()},
-		Encrypt:   Encrypt{Subject: "Message sécurisé"},
-		Pickup:    Pickup{Expiry: Duration(30 * day)},
+		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
+		Trust: TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
+		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
+			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
+		Encrypt: Encrypt{Subject: "Message sécurisé"},
+		Pickup:  Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),
 			Body: `{"to": {{.To | json}}, "text": {{.Text | json}}}`,

@@ -2,37 +2,110 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
 
+	"passerelle/config"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
+	"passerelle/gateway/trust"
+)
+
+// What the subcommands of the directory ask for and are given.
+type (
+	DirectoryQuery    = directory.Query
+	DirectoryAnswer   = directory.Answer
+	DirectoryStatus   = directory.Status
+	DirectoryChange   = directory.Change
+	DirectoryDiff     = directory.Difference
+	DirectoryProgress = func(done, total int64, lines int)
+	DirectoryFetched  = directory.Progress
+)
+
+var (
+	// ErrNothingAsked: a search for nothing.
+	ErrNothingAsked = directory.ErrNothingAsked
+	// ErrNoFetch: a refresh without an address to refresh from.
+	ErrNoFetch = directory.ErrNoFetch
 )
 
 // ImportDirectory reads an extraction file into the mirror of a state folder; a gateway that serves from it picks the new mirror up
 // by itself. progress may be nil.
-func ImportDirectory(ctx context.Context, stateDir, file string, force bool, progress func(done, total int64, lines int)) (directory.Stats, error) {
+func ImportDirectory(ctx context.Context, stateDir, file string, force bool, progress DirectoryProgress) (directory.Stats, error) {
 	return directory.Import(ctx, stateDir, file, directory.Options{Progress: progress, Force: force})
 }
 
-// LookUp asks the mirror of a state folder about one address.
-func LookUp(ctx context.Context, stateDir, address string) (directory.Answer, error) {
-	a, err := message.ParseAddress(address, true)
-	if err != nil {
-		return directory.Answer{}, err
+// DiffDirectory compares the mirror of a state folder, or oldFile where it is not "", with an extraction file.
+func DiffDirectory(ctx context.Context, stateDir, oldFile, newFile string, shrink float64, progress DirectoryProgress, each func(DirectoryChange) error) (DirectoryDiff, error) {
+	return directory.Diff(ctx, stateDir, oldFile, newFile, directory.Options{Progress: progress, MaxShrink: shrink}, each)
+}
+
+// OpenDirectory opens the directory beside a running gateway: the mirror of a state folder where cfg is nil, else all that cfg names. Nothing is
+// imported.
+func OpenDirectory(ctx context.Context, stateDir string, cfg *config.Config) (*directory.Directory, error) {
+	d := directory.Config{StateDir: stateDir}
+	if cfg != nil {
+		var err error
+		if d, err = besideGateway(cfg); err != nil {
+			return nil, err
+		}
 	}
-	d, err := directory.Open(ctx, directory.Config{StateDir: stateDir})
+	return directory.Open(ctx, d)
+}
+
+// besideGateway is the directory of a config for a look: it imports nothing and keeps nothing of what remote sources say.
+func besideGateway(cfg *config.Config) (c directory.Config, err error) {
+	g := &Gateway{lasting: &lasting{}, log: slog.New(slog.DiscardHandler), now: time.Now, policy: cfg.Policy}
+	if g.set, err = newSettings(cfg, [32]byte{}); err != nil {
+		return c, err
+	}
+	if inTrust(cfg) {
+		if g.space, err = trust.New(trustConfig(cfg, g.now, g.log)); err != nil {
+			return c, fmt.Errorf("trust space: %w", err)
+		}
+	}
+	c = g.directoryConfig(cfg)
+	c.ExtractionFile, c.ReadOnly = "", true
+	return c, nil
+}
+
+// RefreshDirectory asks the source of directory.fetch for a new extraction now and takes it; a gateway that serves from the state folder picks it
+// up by itself. It gives the state after it, and whether there was another file. progress may be nil.
+func RefreshDirectory(ctx context.Context, cfg *config.Config, progress func(DirectoryFetched)) (_ DirectoryStatus, another bool, err error) {
+	c, err := besideGateway(cfg)
 	if err != nil {
-		return directory.Answer{}, err
+		return DirectoryStatus{}, false, err
+	}
+	c.Fetch.Progress = progress
+	d, err := directory.Open(ctx, c)
+	if err != nil {
+		return DirectoryStatus{}, false, err
 	}
 	defer d.Close()
+	before := d.Status().ImportedAt
+	err = d.Refresh(ctx)
+	if errors.Is(err, directory.ErrNoFetch) {
+		return DirectoryStatus{}, false, ErrNoFetch
+	}
+	after := d.Status()
+	return after, !after.ImportedAt.Equal(before), err
+}
+
+// LookUp asks a directory about an address as it is typed.
+func LookUp(ctx context.Context, d *directory.Directory, address string) (DirectoryAnswer, error) {
+	a, err := message.ParseAddress(address, true)
+	if err != nil {
+		return DirectoryAnswer{}, err
+	}
 	return d.Ask(ctx, a), nil
 }
 
-// DirectoryStatus tells age and size of the mirror of a state folder.
-func DirectoryStatus(ctx context.Context, stateDir string) (directory.Status, error) {
-	d, err := directory.Open(ctx, directory.Config{StateDir: stateDir})
-	if err != nil {
-		return directory.Status{}, err
+// ImportList makes a clean list of a spreadsheet's export, and writes it to out unless that is "".
+func ImportList(file string, ignore []string, out string) (clean []byte, entries int, err error) {
+	if clean, entries, err = directory.ImportList(file, ignore); err == nil && out != "" {
+		err = directory.WriteList(out, clean)
 	}
-	defer d.Close()
-	return d.Status(), nil
+	return clean, entries, err
 }

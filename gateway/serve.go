@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"passerelle/config"
+	"passerelle/gateway/directory"
 	"passerelle/gateway/smtpd"
 )
 
@@ -47,6 +48,7 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 		})
 	}
 	wg.Go(func() { g.duties(ctx) })
+	wg.Go(func() { directory.KeepFresh(ctx, func() *directory.Directory { return g.current().directory }) })
 	g.serving.Store(true)
 	if g.ready != nil {
 		g.ready()

@@ -96,18 +96,18 @@ type remoteSpec struct {
 // specs are the sources over the network that the config names.
 func (c *Config) specs() (specs []remoteSpec) {
 	if f := c.FHIR; f != nil && f.URL != "" {
-		specs = append(specs, remoteSpec{key: sourceKey(sourceFHIR, f.URL), config: *f, Asking: c.FHIRAsking,
+		specs = append(specs, remoteSpec{key: answersOf(sourceFHIR, f.URL), config: *f, Asking: c.FHIRAsking,
 			open: func(l *fhirLimit) (remote, error) { return newFHIR(*f, l, c.Now, c.Log) }})
 	}
 	if l := c.LDAP; l != nil && l.URL != "" {
-		specs = append(specs, remoteSpec{key: sourceKey(sourceLDAP, l.URL, l.Base, l.Filter, l.MSS, fmt.Sprintf("%+v", l.Attributes)), config: *l, Asking: c.LDAPAsking,
+		specs = append(specs, remoteSpec{key: answersOf(sourceLDAP, l.URL, l.Base, l.Filter, l.MSS, fmt.Sprintf("%+v", l.Attributes)), config: *l, Asking: c.LDAPAsking,
 			open: func(*fhirLimit) (remote, error) { return newLDAP(*l, c.Now) }})
 	}
 	return specs
 }
 
-// sourceKey tells answers of one server, asked in one way, from others'.
-func sourceKey(name string, what ...string) string {
+// answersOf tells answers of one server, asked in one way, from others'.
+func answersOf(name string, what ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(what, "\x00")))
 	return name + " " + hex.EncodeToString(sum[:8])
 }

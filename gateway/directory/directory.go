@@ -43,7 +43,9 @@ type Record struct {
 	// RedList: the person does not want to be shown; Inactive: the source says that the mailbox or the practice has ended.
 	RedList, Inactive bool
 	// Flags are doubts about the record that never reject it, for instance "rpps-check-failed".
-	Flags  []string
+	Flags []string
+	// Places are all lines of the mailbox in what Search found, nil where there is one.
+	Places []Place
 	Source string
 	Also   []string // the other sources that told of the same holder and filled what Source left empty
 	AsOf   time.Time
@@ -77,6 +79,8 @@ type Config struct {
 	ListFile string
 	// MaxAge is the age at which the extraction is no longer believed; 0 is 21 days. From AlarmAge on, 0 is 2 days, the operator is told.
 	MaxAge, AlarmAge time.Duration
+	// Fetch is the download of the extraction; see Refresh and KeepFresh.
+	Fetch FetchConfig
 	// Precedence names the sources that are asked, first to last; where they contradict each other the first wins. Without it all that are
 	// configured are asked, extraction, fhir, ldap, and the newer wins.
 	Precedence []string
@@ -103,14 +107,17 @@ type Config struct {
 type Status struct {
 	AsOf, ImportedAt         time.Time
 	Age                      time.Duration
-	Entries, PER, ORG, Lines int    // Entries, PER and ORG count mailboxes
-	File                     string // the name of the file that the mirror was made from
-	Fault                    string // why the directory cannot be asked now, "" if it can
-	ImportFault              string // why the extraction file was not taken, "" if it was; an older mirror may still answer
-	Contacts                 int    // entries of the clinic's list
-	ListFault                string // why the list's present file was not taken; the former content answers
-	CertificatesOver         int    // entries of the clinic's list whose certificate has run out
-	Configured               bool   // an extraction file is set, or a mirror was there at some time
+	Entries, PER, ORG, Lines int       // Entries, PER and ORG count mailboxes
+	File                     string    // the name of the file that the mirror was made from
+	Fault                    string    // why the directory cannot be asked now, "" if it can
+	ImportFault              string    // why the extraction file was not taken, "" if it was; an older mirror may still answer
+	Contacts                 int       // entries of the clinic's list
+	ListFault                string    // why the list's present file was not taken; the former content answers
+	FetchFault               string    // why the last look for a new extraction failed, "" if it went well
+	FetchChecked, FetchNext  time.Time // the last good look, and the next
+	CertificatesOver         int       // entries of the clinic's list whose certificate has run out
+	Searchable               bool      // the mirror has an index
+	Configured               bool      // an extraction file is set, or a mirror was there at some time
 }
 
 // Directory answers from the mirror and the list. It is safe for concurrent use.
@@ -135,8 +142,11 @@ type holder struct {
 
 	asking atomic.Pointer[asking] // the remotes' answers and who asks them, nil where no remote was ever configured
 
-	opening     sync.Mutex // one at a time opens the mirror or imports
-	importFault string     // guarded by mu
+	opening     sync.Mutex   // one at a time opens the mirror or imports
+	importFault string       // guarded by mu
+	fetch       fetchState   // guarded by mu
+	fetchAs     *FetchConfig // the settings of the last look; guarded by mu
+	notBefore   time.Time    // the download is not tried before; guarded by mu
 }
 
 // fault is why the directory cannot be asked, in the operator's words and in the sender's.
@@ -183,7 +193,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, lookalike: newLookalikes(cfg.Known), holder: &holder{fault: faultMissing()}}
+	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, lookalike: newLookalikes(cfg.Known), holder: &holder{fault: faultMissing(), fetch: loadFetchState(abs)}}
 	if err := d.furnish(ctx, nil); err != nil {
 		return nil, err
 	}
@@ -232,11 +242,11 @@ func (d *Directory) askMirror(ctx context.Context, a message.Address) Said {
 		d.ensure(ctx, false)
 		d.mu.RLock()
 		m, f, seen := d.mirror, d.fault, d.seen
-		if m == nil {
-			d.mu.RUnlock()
-			return notAsked(sourceExtraction, f)
+		if m != nil {
+			f = d.stale(m.meta.asOf)
 		}
-		if f := d.stale(m.meta.asOf); f != nil {
+		if f != nil {
+			f = d.because(f)
 			d.mu.RUnlock()
 			return notAsked(sourceExtraction, f)
 		}
@@ -419,15 +429,15 @@ func (d *Directory) importIfNew(ctx context.Context) error {
 	if old, err := openMirror(ctx, d.cfg.StateDir); err == nil {
 		meta := old.meta
 		old.close()
-		if meta.sourceName == filepath.Base(file) && meta.sourceSize == fi.Size() && meta.sourceTime.Equal(fi.ModTime()) {
+		if meta.format == mirrorFormat && meta.sourceName == filepath.Base(file) && meta.sourceSize == fi.Size() && meta.sourceTime.Equal(fi.ModTime()) {
 			return nil
 		}
-		src, err := openSource(file)
+		src, err := openSource(file, nil)
 		if err != nil {
 			return err
 		}
 		src.close()
-		if src.sum == meta.sourceSum {
+		if src.sum == meta.sourceSum && meta.format == mirrorFormat {
 			return nil
 		}
 		if src.asOf.Before(meta.asOf) {
@@ -450,17 +460,19 @@ func (d *Directory) Status() Status {
 	d.ensure(context.Background(), false)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	s := Status{ImportFault: d.importFault, Configured: d.had || d.cfg.ExtractionFile != ""}
+	s := Status{ImportFault: d.importFault, Configured: d.had || d.cfg.ExtractionFile != "" || d.cfg.Fetch.URL != "",
+		FetchFault: d.fetch.Fault, FetchChecked: d.fetch.Checked, FetchNext: d.fetch.Next}
 	s.Contacts, s.CertificatesOver, s.ListFault = d.list.status()
 	if d.mirror == nil {
-		s.Fault = d.fault.why
+		s.Fault = d.because(d.fault).why
 		return s
 	}
 	m := d.mirror.meta
 	s.AsOf, s.ImportedAt, s.Age, s.File = m.asOf, m.importedAt, d.cfg.Now().Sub(m.asOf), m.sourceName
 	s.Entries, s.PER, s.ORG, s.Lines = m.addresses, m.persons, m.organisations, m.lines
+	s.Searchable = m.format == mirrorFormat
 	if f := d.stale(m.asOf); f != nil {
-		s.Fault = f.why
+		s.Fault = d.because(f).why
 	}
 	return s
 }

@@ -21,7 +21,7 @@ func TestConformFHIR(t *testing.T) {
 	for _, noPOST := range []bool{false, true} {
 		for _, size := range []int{50, 1} {
 			t.Run(fmt.Sprintf("noPOST=%v,page=%d", noPOST, size), func(t *testing.T) {
-				s := startAnnuaire(t, national()...)
+				s := startAnnuaire(t, nationalFHIR()...)
 				s.noPOST, s.size = noPOST, size
 				f := s.client(t, nil)
 				f.limit.bucket.SetLimit(1000) // the rate has a test of its own
@@ -208,7 +208,7 @@ func TestFHIRFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startAnnuaire(t, national()...)
+			s := startAnnuaire(t, nationalFHIR()...)
 			s.trouble = c.trouble
 			f := s.client(t, nil)
 			f.limit.bucket.SetLimit(1000)
@@ -287,7 +287,7 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestFHIRUnknownCA(t *testing.T) {
-	s := startAnnuaire(t, national()...)
+	s := startAnnuaire(t, nationalFHIR()...)
 	f := s.client(t, func(c *FHIRConfig) { c.CA = "" })
 	recs, err := f.ask(t.Context(), address(t, vasseur.address))
 	if err == nil || !strings.Contains(err.Error(), "certificate") || len(s.calls) > 0 {
@@ -296,7 +296,7 @@ func TestFHIRUnknownCA(t *testing.T) {
 }
 
 func TestFHIRServerAway(t *testing.T) {
-	s := startAnnuaire(t, national()...)
+	s := startAnnuaire(t, nationalFHIR()...)
 	f := s.client(t, nil)
 	s.Close()
 	if recs, err := f.ask(t.Context(), address(t, vasseur.address)); err == nil || strings.Contains(err.Error(), "vasseur") {
@@ -316,7 +316,7 @@ func TestFHIRDuplicates(t *testing.T) {
 }
 
 func TestFHIRKeepsConnections(t *testing.T) {
-	s := startAnnuaire(t, national()...)
+	s := startAnnuaire(t, nationalFHIR()...)
 	f := s.client(t, nil)
 	f.limit.bucket.SetLimit(1000)
 	seen := map[string]bool{}

@@ -90,7 +90,7 @@ func (f *fhir) first(ctx context.Context, s fhirSearch) ([]byte, error) {
 	at, form := f.base.String()+"/"+s.resource, s.params.Encode()
 	if !f.byGET.Load() {
 		body, err := f.call(ctx, http.MethodPost, at+"/_search", form)
-		var st statusError
+		var st fhirStatus
 		if !errors.As(err, &st) || st != http.StatusNotFound && st != http.StatusMethodNotAllowed && st != http.StatusNotImplemented {
 			return body, err
 		}
@@ -125,10 +125,10 @@ func portOf(u *url.URL) string {
 	return "80"
 }
 
-// statusError is an HTTP status that is no answer.
-type statusError int
+// fhirStatus is an HTTP status that is no answer.
+type fhirStatus int
 
-func (s statusError) Error() string {
+func (s fhirStatus) Error() string {
 	if s == http.StatusUnauthorized || s == http.StatusForbidden {
 		return fmt.Sprintf("the service refuses the API key (%d)", int(s))
 	}
@@ -190,13 +190,13 @@ func (f *fhir) once(ctx context.Context, method, at, form string) (body []byte, 
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != "":
 		again = retryAfterOf(resp.Header.Get("Retry-After"), time.Now())
 		f.limit.pause(again)
-		return nil, again, statusError(resp.StatusCode)
+		return nil, again, fhirStatus(resp.StatusCode)
 	case resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented:
-		return nil, 0, statusError(resp.StatusCode)
+		return nil, 0, fhirStatus(resp.StatusCode)
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return nil, -1, fmt.Errorf("the service redirects (%d) and was not followed", resp.StatusCode)
 	case resp.StatusCode != http.StatusOK:
-		return nil, -1, statusError(resp.StatusCode)
+		return nil, -1, fhirStatus(resp.StatusCode)
 	case err != nil:
 		return nil, 0, fmt.Errorf("the answer breaks off: %w", bare(err))
 	case len(body) > maxFHIRPage:

@@ -12,7 +12,7 @@ import (
 // FuzzFHIR: what a server writes gives an error or records of the address that was asked for, clean and bounded; it never says more than the
 // page holds.
 func FuzzFHIR(f *testing.F) {
-	s := &annuaire{Server: startAnnuaire(f).Server, resources: national(), pages: map[string]any{}}
+	s := &annuaire{Server: startAnnuaire(f).Server, resources: nationalFHIR(), pages: map[string]any{}}
 	for _, kind := range []string{"Practitioner", "PractitionerRole", "Organization"} {
 		for _, q := range []url.Values{{}, {"_include": {"PractitionerRole:practitioner", "PractitionerRole:organization"}}, {"mailbox-mss": {vasseur.address}}} {
 			b, err := json.Marshal(s.find(kind, q))

@@ -66,7 +66,7 @@ func TestFHIRPause(t *testing.T) {
 
 // TestFHIRLeftAlone: while the service wants its pause nobody calls it.
 func TestFHIRLeftAlone(t *testing.T) {
-	s := startAnnuaire(t, national()...)
+	s := startAnnuaire(t, nationalFHIR()...)
 	s.trouble = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		w.Header().Set("Retry-After", "60")
 		w.WriteHeader(http.StatusTooManyRequests)

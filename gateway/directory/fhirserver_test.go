@@ -210,7 +210,7 @@ func organization(id string, p person, telecom ...any) map[string]any {
 }
 
 // national gives people as resources: an organisation's mailbox on an Organization, a person's on his role where he has a structure.
-func national() []map[string]any {
+func nationalFHIR() []map[string]any {
 	var all []map[string]any
 	for i, p := range people {
 		n := fmt.Sprint(7000 + i)

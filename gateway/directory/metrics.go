@@ -15,6 +15,10 @@ var (
 	asked = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_asked_total",
 		Help: "Questions answered by the directory."}, []string{"verdict"}) // verified, not-listed, could-not-ask
 
+	fetched = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_fetched_total",
+		Help: "Looks for a new extraction, by what came of them: imported and unchanged are good, with the rest the mirror in use stays."},
+		[]string{"result"}) // imported, unchanged, refused, down, timeout, tls, redirect, status, cut, size, local
+
 	remoteAsked = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_remote_asked_total",
 		Help: "Questions to sources over the network."}, []string{"source", "result"}) // fhir, ldap; listed, none, failed
 
