@@ -40,11 +40,11 @@ func (c directoryImportCmd) Run(e *env) error {
 		return err
 	}
 	terminal := isTerminal(e.stderr) && !c.Quiet
-	last := time.Time{}
+	start, last := time.Now(), time.Time{}
 	progress := func(done, total int64, lines int) {
 		if terminal && time.Since(last) > 200*time.Millisecond {
 			last = time.Now()
-			fmt.Fprintf(e.stderr, "\r%3d %%  %d lines", done*100/max(total, 1), lines)
+			fmt.Fprintf(e.stderr, "\r\033[K%3d %%  %d lines%s", done*100/max(total, 1), lines, timeLeft(time.Since(start), done, total))
 		}
 	}
 	st, err := gateway.ImportDirectory(e.ctx, c.StateDir, c.File, c.Force, progress)
