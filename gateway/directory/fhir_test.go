@@ -102,7 +102,7 @@ func TestFHIRMailboxes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := startAnnuaire(t, c.resources...).client(t, nil)
 			recs, err := f.ask(t.Context(), address(t, addr))
-			if v := saidOf(recs, err); v != c.want {
+			if v := verdictOf(recs, err); v != c.want {
 				t.Fatalf("got %s (%v), want %s: %+v", v, err, c.want, recs)
 			}
 			if c.check != nil && (len(recs) != 1 || !c.check(recs[0])) {
@@ -219,7 +219,7 @@ func TestFHIRFaults(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			recs, err := f.ask(ctx, address(t, vasseur.address))
-			if v := saidOf(recs, err); v != c.want {
+			if v := verdictOf(recs, err); v != c.want {
 				t.Fatalf("got %s (%v), want %s: %+v", v, err, c.want, recs)
 			}
 			if d := time.Since(began); d > c.in+time.Second {

@@ -49,8 +49,8 @@ func rows() []extraction.Row {
 	return all
 }
 
-// saidOf is what a source's answer says of an address: an error could not be asked, a living record verifies.
-func saidOf(recs []Record, err error) string {
+// verdictOf is what a source's answer says of an address: an error could not be asked, a living record verifies.
+func verdictOf(recs []Record, err error) string {
 	switch {
 	case err != nil:
 		return CouldNotAsk
@@ -67,7 +67,7 @@ func conform(t *testing.T, ask func(context.Context, message.Address) ([]Record,
 	for _, p := range people {
 		a := address(t, p.address)
 		recs, err := ask(t.Context(), a)
-		if v := saidOf(recs, err); v != Verified || len(recs) != 1 {
+		if v := verdictOf(recs, err); v != Verified || len(recs) != 1 {
 			t.Errorf("%s: %s with %d records (%v), want verified with one", p.address, v, len(recs), err)
 			continue
 		}
@@ -86,7 +86,7 @@ func conform(t *testing.T, ask func(context.Context, message.Address) ([]Record,
 	}
 	for _, s := range strangers {
 		recs, err := ask(t.Context(), address(t, s))
-		if v := saidOf(recs, err); v != NotListed {
+		if v := verdictOf(recs, err); v != NotListed {
 			t.Errorf("%s: %s with %d records (%v), want not listed", s, v, len(recs), err)
 		}
 	}
