@@ -250,12 +250,13 @@ func (v *validator) directory() {
 			v.fault(key, "%s stands twice", p)
 		}
 	}
-	if len(v.c.Directory.Precedence) > 0 && v.c.Directory.Extraction != "" && !slices.Contains(v.c.Directory.Precedence, "extraction") {
-		v.fault("directory.precedence", "lacks extraction, which is configured: it would not be asked")
-	}
-	for name, on := range map[string]bool{"fhir": v.c.Directory.FHIR.URL != "" && v.c.Directory.FHIR.Ask != "never", "ldap": v.c.Directory.LDAP.URL != "" && v.c.Directory.LDAP.Ask != "never"} {
-		if on && len(v.c.Directory.Precedence) > 0 && !slices.Contains(v.c.Directory.Precedence, name) {
-			v.fault("directory.precedence", "lacks %s, which is configured: it would not be asked", name)
+	d := v.c.Directory
+	for _, s := range []struct {
+		name string
+		on   bool
+	}{{"extraction", d.Extraction != "" || d.Fetch.URL != ""}, {"fhir", d.FHIR.URL != "" && d.FHIR.Ask != "never"}, {"ldap", d.LDAP.URL != "" && d.LDAP.Ask != "never"}} {
+		if s.on && len(d.Precedence) > 0 && !slices.Contains(d.Precedence, s.name) {
+			v.fault("directory.precedence", "lacks %s, which is configured: it would not be asked", s.name)
 		}
 	}
 	v.fhir()

@@ -45,6 +45,8 @@ type given struct {
 	Sensitivity                string
 	Null                       bool `yaml:"null_sender"` // the library drops a mapping whose key is null
 	Auto, List, Marked         bool
+	Lookalike                  string
+	KnownAs                    bool `yaml:"known_as"`
 }
 
 func (g given) facts() Facts {
@@ -58,6 +60,7 @@ func (g given) facts() Facts {
 		TrustDomain: g.TrustDomain, TrustSender: g.TrustSender, PatientINS: g.Patient, INSValid: g.INSValid,
 		Size: int64(g.Size), Recipients: max(g.Recipients, 1), Headers: g.Header, Tags: g.Tag, Sensitivity: g.Sensitivity,
 		Null: g.Null, Auto: g.Auto, List: g.List, Marked: g.Marked,
+		Lookalike: g.Lookalike, KnownAs: g.KnownAs, KnownAsDomain: map[bool]string{true: "medecin.mssante.example"}[g.KnownAs],
 	}
 	for _, a := range g.Attachments {
 		f.Attachments = append(f.Attachments, Attachment{Type: a.Type, Name: a.Name})
@@ -138,6 +141,7 @@ func show(b *strings.Builder, g given, d Decision) {
 	line("hop", d.Hop)
 	line("notify", d.Notify)
 	line("verified_tls", fmt.Sprint(d.VerifiedTLS))
+	line("suggest", fmt.Sprint(d.Suggest))
 	line("qualified", fmt.Sprint(d.Qualified))
 	for _, tr := range d.Tried {
 		if !tr.Matched {
