@@ -66,7 +66,7 @@ func (c directoryImportCmd) Run(e *env) error {
 		return c.list(e)
 	}
 	if c.Out != "" || len(c.Ignore) > 0 {
-		return errors.New("--out and --ignore go with --list")
+		return &usageError{errors.New("--out and --ignore go with --list")}
 	}
 	dir, _, err := c.load()
 	if err != nil {
