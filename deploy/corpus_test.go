@@ -57,21 +57,11 @@ func throughRoute(t *testing.T, bin, route string) {
 		if len(got) == 0 {
 			continue
 		}
-		head, body, _ := bytes.Cut(append([]byte("\r\n"), l.Bytes...), []byte("\r\n\r\n")) // one has no header at all
+		_, body, _ := bytes.Cut(append([]byte("\r\n"), l.Bytes...), []byte("\r\n\r\n")) // one has no header at all
 		switch data := got[0].Data; route {
-		case "plain": // trace headers stand above
+		case "plain", "trust": // trace headers stand above
 			if !bytes.HasSuffix(data, l.Bytes) {
 				t.Errorf("%s was changed on its way", l.Name)
-			}
-		case "trust":
-			gotHead, gotBody, _ := bytes.Cut(data, []byte("\r\n\r\n"))
-			if !bytes.Equal(gotBody, body) {
-				t.Errorf("%s: the body was changed on its way", l.Name)
-			}
-			for line := range bytes.Lines(head) {
-				if !bytes.Contains(gotHead, bytes.TrimSpace(line)) {
-					t.Errorf("%s: %q is gone from the header", l.Name, line)
-				}
 			}
 		default:
 			if way := s.in(data); way != "" {

@@ -231,8 +231,8 @@ type process struct {
 	done chan error
 }
 
-// start runs the binary until the test ends or stop is called.
-func (w *world) start(t *testing.T) {
+// launch starts the binary.
+func (w *world) launch(t *testing.T) {
 	t.Helper()
 	p := &process{log: filepath.Join(w.dir, "gateway.log"), done: make(chan error, 1)}
 	f := must(os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600))(t)
@@ -244,6 +244,12 @@ func (w *world) start(t *testing.T) {
 	}
 	go func() { p.done <- p.cmd.Wait() }()
 	w.gateway = p
+}
+
+// start runs the binary until the test ends or stop is called.
+func (w *world) start(t *testing.T) {
+	t.Helper()
+	w.launch(t)
 	t.Cleanup(func() {
 		w.stop(t)
 		if t.Failed() {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -102,12 +101,12 @@ func benchStart(t *testing.T, bin, route, sink string, env []string) *benchGatew
 // benchNew has everything but the process.
 func benchNew(t *testing.T, bin, route, sink string, env []string) *benchGateway {
 	t.Helper()
-	b := &benchGateway{bin: bin, route: route, root: t.TempDir(), lmtp: benchPort(t), smtp: benchPort(t), console: benchPort(t)}
+	b := &benchGateway{bin: bin, route: route, root: t.TempDir(), lmtp: freeAddr(t), smtp: freeAddr(t), console: freeAddr(t)}
 	for _, d := range []string{"state", "tmp"} {
 		benchCheck(t, os.Mkdir(filepath.Join(b.root, d), 0o700))
 	}
 	b.env = append([]string{"PATH=" + os.Getenv("PATH"), "LMTP_ADDR=" + b.lmtp, "SMTP_ADDR=" + b.smtp, "SINK=" + sink, "STATE_DIR=" + b.state(),
-		"PORTAL_ADDR=" + benchPort(t), "METRICS_ADDR=" + b.console, "TMPDIR=" + filepath.Join(b.root, "tmp")}, env...)
+		"PORTAL_ADDR=" + freeAddr(t), "METRICS_ADDR=" + b.console, "TMPDIR=" + filepath.Join(b.root, "tmp")}, env...)
 	t.Cleanup(func() {
 		if b.cmd != nil {
 			b.cmd.Process.Kill()
@@ -119,18 +118,6 @@ func benchNew(t *testing.T, bin, route, sink string, env []string) *benchGateway
 		}
 	})
 	return b
-}
-
-// benchPort is a free port; the gateway keeps it over its restarts, as clients expect. It lies below those that the kernel gives out by
-// itself, which another test may have by the time the gateway binds it.
-func benchPort(t *testing.T) string {
-	t.Helper()
-	for {
-		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(22000))); err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
 }
 
 func (b *benchGateway) state() string { return filepath.Join(b.root, "state") }

@@ -161,10 +161,10 @@ func TestReload(t *testing.T) {
 	r.want(s, 250, "m8")
 
 	// What takes a restart keeps its value and is named.
-	r.put("passerelle.yaml", strings.Replace(strings.Replace(listed, "hostname: ", "limits: {message: 1KiB}\nhostname: ", 1), `"${LMTP_ADDR}"`, benchPort(t), 1))
+	r.put("passerelle.yaml", strings.Replace(strings.Replace(listed, "hostname: ", "limits: {message: 1KiB, spill: 3GiB}\nhostname: ", 1), `"${LMTP_ADDR}"`, freeAddr(t)+", implicit_tls: true", 1))
 	r.hangup(true)
 	r.want(s, 250, "m9")
-	if log := string(read(t, r.root, "log")); !strings.Contains(log, `"keys":["listen.lmtp.addr","limits.message"]`) {
+	if log := string(read(t, r.root, "log")); !strings.Contains(log, `"keys":["listen.lmtp.addr","listen.lmtp.implicit_tls","limits.message","limits.spill"]`) {
 		t.Errorf("the keys that take a restart are not named:\n%s", log)
 	}
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -82,16 +81,7 @@ rules:
 // serve starts the binary. Without a directory /readyz stays at 503, so its doors are asked.
 func (w *slowWorld) serve(t *testing.T) {
 	t.Helper()
-	p := &process{log: filepath.Join(w.dir, "gateway.log"), done: make(chan error, 1)}
-	f := must(os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600))(t)
-	defer f.Close()
-	p.cmd = exec.Command(binary(t), "serve", "--config", w.config)
-	p.cmd.Stdout, p.cmd.Stderr = f, f
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.done <- p.cmd.Wait() }()
-	w.gateway = p
+	w.launch(t)
 	benchUntil(t, within(t), "the gateway serves", func() bool {
 		res, err := http.Get("http://" + w.metrics + "/healthz")
 		if err == nil {

@@ -27,7 +27,6 @@ type session struct {
 	kind     replyKind
 	log      *slog.Logger
 	claim    *ledger.Claim
-	room     *shared       // of the budget; nil where somebody else holds it
 	told     chan struct{} // closed when the reply is known and what it says is noted
 }
 
@@ -99,7 +98,7 @@ func (g *Gateway) handOnFor(ctx context.Context, s *session, m *mail, ways []way
 	return told
 }
 
-// shared is given back when the last of its holders lets go. nil holds nothing.
+// shared is given back when the last of its holders lets go.
 type shared struct {
 	mu   sync.Mutex
 	n    int
@@ -107,17 +106,12 @@ type shared struct {
 }
 
 func (s *shared) hold() {
-	if s != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.n++
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n++
 }
 
 func (s *shared) let() {
-	if s == nil {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.n--; s.n == 0 {
@@ -158,14 +152,14 @@ func (g *Gateway) detach(s *session, m *mail, f *flight, on []int) {
 		s.claim.Keep(i)
 	}
 	release := m.body.Hold()
-	s.room.hold()
+	m.room.hold()
 	g.traffic.behind.Add(1)
 	mDetached.Add(float64(len(on)))
 	f.over = func() {
 		if err := release(); err != nil {
 			s.log.Warn("close a message that went on behind its reply", "err", err)
 		}
-		s.room.let()
+		m.room.let()
 		g.traffic.behind.Done()
 	}
 }

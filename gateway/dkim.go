@@ -128,6 +128,9 @@ var (
 		"Resent-From", "Resent-To", "Resent-Date", "Resent-Message-ID"}
 )
 
+// maxSigned bounds the fields under one signature: the signers look for each among all, and name each in the signature.
+const maxSigned = 500
+
 // sign puts a signature on top of a letter for each key of its author's domain. as: the message leaves as its author's system made it.
 // Then a domain that signed already is left alone: the clinic's own server does it. A changed message keeps no old signature, for its
 // header is written anew from a closed list: a dead one helps nobody (RFC 6376 section 6.1 has verifiers ignore it), and its bh= and
@@ -195,8 +198,12 @@ func unfold(v []byte) string {
 	return strings.TrimSpace(strings.NewReplacer("\r", "", "\n", "").Replace(string(v)))
 }
 
-// inBrackets finds what stands for an address in a From that no parser takes: raw 8-bit names are common.
-var inBrackets = regexp.MustCompile(`<[^<>@]+@([^<>@\s]+)>`)
+// What stands for an address in a From that no parser takes: raw 8-bit names are common. Only where nothing stands in brackets is a bare
+// one looked for, for a name may hold anything.
+var (
+	inBrackets  = regexp.MustCompile(`<[^<>@]+@([^<>@\s]+)>`)
+	bareAddress = regexp.MustCompile(`@([^<>@\s,;:()"]+)`)
+)
 
 // authorDomains gives the domain of each author (From, not the envelope), each once.
 func authorDomains(fields []dkimField) (out []string) {
@@ -216,7 +223,11 @@ func authorDomains(fields []dkimField) (out []string) {
 			}
 			continue
 		}
-		for _, m := range inBrackets.FindAllStringSubmatch(f.value, -1) {
+		found := inBrackets.FindAllStringSubmatch(f.value, -1)
+		if found == nil {
+			found = bareAddress.FindAllStringSubmatch(f.value, -1)
+		}
+		for _, m := range found {
 			add(m[1])
 		}
 	}
@@ -260,10 +271,19 @@ func dkimSign(keys []dkimKey, fields []dkimField, body io.Reader) ([]byte, error
 	}
 	pick(dkimSealed, 1)
 	pick(dkimSigned, 0)
+	named := map[string]bool{}
+	for _, n := range names {
+		named[strings.ToLower(n)] = true
+	}
+	signed := 0
 	for _, f := range fields {
-		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, f.name) }) {
+		if named[f.name] {
 			header = append(header, f.raw...)
+			signed++
 		}
+	}
+	if signed > maxSigned {
+		return nil, refuse(554, [3]int{5, 6, 0}, "En-tete du message illisible ou trop grand", fmt.Errorf("%d fields to sign", signed))
 	}
 	header = append(header, "\r\n"...)
 

@@ -159,6 +159,8 @@ func TestSignedLettersVerify(t *testing.T) {
 		"7-bit":             author + "\nbonjour\n",
 		"8-bit":             author + "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nété à Liège\n",
 		"8-bit name":        strings.Replace(author, "Dr <", "Docteur Lef\xe8vre <", 1) + "\nx\n",
+		"8-bit comment":     strings.Replace(author, "Dr <dr@Clinic.test>", "dr@Clinic.test (Docteur Lef\xe8vre)", 1) + "\nx\n",
+		"8-bit, no address": strings.Replace(author, "Dr <dr@Clinic.test>", "Lef\xe8vre dr@Clinic.test", 1) + "\nx\n",
 		"long lines":        author + "\n" + strings.Repeat("mot ", 2000) + "\n" + strings.Repeat("x", 3000) + "\n",
 		"dots":              author + "\n.\n..\n.x\n\n.\n",
 		"blanks":            author + "\n  a \t b  \n \t\n\t\nc\t\n",
@@ -240,6 +242,18 @@ func TestWhoseLettersAreSigned(t *testing.T) {
 				t.Errorf("%d signatures, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+// A header of a stranger may hold tens of thousands of fields, and signing looks for each among all.
+func TestTooManyFieldsToSign(t *testing.T) {
+	g, sink, hop, _ := signing(t)
+	raw := []byte(strings.ReplaceAll(author+strings.Repeat("To:\nX:\n", 5000)+"\nbody\n", "\n", "\r\n"))
+	m, ways := &mail{env: &message.Envelope{Recipients: make([]message.Recipient, 1)}}, make([]way, 1)
+	began := time.Now()
+	g.sendOut(t.Context(), m, ways, []int{0}, hop, relay.Letter{Body: message.BytesBody(raw)}, false)
+	if f := ways[0].fault; f == nil || f.Code != 554 || len(sink.Messages()) != 0 || time.Since(began) > time.Second {
+		t.Errorf("got %v after %s, %d letters left", f, time.Since(began), len(sink.Messages()))
 	}
 }
 

@@ -105,12 +105,13 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 	if err != nil {
 		return g.outcome(nil, all(env, err))
 	}
-	room := &shared{n: 1, free: release} // also of what goes on behind the reply
+	room := &shared{n: 1, free: release}
 	defer room.let()
 	m, err := g.read(env, body)
 	if err != nil {
 		return g.outcome(nil, all(env, err))
 	}
+	m.room = room
 	m.reports = kind != strangersReply
 	claim, err := g.ledger.Claim(ctx, m.asks(), c.Here)
 	if err != nil {
@@ -132,7 +133,7 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 		}
 	}
 	decided(m.index)
-	s := &session{client: env.Client, sessions: c.Sessions, kind: kind, log: g.log.With("id", env.ID, "client", env.Client), claim: claim, room: room, told: make(chan struct{})}
+	s := &session{client: env.Client, sessions: c.Sessions, kind: kind, log: g.log.With("id", env.ID, "client", env.Client), claim: claim, told: make(chan struct{})}
 	defer close(s.told)
 	return g.finish(ctx, s.log, kind, m, claim, g.handOnFor(ctx, s, m, ways))
 }
@@ -141,6 +142,7 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 type mail struct {
 	env    *message.Envelope
 	body   *message.Body
+	room   *shared        // of the budget, also for what goes on behind the reply
 	header message.Header // of the message as received
 	start  int64          // offset of the body behind the header
 	index  *message.Index // nil until somebody needs the parts

@@ -151,12 +151,11 @@ func (h *house) start() {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := gatewaytest.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprint("127.0.0.1:", p)
 }
 
 // send hands one message in, again while the copy before it is still in hand (its reply is on the wire, the memory not yet settled).

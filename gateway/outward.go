@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,8 +63,12 @@ func (g *Gateway) internetHop(named, domain string) relay.Hop {
 // not leave: the domain says by its keys that its mail bears one, and who mends it is the operator.
 func (g *Gateway) sendOut(ctx context.Context, m *mail, ways []way, group []int, hop relay.Hop, l relay.Letter, as bool) {
 	if err := g.sign(&l, as); err != nil {
+		var no *fault
+		if !errors.As(err, &no) {
+			no = later("Signature DKIM impossible, nouvel essai plus tard", err)
+		}
 		for _, i := range group {
-			ways[i].fault = later("Signature DKIM impossible, nouvel essai plus tard", err)
+			ways[i].fault = no
 		}
 		return
 	}

@@ -82,6 +82,8 @@ func keepFixed(old, cfg *config.Config) (differ []string) {
 	text("listen.metrics.addr", o.Metrics.Addr, &n.Metrics.Addr)
 	keep("listen.lmtp.require_tls", o.LMTP.RequireTLS == n.LMTP.RequireTLS, func() { n.LMTP.RequireTLS = o.LMTP.RequireTLS })
 	keep("listen.smtp.require_tls", o.SMTP.RequireTLS == n.SMTP.RequireTLS, func() { n.SMTP.RequireTLS = o.SMTP.RequireTLS })
+	keep("listen.lmtp.implicit_tls", o.LMTP.ImplicitTLS == n.LMTP.ImplicitTLS, func() { n.LMTP.ImplicitTLS = o.LMTP.ImplicitTLS })
+	keep("listen.smtp.implicit_tls", o.SMTP.ImplicitTLS == n.SMTP.ImplicitTLS, func() { n.SMTP.ImplicitTLS = o.SMTP.ImplicitTLS })
 	both := func(a, b string) bool { return (a == "") == (b == "") } // another file is read, but TLS is not switched on or off
 	keep("listen.lmtp.cert", both(o.LMTP.Cert, n.LMTP.Cert), func() { n.LMTP.Cert, n.LMTP.Key = o.LMTP.Cert, o.LMTP.Key })
 	keep("listen.smtp.cert", both(o.SMTP.Cert, n.SMTP.Cert), func() { n.SMTP.Cert, n.SMTP.Key = o.SMTP.Cert, o.SMTP.Key })
@@ -91,6 +93,7 @@ func keepFixed(old, cfg *config.Config) (differ []string) {
 	lo, ln := old.Limits, &cfg.Limits
 	keep("limits.message", lo.Message == ln.Message, func() { ln.Message = lo.Message })
 	keep("limits.memory", lo.Memory == ln.Memory, func() { ln.Memory = lo.Memory })
+	keep("limits.spill", lo.Spill == ln.Spill, func() { ln.Spill = lo.Spill })
 	keep("limits.recipients", lo.Recipients == ln.Recipients, func() { ln.Recipients = lo.Recipients })
 	keep("limits.sessions", lo.Sessions == ln.Sessions, func() { ln.Sessions = lo.Sessions })
 	keep("limits.sessions_per_client", lo.SessionsPerClient == ln.SessionsPerClient, func() { ln.SessionsPerClient = lo.SessionsPerClient })

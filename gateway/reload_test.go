@@ -131,6 +131,24 @@ func TestReloadKeepsOutOfSight(t *testing.T) {
 	}
 }
 
+// TestReloadNamesWhatItLeaves: what a running process does not change is named, and what is in force says so.
+func TestReloadNamesWhatItLeaves(t *testing.T) {
+	h := newHouse(t, "5d", nil)
+	if err := h.g.Reload(t.Context(), func() (*config.Config, error) {
+		c, err := config.Load(filepath.Join(h.dir, "passerelle.yaml"), os.LookupEnv)
+		c.Limits.Spill /= 2
+		c.Listen.LMTP.ImplicitTLS, c.Listen.SMTP.ImplicitTLS = true, true
+		return c, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"limits.spill", "listen.lmtp.implicit_tls", "listen.smtp.implicit_tls"} {
+		if !strings.Contains(h.log.String(), key) {
+			t.Errorf("%s: silence", key)
+		}
+	}
+}
+
 // TestReloadTrustSpace: a session of a peer stays open while the white list changes; its next message meets the new list, and a new session our new
 // certificate. A revocation list that cannot be read leaves the former state.
 func TestReloadTrustSpace(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"syscall"
 	"time"
 
@@ -99,17 +100,21 @@ const (
 	strangersReply                  // SMTP from the trust space: one reply for all, and never a bounce
 )
 
-// askAgain turns failures beside served recipients into "later". The trust space gets no bounce from us, a 5xx would tell its sender
-// that nobody was reached, and a 250 would swallow the failure: so the client repeats, RCPT is asked of the clinic's server again,
-// and there each recipient has a reply of his own. The served ones are remembered.
-func askAgain(ways []way) {
-	served := false
-	for i := range ways {
-		served = served || ways[i].done || ways[i].fault == nil
+// askAgain turns failures beside others into "later", those that an earlier attempt noted too. The trust space gets no bounce from us, a
+// 5xx would tell its sender that nobody was reached, and a 250 would swallow the failure: so the client repeats, RCPT is asked of the
+// clinic's server again, and there each recipient has a reply of his own. The served ones are remembered.
+func (g *Gateway) askAgain(ways []way) {
+	failed := func(w way) bool { return g.replyOf(&w).Code >= 500 }
+	if !slices.ContainsFunc(ways, func(w way) bool { return !failed(w) }) {
+		return
 	}
 	for i := range ways {
-		if w := &ways[i]; served && w.fault != nil && w.fault.permanent() {
-			w.fault = later("Un destinataire a ete refuse apres coup, nouvel essai plus tard", w.fault.err)
+		if w := &ways[i]; failed(*w) {
+			var err error
+			if w.fault != nil {
+				err = w.fault.err
+			}
+			w.fault = later("Un destinataire a ete refuse apres coup, nouvel essai plus tard", err)
 		}
 	}
 }
@@ -122,7 +127,7 @@ func (g *Gateway) finish(ctx context.Context, log *slog.Logger, kind replyKind, 
 	case kind == wholeReply:
 		g.giveUp(claim, ways)
 	case kind == strangersReply:
-		askAgain(ways)
+		g.askAgain(ways)
 	}
 	entries := make([]ledger.Entry, 0, len(ways))
 	for i := range ways {

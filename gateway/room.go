@@ -24,13 +24,8 @@ const (
 // second part back: an index is small but for hostile messages, and a slow hop must not hold what others need to be read.
 func (g *Gateway) room(ctx context.Context, body *message.Body) (release func(), decided func(*message.Index), err error) {
 	most := min(body.Size(), weighIndex)
-	hand, err := g.budget.Reserve(ctx, weighMessage+weighHeader*int64(message.HeaderLen(body, g.set.maxHeader)))
+	hand, index, err := g.budget.ReserveTwo(ctx, weighMessage+weighHeader*int64(message.HeaderLen(body, g.set.maxHeader)), most)
 	if err != nil {
-		return nil, nil, err
-	}
-	index, err := g.budget.Reserve(ctx, most)
-	if err != nil {
-		hand()
 		return nil, nil, err
 	}
 	release = func() { index(); hand() }

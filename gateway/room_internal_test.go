@@ -37,7 +37,23 @@ func TestNoRoomForWork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		whole := g.budget.Used()
+		release()
+		if held, err = g.budget.Reserve(t.Context(), 56<<20-whole+1); err != nil { // a part of it would fit
+			t.Fatal(err)
+		}
 		before := g.budget.Used()
+		came := make(chan struct{})
+		go func() { release, decided, err = g.room(t.Context(), body); close(came) }()
+		synctest.Wait()
+		if n := g.budget.Used(); n != before {
+			t.Errorf("a message that waits for room holds %d bytes of it: many such would wait for each other", n-before)
+		}
+		held()
+		if <-came; err != nil {
+			t.Fatal(err)
+		}
+		before = g.budget.Used()
 		decided(&message.Index{Weight: 1000})
 		if after := g.budget.Used(); after >= before || after == 0 {
 			t.Errorf("held %d, once decided %d", before, after)

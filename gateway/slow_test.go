@@ -321,3 +321,64 @@ func TestSlowBounceGoesOnBehindTheReply(t *testing.T) {
 		t.Errorf("%d bounces, %d copies", a, b)
 	}
 }
+
+// A failure that an earlier attempt noted is "later" beside others too: the sender in the trust space gets no bounce from us.
+func TestRememberedFailureInboundIsNoBounce(t *testing.T) {
+	for name, late := range map[string]bool{"beside one that waits": false, "behind the reply": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, open := newSpace(t), make(chan struct{})
+			var ok, gone atomic.Int32
+			text := strings.Replace(withRules("relay: {timeout: 1s}\nrules:\n  - {name: rest, route: plain}\n"), "  portal:", "  trust: {addr: \"{trust}\"}\n  portal:", 1) + trustText
+			h := custom(t, text, nil, func(h *house) {
+				h.clinicReply = func(to string) gatewaytest.Reply { // each first RCPT is the probe, each second the letter's
+					switch {
+					case strings.HasPrefix(to, "ok") && ok.Add(1) == 2 && !late:
+						return gatewaytest.Reply{Code: 451, Enhanced: [3]int{4, 2, 0}, Text: "not yet"}
+					case strings.HasPrefix(to, "gone"):
+						if n := gone.Add(1); n%2 == 1 || late && n > 2 {
+							return gatewaytest.Reply{}
+						}
+						if late {
+							<-open
+						}
+						return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "gone"}
+					}
+					return gatewaytest.Reply{}
+				}
+			}, "{tls}", s.dir)
+			w := s.dial(t, h)
+			send := func(to ...string) (got string) {
+				t.Helper()
+				time.Sleep(100 * time.Millisecond) // until the reply before is settled: each try asks RCPT
+				for got == "" || strings.Contains(got, "deja en cours") {
+					w.want("250", "MAIL FROM:<dr@peer.mssante.test>")
+					for _, r := range to {
+						w.want("250", "RCPT TO:<%s@mss.clinic.test>", r)
+					}
+					got = w.data(hello)
+				}
+				return got
+			}
+			first := []string{"gone", "ok"}
+			if late {
+				first = first[:1]
+			}
+			if got := send(first...); !strings.HasPrefix(got, "451") {
+				t.Fatalf("first try: %s", got)
+			}
+			close(open)
+			if got := send("gone", "ok"); !strings.HasPrefix(got, "451") {
+				t.Errorf("repeat: %s, want later: RCPT is to say it", got)
+			}
+			for to, n := range map[string]int{"ok@mss.clinic.test": 1, "gone@mss.clinic.test": 0, "dr@peer.mssante.test": 0} {
+				if got := len(h.clinic.To(to)); got != n {
+					t.Errorf("%s got %d, want %d", to, got, n)
+				}
+			}
+			if got := send("gone"); !strings.HasPrefix(got, "550") {
+				t.Errorf("alone: %s", got)
+			}
+		})
+	}
+}

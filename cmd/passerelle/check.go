@@ -14,7 +14,7 @@ import (
 
 type checkCmd struct {
 	configFlag
-	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to look for a hop that leads back to this gateway: connects to each hop and reads its greeting (default: ${default}; 0s: do not connect)."`
+	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops: does one lead back to this gateway, does a partner show a good certificate (connects and reads greetings; default: ${default}; 0s: do not connect)."`
 }
 
 func (checkCmd) Help() string {

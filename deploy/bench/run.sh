@@ -10,7 +10,7 @@ perf=${PERF_SCRIPTS:-../shared/perf}
 [ -x "$perf/compare.sh" ] || { echo "no load scripts in $perf: set PERF_SCRIPTS" >&2; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "needs root, as Postfix does" >&2; exit 2; }
 if [ -z "${BENCH_MOUNTS:-}" ]; then # mounts of our own: the gpg filter's sendmail wants to be named in the machine's main.cf
-	BENCH_MOUNTS=1 exec unshare --mount "$0" "$@"
+	BENCH_MOUNTS=1 exec unshare --mount "$PWD/deploy/bench/run.sh" "$@"
 fi
 work=$(mktemp -d)
 chmod 755 "$work"

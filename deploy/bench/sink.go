@@ -19,10 +19,9 @@ import (
 	"time"
 )
 
-// sink takes mail as smtp-sink does and forgets it, on as many listeners as are given to serve. Where secure is set it offers STARTTLS
+// sink takes mail as smtp-sink does and forgets it, on as many listeners as are given to serve. Where that is given TLS it offers STARTTLS
 // and takes MAIL after it alone, from a client that showed a certificate.
 type sink struct {
-	secure *tls.Config
 	// later, drop and hang are shares of the messages that are answered 451 after the dot, cut off there, and held there for hangFor.
 	later, drop, hang float64
 	hangFor           time.Duration

@@ -303,3 +303,14 @@ func TestFreePortOnce(t *testing.T) {
 		seen[p] = true
 	}
 }
+
+// A hop that is closed at once ends: a test that fails early must not hang.
+func TestNextHopClosedAtOnce(t *testing.T) {
+	for range 200 {
+		h, err := StartNextHop(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Close()
+	}
+}

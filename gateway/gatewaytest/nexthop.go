@@ -75,10 +75,10 @@ type Message struct {
 
 // NextHop is an SMTP or LMTP server that keeps what it is given in memory. It is safe for concurrent use.
 type NextHop struct {
-	opt    Options
-	server *smtp.Server
-	addr   net.Addr
-	done   chan error
+	opt      Options
+	server   *smtp.Server
+	listener net.Listener
+	done     chan error
 
 	mu       sync.Mutex
 	messages []Message
@@ -101,7 +101,7 @@ func StartNextHop(opt Options) (*NextHop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen as next hop: %w", err)
 	}
-	h := &NextHop{opt: opt, addr: l.Addr(), done: make(chan error, 1), news: make(chan struct{})}
+	h := &NextHop{opt: opt, listener: l, done: make(chan error, 1), news: make(chan struct{})}
 	s := smtp.NewServer(h)
 	s.Domain, s.LMTP, s.TLSConfig = opt.Hostname, opt.LMTP, opt.TLS
 	s.MaxMessageBytes, s.MaxLineLength = opt.MaxMessage+1, 1<<20
@@ -113,11 +113,12 @@ func StartNextHop(opt Options) (*NextHop, error) {
 }
 
 // Addr is host:port.
-func (h *NextHop) Addr() string { return h.addr.String() }
+func (h *NextHop) Addr() string { return h.listener.Addr().String() }
 
 // Close cuts all sessions and waits for the listener to end.
 func (h *NextHop) Close() error {
 	err := h.server.Close()
+	h.listener.Close() // the server knows none yet where Serve has not begun
 	if e := <-h.done; e != nil && !errors.Is(e, smtp.ErrServerClosed) && !errors.Is(e, net.ErrClosed) {
 		err = errors.Join(err, e)
 	}

@@ -68,9 +68,13 @@ func (l *Ledger) take(c *Claim) (served bool, err error) {
 	oldest := l.cfg.Now().Add(-l.cfg.Memory).UnixMicro()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.fault != nil { // a note failed since the proof: what it says is not in the index yet
+		return false, &NotReadyError{l.fault}
+	}
 	for i, k := range c.keys {
 		if k, err = l.choose(c, k, oldest); err != nil {
 			for j := range i {
+				l.settle(c.keys[j], false)
 				l.drop(c, j)
 			}
 			return false, err
@@ -84,6 +88,7 @@ func (l *Ledger) take(c *Claim) (served bool, err error) {
 		if m, ok := l.index[k]; ok && m.last >= oldest {
 			c.memos[i] = m
 			served = served || m.served
+			delete(l.untold, k) // it moves to no row while the claim may tell it, or note more of it
 		}
 	}
 	return served, nil

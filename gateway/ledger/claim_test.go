@@ -61,3 +61,20 @@ func TestRepeatOfOneWhoseClientWentWaits(t *testing.T) {
 		t.Errorf("copy %d, want the first place again", c.keys[0].nth())
 	}
 }
+
+// What a copy's late note says is found, whatever its number: nobody held its place until it was written.
+func TestLateNoteOfACopyIsFound(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("empty page", "a@x.test")
+	claims := []*Claim{h.claimHere(a, yes), h.claimHere(a, yes), h.claimHere(a, yes)}
+	unlock := h.lock()
+	if err := claims[2].Note(t.Context(), []Entry{entry(0, Delivered)}); err == nil {
+		t.Fatal("noted in a locked database")
+	}
+	for _, c := range claims {
+		c.Settled(0, false, true)
+	}
+	unlock()
+	h.reopen(t.Context())
+	h.wantServed(a, true)
+}

@@ -50,6 +50,43 @@ func TestFailedNoteShutsTheGate(t *testing.T) {
 	}
 }
 
+// A claim that proved the ledger before another's note failed takes nothing in hand behind it: what that note says is not known yet.
+func TestClaimBehindAFailedNote(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test")
+	c := h.claim(a)
+	unlock := h.lock()
+	defer unlock()
+	if err := c.Note(t.Context(), []Entry{entry(0, Delivered)}); err == nil {
+		t.Fatal("noted in a locked database")
+	}
+	c.Settled(-1, false, true)
+	late := &Claim{l: h.Ledger, keys: []key{hashAsk(h.key, a[0])}, memos: make([]memo, 1), held: make([]bool, 1), kept: make([]bool, 1)}
+	var notReady *NotReadyError
+	if _, err := h.take(late); !errors.As(err, &notReady) { // as Claim does once it has proved
+		t.Errorf("taken in hand again although it was delivered: %v", err)
+		late.Release()
+	}
+}
+
+// A late mark of a report does not bring a memory back that a written reply has ended.
+func TestLateMarkOfOneWhoWasTold(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test")
+	c := h.claim(a)
+	h.note(c, entry(0, Delivered))
+	unlock := h.lock()
+	if err := c.Bounced(t.Context(), 0); err == nil {
+		t.Fatal("noted in a locked database")
+	}
+	c.Settled(-1, true, true) // the report is given up (gateway/relayed.go)
+	unlock()
+	h.reopen(t.Context())
+	h.wantServed(a, false)
+	h.restart()
+	h.wantServed(a, false)
+}
+
 // "Nothing is handed on unless the ledger has just proved writable": under load the last commit is the proof and a claim writes
 // nothing; after a silence it must write, and cannot in a locked database.
 func TestClaimProvesAfterASilenceOnly(t *testing.T) {

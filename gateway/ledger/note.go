@@ -230,6 +230,7 @@ func (l *Ledger) withdraw(w *writing) bool {
 func (l *Ledger) commit(ctx context.Context, notes []*note, before func(store.Tx) error) error {
 	var gone map[key]int64
 	var change openChange
+	l.join(notes)
 	err := l.db.Write(ctx, func(tx store.Tx) error {
 		if err := l.lastSeq(tx); err != nil {
 			return err
@@ -260,6 +261,21 @@ func (l *Ledger) commit(ctx context.Context, notes []*note, before func(store.Tx
 	}
 	l.accept(notes)
 	return nil
+}
+
+// join turns notes of recipients who have a row in ledger_memory by now towards it: one may have been written since they were taken in hand.
+func (l *Ledger) join(notes []*note) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range notes {
+		if n.touch != enter || !l.index[n.key].row {
+			continue
+		}
+		n.touch, n.memo.row = remember, true
+		if n.memo.entry != 0 {
+			n.touch = markSent
+		}
+	}
 }
 
 // lastSeq asks for the number of the last entry where it is not known: numbers have no gaps and are never used again, so one that a failed
@@ -311,7 +327,10 @@ func (l *Ledger) accept(notes []*note) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, n := range notes {
-		l.index[n.key] = n.memo
+		if n.touch != leave { // it changes nothing, and he may have been told since
+			l.index[n.key] = n.memo
+			l.known(n.key) // a late one is not in hand
+		}
 	}
 	if l.fault == nil {
 		l.proved = l.cfg.Now()

@@ -73,6 +73,7 @@ func (l *Ledger) loadOpen(ctx context.Context) error {
 // openChange is what one commit does to the set.
 type openChange struct {
 	entered []key
+	marked  map[key]memo // who was there before, as he was
 	moving  map[key]memo
 }
 
@@ -85,8 +86,13 @@ func (l *Ledger) changeOpen(notes []*note) (c openChange, row []byte, due bool) 
 		if n.touch != enter {
 			continue
 		}
-		if _, there := l.open[n.key]; !there {
+		if was, there := l.open[n.key]; !there {
 			c.entered = append(c.entered, n.key)
+		} else {
+			if c.marked == nil {
+				c.marked = map[key]memo{}
+			}
+			c.marked[n.key] = was
 		}
 		l.open[n.key] = n.memo
 	}
@@ -136,7 +142,9 @@ func (l *Ledger) changedOpen(c openChange, err error) {
 			l.index[k] = now
 		case err != nil && known:
 			l.open[k] = m
-			l.untold[k] = struct{}{}
+			if _, held := l.hand[k]; !held {
+				l.untold[k] = struct{}{}
+			}
 		case err != nil:
 			delete(l.forget, k) // told meanwhile, and there is no row
 		}
@@ -145,6 +153,9 @@ func (l *Ledger) changedOpen(c openChange, err error) {
 		l.stale = true
 		for _, k := range c.entered {
 			delete(l.open, k)
+		}
+		for k, m := range c.marked {
+			l.open[k] = m
 		}
 	}
 }

@@ -96,29 +96,17 @@ const stale = 6 * time.Hour
 // OldestWaiting gives, for each reason noted with "later", the first attempt of the recipient that waits longest. It reads
 // memory only.
 func (l *Ledger) OldestWaiting() map[string]time.Time {
-	oldest := map[string]time.Time{}
-	l.eachWaiting(func(m memo) {
-		if at, ok := oldest[m.reason]; !ok || instant(m.first).Before(at) {
-			oldest[m.reason] = instant(m.first)
-		}
-	})
-	return oldest
-}
-
-// CountWaiting gives the number of waiting recipients for each reason noted with "later". It reads memory only.
-func (l *Ledger) CountWaiting() map[string]int {
-	n := map[string]int{}
-	l.eachWaiting(func(m memo) { n[m.reason]++ })
-	return n
-}
-
-func (l *Ledger) eachWaiting(f func(memo)) {
 	since := l.cfg.Now().Add(-stale).UnixMicro()
+	oldest := map[string]time.Time{}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range l.index {
-		if !m.served && m.last >= since {
-			f(m)
+		if m.served || m.last < since {
+			continue
+		}
+		if at, ok := oldest[m.reason]; !ok || instant(m.first).Before(at) {
+			oldest[m.reason] = instant(m.first)
 		}
 	}
+	return oldest
 }

@@ -22,6 +22,7 @@ type Body struct {
 	mu     sync.Mutex
 	holds  int
 	closed bool
+	freed  bool
 }
 
 // Size is the number of bytes.
@@ -85,9 +86,10 @@ func (b *Body) Close() error {
 
 // free is called under b.mu, at each end that may be the last.
 func (b *Body) free() error {
-	if !b.closed || b.holds > 0 {
+	if !b.closed || b.holds > 0 || b.freed {
 		return nil
 	}
+	b.freed = true
 	b.mem = chunks{} // who still holds the body must not hold what the budget lends again
 	if b.held > 0 {
 		b.budget.giveBack(b.held)

@@ -114,6 +114,9 @@ func TestHeldBody(t *testing.T) {
 		if err := second(); err != nil || g.Used() != 0 {
 			t.Errorf("limit %d: %v, %d bytes not given back", limit, err, g.Used())
 		}
+		if err := b.Hold()(); err != nil || g.Used() != 0 { // too late
+			t.Errorf("limit %d: %v, %d bytes given back twice", limit, err, -g.Used())
+		}
 		if _, err := b.ReadAt(make([]byte, 1), 0); limit == 0 && err == nil {
 			t.Error("the file is still open")
 		}

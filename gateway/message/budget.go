@@ -12,7 +12,8 @@ import (
 //
 //	bodies   what was received and what may leave. Beyond 5/8 of the limit they go to a temp file without a name, encrypted with a
 //	         key that only this process knows and that dies with the body; where the temp files reach their limit: ErrNoRoom.
-//	buffers  borrowed while bytes flow. At least 1/8 of the limit is theirs; who gets none goes on with small ones.
+//	buffers  borrowed while bytes flow. At least 1/8 of the limit is theirs; who gets none goes on with small ones. An eighth of that is
+//	         left to the temp files, which cannot go on without.
 //	work     reading, sealing, answering. At least 1/4 of the limit is its own, so a house full of bodies still works; what does not
 //	         fit waits in order of arrival, 10 s at most: ErrNoRoom.
 //
@@ -82,7 +83,7 @@ func (g *Budget) Usage() Usage {
 func (g *Budget) reserve(n int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.held+n > g.bodies || g.use.Bodies+g.use.Buffers+n > g.buffersMax || g.use.Bodies+n > g.bodiesMax || g.use.memory()+n > g.limit {
+	if g.held+n > g.bodies || g.use.Bodies+g.use.Buffers+n > g.buffersMax || g.use.Bodies+n > g.bodiesMax || g.use.Bodies+g.use.Work+n > g.workMax || g.use.memory()+n > g.limit {
 		return false
 	}
 	g.use.Bodies += n
@@ -99,10 +100,13 @@ func (g *Budget) giveBack(n int64) {
 }
 
 // Borrow takes n bytes for a buffer that lives while bytes flow, and tells whether there is room; Return gives them back.
-func (g *Budget) Borrow(n int64) bool {
+func (g *Budget) Borrow(n int64) bool { return g.borrow(n, (g.buffersMax-g.bodiesMax)/8) }
+
+// borrow leaves spare bytes of the buffers' room, and of the part's share, to who needs them more.
+func (g *Budget) borrow(n, spare int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.lent+n > g.lend || g.use.Bodies+g.use.Buffers+n > g.buffersMax || g.use.memory()+n > g.limit {
+	if g.lent+n > g.lend-spare/2 || g.use.Bodies+g.use.Buffers+n > g.buffersMax-spare || g.use.memory()+n > g.limit-spare {
 		return false
 	}
 	g.use.Buffers += n
@@ -143,17 +147,40 @@ func (g *Budget) offDisk(n int64) {
 // alone.
 func (g *Budget) Reserve(ctx context.Context, n int64) (release func(), err error) {
 	n = min(n, g.workMax)
-	release = sync.OnceFunc(func() {
+	if err := g.await(ctx, n); err != nil {
+		return nil, err
+	}
+	return g.finish(n), nil
+}
+
+// ReserveTwo is Reserve for two works that are given back apart. It waits for both at once: who held the first and waited for the second
+// could wait for others who do the same.
+func (g *Budget) ReserveTwo(ctx context.Context, n, m int64) (first, second func(), err error) {
+	m = min(m, g.workMax)
+	n = min(n, g.workMax-m)
+	if err := g.await(ctx, n+m); err != nil {
+		return nil, nil, err
+	}
+	return g.finish(n), g.finish(m), nil
+}
+
+// finish gives n bytes of work back, once.
+func (g *Budget) finish(n int64) func() {
+	return sync.OnceFunc(func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.use.Work -= n
 		g.wake()
 	})
+}
+
+// await takes n bytes for work, when it is their turn.
+func (g *Budget) await(ctx context.Context, n int64) (err error) {
 	g.mu.Lock()
 	if len(g.waiting) == 0 && g.fits(n) {
 		g.use.Work += n
 		g.mu.Unlock()
-		return release, nil
+		return nil
 	}
 	w := &waiter{n: n, ready: make(chan struct{})}
 	g.waiting = append(g.waiting, w)
@@ -162,16 +189,16 @@ func (g *Budget) Reserve(ctx context.Context, n int64) (release func(), err erro
 	defer late.Stop()
 	select {
 	case <-w.ready:
-		return release, nil
+		return nil
 	case <-late.C:
 		err = fmt.Errorf("%w: %d bytes of work waited %s", ErrNoRoom, n, g.patience)
 	case <-ctx.Done():
 		err = fmt.Errorf("wait for memory: %w", ctx.Err())
 	}
 	if !g.leave(w) { // its turn came in between
-		release()
+		g.finish(n)()
 	}
-	return nil, err
+	return err
 }
 
 // HalfWork is half of the room that work may have at all: who holds some already asks for no more, or it could wait for itself.
@@ -179,7 +206,7 @@ func (g *Budget) HalfWork() int64 { return g.workMax / 2 }
 
 // fits tells whether n bytes of work may begin.
 func (p *pool) fits(n int64) bool {
-	return p.use.Work == 0 || p.use.Work+n <= p.workMax && p.use.memory()+n <= p.limit
+	return p.use.Work == 0 || p.use.Bodies+p.use.Work+n <= p.workMax && p.use.memory()+n <= p.limit
 }
 
 // wake lets in who waits, in order: a large work is not overtaken for ever by small ones.

@@ -30,13 +30,13 @@ func TestBodiesLeaveRoomForWork(t *testing.T) {
 		t.Errorf("got %+v", u)
 	}
 	release := reserve(t, g, 16<<20)
-	if !g.Borrow(8 << 20) {
+	if !g.Borrow(7 << 20) {
 		t.Error("no room for buffers")
 	}
-	if g.Borrow(8 << 20) {
+	if g.Borrow(7 << 20) {
 		t.Error("buffers have no limit")
 	}
-	g.Return(8 << 20)
+	g.Return(7 << 20)
 	release()
 	release()
 	for _, b := range kept {
@@ -95,6 +95,54 @@ func TestWorkWaitsItsTurn(t *testing.T) {
 			t.Errorf("%+v never came back", u)
 		}
 	})
+}
+
+// Large buffers that somebody could do without leave what a temp file cannot.
+func TestBuffersLeaveRoomForTempFiles(t *testing.T) {
+	g := NewBudget(64<<20, t.TempDir())
+	for g.reserve(64 << 10) { // bodies take all that is theirs
+	}
+	for g.Borrow(128 << 10) {
+	}
+	for g.Borrow(1 << 10) {
+	}
+	for range 50 {
+		w := g.NewWriter(0)
+		if _, err := w.Write(random(100_000)); err != nil {
+			t.Fatalf("no temp file beside borrowed buffers: %v", err)
+		}
+		defer w.Abort()
+	}
+}
+
+// Work and bodies together leave the buffers their share, in whatever order they come.
+func TestWorkLeavesTheBuffersTheirShare(t *testing.T) {
+	now, cancel := context.WithCancel(t.Context())
+	cancel() // who does not fit is told so at once
+	for _, bodiesFirst := range []bool{true, false} {
+		g := NewBudget(64<<20, "")
+		bodies := func() {
+			for g.reserve(64 << 10) {
+			}
+		}
+		work := func(most int64) {
+			for done := int64(0); done < most; done += 1 << 20 {
+				if _, err := g.Reserve(now, 1<<20); err != nil {
+					return
+				}
+			}
+		}
+		if bodiesFirst {
+			bodies()
+			work(1 << 40)
+		} else {
+			work(24 << 20)
+			bodies()
+		}
+		if u := g.Usage(); !g.Borrow(5 << 20) {
+			t.Errorf("bodies first %v: no room for buffers beside %+v", bodiesFirst, u)
+		}
+	}
 }
 
 // Who gives up in the queue does not hold up those behind him.

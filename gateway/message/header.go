@@ -174,18 +174,8 @@ next:
 	h.fields = kept
 }
 
-// Prepend puts a field before all others, folded at blanks towards 78 columns (RFC 5322 section 2.1.1). It refuses a name that is
-// none and a value with a line break or NUL.
-func (h *Header) Prepend(name, value string) error {
-	raw, err := FormatField(name, value)
-	if err != nil {
-		return err
-	}
-	h.fields = append([]Field{{name, raw}}, h.fields...)
-	return nil
-}
-
-// Append puts a field behind all others, as Prepend does before them.
+// Append puts a field behind all others, folded at blanks towards 78 columns (RFC 5322 section 2.1.1). It refuses a name that is none and
+// a value with a line break or NUL.
 func (h *Header) Append(name, value string) error {
 	raw, err := FormatField(name, value)
 	if err != nil {
@@ -195,9 +185,9 @@ func (h *Header) Append(name, value string) error {
 	return nil
 }
 
-// AppendRaw puts a field as it is behind all others: one that stands in another header.
-func (h *Header) AppendRaw(f Field) {
-	h.fields = append(h.fields[:len(h.fields):len(h.fields)], f)
+// AppendRaw puts fields as they are behind all others: those that stand in another header. All at once: each call copies the header.
+func (h *Header) AppendRaw(fields ...Field) {
+	h.fields = append(h.fields[:len(h.fields):len(h.fields)], fields...)
 }
 
 // Phrase writes a display name as it may stand before an address (RFC 5322 section 3.2.5): quoted or encoded where it holds more than

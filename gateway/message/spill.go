@@ -53,7 +53,7 @@ func newSpill(g *Budget) (*spill, error) {
 		f.Close()
 		return nil, err
 	}
-	if !g.Borrow(sealed) {
+	if !g.borrow(sealed, 0) {
 		f.Close()
 		return nil, errors.New("no memory for a buffer")
 	}

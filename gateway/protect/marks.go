@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,31 +123,21 @@ func readMark(key [32]byte, v string, h message.Header) (Origin, time.Time, bool
 // Strip takes the marks off a header, also those with a blank before the colon, which some readers take for the field; it tells
 // whether there were any.
 func Strip(h *message.Header) (found bool) {
-	var kept message.Header
-	for _, f := range h.Fields() {
+	mark := func(f message.Field) bool {
 		name := f.Name
 		if name == "" {
 			before, _, _ := strings.Cut(string(f.Raw), ":")
 			name = strings.TrimSpace(before)
 		}
-		if strings.EqualFold(name, MarkField) {
-			found = true
-			continue
-		}
-		kept.AppendRaw(f)
+		return strings.EqualFold(name, MarkField)
 	}
-	if found {
-		*h = kept
+	if !slices.ContainsFunc(h.Fields(), mark) {
+		return false
 	}
-	return found
-}
-
-// Loop tells whether the message passed this gateway before, and how many hops it has seen in all.
-func Loop(h message.Header, hostname string) (own bool, received int) {
-	for _, v := range h.Values(LoopField) {
-		own = own || v == LoopToken(hostname)
-	}
-	return own, len(h.Values("Received"))
+	var kept message.Header
+	kept.AppendRaw(slices.DeleteFunc(slices.Clone(h.Fields()), mark)...)
+	*h = kept
+	return true
 }
 
 // LoopToken is the value of LoopField for this gateway. It is no secret; it is hashed so that a host name of the inside does not leave.

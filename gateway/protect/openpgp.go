@@ -80,18 +80,20 @@ func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.I
 		return copyBody(ctx, w, b, x.Parts[0].HeaderEnd)
 	}
 	typed := false
+	var content []message.Field
 	for _, f := range x.Header.Fields() {
 		switch name := strings.ToLower(f.Name); {
 		case name == "content-type":
 			// The parameter tells readers (Thunderbird, K-9, Mailpile) that the fields beside it are the true ones.
 			raw := bytes.TrimRight(f.Raw, "; \t\r\n")
 			f.Raw = append(bytes.Clone(raw), ";\r\n\tprotected-headers=\"v1\"\r\n"...)
-			h.AppendRaw(f)
+			content = append(content, f)
 			typed = true
 		case strings.HasPrefix(name, "content-"):
-			h.AppendRaw(f)
+			content = append(content, f)
 		}
 	}
+	h.AppendRaw(content...)
 	if !typed {
 		h.Append("Content-Type", `text/plain; protected-headers="v1"`)
 	}

@@ -152,7 +152,7 @@ func encodeWords(s string) string {
 // Inside gives the header of a message that is sealed whole: as it came, without the lists of other recipients, the clinic's inner
 // trace and what asks for receipts.
 func Inside(h message.Header) []byte {
-	var out message.Header
+	var inside []message.Field
 	for _, f := range h.Fields() {
 		name := f.Name
 		if name == "" { // "Bcc : x" is a field to some readers
@@ -167,8 +167,10 @@ func Inside(h message.Header) []byte {
 		if strings.HasPrefix(strings.ToLower(name), "x-passerelle-") {
 			continue
 		}
-		out.AppendRaw(f)
+		inside = append(inside, f)
 	}
+	var out message.Header
+	out.AppendRaw(inside...)
 	return out.Bytes()
 }
 

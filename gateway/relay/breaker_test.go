@@ -16,6 +16,7 @@ func TestBreakerOpensForAHopThatTakesNothing(t *testing.T) {
 		"stalls before the greeting":   {func(s *session) { s.gone() }, "451 4.4.2 banner"},
 		"421 at the banner":            {func(s *session) { s.send("421 4.3.2 no system resources"); s.gone() }, "451 4.3.2 banner"},
 		"421 at EHLO":                  {func(s *session) { s.send("220 x"); s.want("EHLO"); s.send("421 4.7.0 busy"); s.gone() }, "451 4.7.0 hello"},
+		"5xx at the banner":            {func(s *session) { s.send("554 5.7.1 no service for you"); s.gone() }, "451 4.7.1 banner"},
 		"talks nonsense at the banner": {func(s *session) { s.send("HTTP/1.1 400 Bad Request"); s.gone() }, "451 4.5.0 banner"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -34,16 +35,6 @@ func TestBreakerOpensForAHopThatTakesNothing(t *testing.T) {
 			wantCodes(t, r.Send(background(), hop, letter(t, "x", "a@d.test")), "accepted")
 			wantCodes(t, r.Send(background(), other, letter(t, "x", "a@d.test")), "accepted")
 		})
-	}
-}
-
-// A hop whose opinion is 5xx is up: its reply is the answer, to each letter.
-func TestBreakerKeepsARefusal(t *testing.T) {
-	no := func(s *session) { s.send("554 5.7.1 no service for you"); s.gone() }
-	hop := hopTo(peer(t, no, no, no, no))
-	r := newRelay(t, Config{})
-	for range 4 {
-		wantCodes(t, r.Send(background(), hop, letter(t, "x", "a@d.test")), "554 5.7.1 banner")
 	}
 }
 

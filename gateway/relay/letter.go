@@ -127,6 +127,10 @@ func (h *Hop) refused(step string, r reply) *Error {
 	switch {
 	case r.code == 421:
 		e.Code = 451
+	case e.Permanent && (step == "banner" || step == "hello"):
+		// It says nothing of a letter or a recipient, but that this gateway's address or name is not let in: bouncing all mail meanwhile
+		// mends nothing. Postfix takes such a greeting for passing too (smtp_skip_5xx_greeting).
+		e.Code, e.Enhanced[0], e.Permanent = 451, 4, false
 	case step == "rcpt" && r.code == 552 && (r.enhanced == [3]int{5, 0, 0} || r.enhanced == [3]int{5, 5, 3}):
 		// RFC 5321 section 4.5.3.1.10: an old way to say "too many recipients"; a client treats it as 452.
 		e.Code, e.Enhanced, e.Permanent = 452, [3]int{4, 5, 3}, false

@@ -206,7 +206,7 @@ func (r *Relay) connection(ctx context.Context, p *pool, hop Hop, fresh bool) (c
 		return c, false, nil
 	case ctx.Err() != nil && !(errors.Is(ctx.Err(), context.DeadlineExceeded) && r.cfg.Now().Sub(began) >= greetingPatience):
 		p.breaker.undecided()
-	case err.Enhanced[1] == 4, (err.Step == "banner" || err.Step == "hello") && !err.Permanent: // the network, or a hop that is there and takes nothing (421)
+	case err.Enhanced[1] == 4, err.Step == "banner", err.Step == "hello": // the network, or a hop that is there and takes nothing
 		if wait := p.breaker.failed(r.cfg.Now(), err); wait > 0 {
 			r.cfg.Log.Warn("hop is left alone", "hop", hop.Name, "for", wait, "err", err)
 		}

@@ -90,9 +90,9 @@ func TestRefusalsOfAllRecipients(t *testing.T) {
 		script func(*session)
 		want   string
 	}{
-		"banner 5xx": {func(s *session) { s.send("554 5.7.1 go away") }, "554 5.7.1 banner"},
+		"banner 5xx": {func(s *session) { s.send("554 5.7.1 go away") }, "451 4.7.1 banner"},
 		"banner 4xx": {func(s *session) { s.send("421 4.3.2 later") }, "451 4.3.2 banner"},
-		"hello 5xx":  {func(s *session) { s.send("220 x"); s.want("EHLO"); s.send("550 no"); s.gone() }, "550 5.0.0 hello"},
+		"hello 5xx":  {func(s *session) { s.send("220 x"); s.want("EHLO"); s.send("550 no"); s.gone() }, "451 4.0.0 hello"},
 		"mail 5xx":   {func(s *session) { s.greet("x"); s.want("MAIL"); s.send("553 5.1.8 no"); s.quit() }, "553 5.1.8 mail"},
 		"mail 4xx":   {func(s *session) { s.greet("x"); s.want("MAIL"); s.send("451 no"); s.quit() }, "451 4.0.0 mail"},
 		"data 4xx":   {dataRefused, "451 4.3.0 data"},
@@ -266,5 +266,5 @@ func TestWaitForAConnectionEndsWithContext(t *testing.T) {
 		t.Errorf("got %v", res[0].Err)
 	}
 	close(release)
-	wantCodes(t, <-first, "554 5.0.0 banner")
+	wantCodes(t, <-first, "451 4.0.0 banner")
 }

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"testing"
@@ -53,6 +54,35 @@ func TestPipelinedBDAT(t *testing.T) {
 	}
 	if got := s.got(); len(got) != 1 || got[0].body != body+body {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TLS does not begin amid a transfer: what was taken in clear must neither go on under TLS nor stay in memory.
+func TestNoSTARTTLSAmidBDAT(t *testing.T) {
+	ca := newAuthority(t)
+	s := start(t, func(cfg *Config, _ *recorder) { cfg.TLS = ca.server() })
+	c := hello(t, s.addr)
+	c.envelope()
+	c.send(chunk(strings.Repeat("a", 100_000)+"\r\n", false))
+	c.expect(250)
+	c.send("STARTTLS\r\n")
+	if code, _ := c.reply(); code == 220 { // what it once was: the transfer is lost, and its memory with it
+		c.nc = tls.Client(c.nc, ca.client())
+		c.r.Reset(c.nc)
+		c.want(250, "EHLO client.test")
+	} else if code != 503 {
+		t.Errorf("got %d", code)
+	} else {
+		c.send(chunk("b\r\n", true))
+		c.expect(250)
+	}
+	c.nc.Close()
+	s.stop()
+	if n := s.budget.Used(); n != 0 {
+		t.Errorf("%d bytes of the budget never came back", n)
+	}
+	if got := s.got(); len(got) != 1 || len(got[0].body) != 100_005 {
+		t.Errorf("%d messages", len(got))
 	}
 }
 

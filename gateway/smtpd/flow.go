@@ -94,6 +94,7 @@ func (c *conn) hurry(now time.Time) {
 	if due := now.Add(patience).UnixNano(); c.body.on || c.lineDue == 0 {
 		c.lineDue = due
 	}
+	c.wire.evicted.Store(false) // that was meant for an earlier wait; who is still overdue is evicted again
 	c.wire.due.Store(c.lineDue)
 }
 

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"net/netip"
 	"strings"
@@ -94,6 +95,23 @@ func TestDripsLoseTheirPlace(t *testing.T) {
 	if _, err := b.r.Peek(1); !isTimeout(err) {
 		t.Errorf("the steady sender: %v", err)
 	}
+}
+
+// A session that spoke in the very moment in which its place was to be taken keeps it: what is meant for one wait does not end the next.
+func TestEvictionThatComesTooLate(t *testing.T) {
+	var s *running
+	s = start(t, func(_ *Config, r *recorder) {
+		r.data = func(context.Context, *message.Envelope, *message.Body) Outcome {
+			s.srv.each(func(c *conn) { c.wire.evict() })
+			return Outcome{Whole: accepted}
+		}
+	})
+	c := hello(t, s.addr)
+	c.inData()
+	c.send("x\r\n.\r\n")
+	c.expect(250)
+	c.envelope()
+	c.want(221, "QUIT")
 }
 
 // The rate is held without anybody waiting, over DATA and over the chunks of BDAT.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -106,7 +107,7 @@ func (l *listener) Accept() (net.Conn, error) {
 func (l *listener) arrivals() {
 	for l.place() {
 		nc, err := l.srv.cfg.Listener.Accept()
-		if ne := net.Error(nil); errors.As(err, &ne) && ne.Temporary() { // no descriptor left: sessions end and give theirs back
+		if passing(err) {
 			select {
 			case <-time.After(100 * time.Millisecond):
 			case <-l.done:
@@ -119,6 +120,13 @@ func (l *listener) arrivals() {
 		}
 		l.arrived(nc)
 	}
+}
+
+// passing tells of a failed accept whether the next one may succeed: no descriptor or memory is left until sessions end and give theirs
+// back, or the client left before it was taken.
+func passing(err error) bool {
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR},
+		func(no error) bool { return errors.Is(err, no) })
 }
 
 // place waits until one more may wait, and tells whether the listener is still open.

@@ -16,7 +16,7 @@ func (c *conn) startTLS(arg string) {
 	case c.srv.tls == nil:
 		c.say(errNotHere)
 		return
-	case c.tls != nil:
+	case c.tls != nil, c.chunks != nil: // amid a transfer what was taken in clear would go on under TLS
 		c.say(errSequence)
 		return
 	case arg != "": // RFC 3207 section 4; the library takes any word that begins with STARTTLS
@@ -40,7 +40,6 @@ func (c *conn) startTLS(arg string) {
 	// RFC 3207 section 4.2: the session begins anew. The library does not see the handshake; RSET ends what it keeps, and greeted
 	// holds MAIL back until the next EHLO.
 	c.greeted, c.helo = false, ""
-	c.chunks = nil
 	c.inject("RSET")
 }
 
