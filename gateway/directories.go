@@ -2,37 +2,56 @@ package gateway
 
 import (
 	"context"
+	"io"
+	"log/slog"
+	"time"
 
+	"passerelle/config"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
 )
 
+// What the subcommands of the directory ask for and are given.
+type (
+	DirectoryQuery    = directory.Query
+	DirectoryRecord   = directory.Record
+	DirectoryAnswer   = directory.Answer
+	DirectoryStatus   = directory.Status
+	DirectoryChange   = directory.Change
+	DirectoryDiff     = directory.Difference
+	DirectoryProgress = func(done, total int64, lines int)
+)
+
+// ErrNothingAsked: a search for nothing.
+var ErrNothingAsked = directory.ErrNothingAsked
+
 // ImportDirectory reads an extraction file into the mirror of a state folder; a gateway that serves from it picks the new mirror up
 // by itself. progress may be nil.
-func ImportDirectory(ctx context.Context, stateDir, file string, force bool, progress func(done, total int64, lines int)) (directory.Stats, error) {
+func ImportDirectory(ctx context.Context, stateDir, file string, force bool, progress DirectoryProgress) (directory.Stats, error) {
 	return directory.Import(ctx, stateDir, file, directory.Options{Progress: progress, Force: force})
 }
 
-// LookUp asks the mirror of a state folder about one address.
-func LookUp(ctx context.Context, stateDir, address string) (directory.Answer, error) {
-	a, err := message.ParseAddress(address, true)
-	if err != nil {
-		return directory.Answer{}, err
-	}
-	d, err := directory.Open(ctx, directory.Config{StateDir: stateDir})
-	if err != nil {
-		return directory.Answer{}, err
-	}
-	defer d.Close()
-	return d.Ask(ctx, a), nil
+// DiffDirectory compares the mirror of a state folder, or oldFile where it is not "", with an extraction file.
+func DiffDirectory(ctx context.Context, stateDir, oldFile, newFile string, shrink float64, progress DirectoryProgress, each func(DirectoryChange) error) (DirectoryDiff, error) {
+	return directory.Diff(ctx, stateDir, oldFile, newFile, directory.Options{Progress: progress, MaxShrink: shrink}, each)
 }
 
-// DirectoryStatus tells age and size of the mirror of a state folder.
-func DirectoryStatus(ctx context.Context, stateDir string) (directory.Status, error) {
-	d, err := directory.Open(ctx, directory.Config{StateDir: stateDir})
-	if err != nil {
-		return directory.Status{}, err
+// OpenDirectory opens the directory beside a running gateway: the mirror of a state folder where cfg is nil, else all that cfg names. Nothing is
+// imported.
+func OpenDirectory(ctx context.Context, stateDir string, cfg *config.Config) (*directory.Directory, error) {
+	d := directory.Config{StateDir: stateDir}
+	if cfg != nil {
+		d = directoryConfig(cfg, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		d.ExtractionFile = ""
 	}
-	defer d.Close()
-	return d.Status(), nil
+	return directory.Open(ctx, d)
+}
+
+// LookUp asks a directory about an address as it is typed.
+func LookUp(ctx context.Context, d *directory.Directory, address string) (DirectoryAnswer, error) {
+	a, err := message.ParseAddress(address, true)
+	if err != nil {
+		return DirectoryAnswer{}, err
+	}
+	return d.Ask(ctx, a), nil
 }

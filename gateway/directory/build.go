@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,8 +26,10 @@ const (
 	tempPrefix = "directory-"
 	lockName   = "directory.lock"
 
-	// mirrorFormat is the number of the layout below; a mirror of another number must be imported again.
-	mirrorFormat = "1"
+	// mirrorFormat is the number of the layout below. A mirror of formatUnsearched has no index: it answers look-ups, a search says
+	// "import again". One of another number must be imported again.
+	mirrorFormat     = "2"
+	formatUnsearched = "1"
 
 	// A mirror ends in its seal: these eight bytes and the SHA-256 of all before them. SQLite's header holds the number of pages,
 	// so that it never reads the seal; and a mirror that was cut, overwritten or half copied is known before it is asked anything,
@@ -53,6 +56,7 @@ type builder struct {
 	tx        *sql.Tx
 	many      *sql.Stmt
 	args      []any
+	words     *indexer // nil: this mirror is not searched
 }
 
 func newBuilder(ctx context.Context, dir string) (b *builder, err error) {
@@ -60,7 +64,7 @@ func newBuilder(ctx context.Context, dir string) (b *builder, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("create the new mirror: %w", err)
 	}
-	b = &builder{dir: dir, path: f.Name(), args: make([]any, 0, recordWidth*rowsPerStep)}
+	b = &builder{dir: dir, path: f.Name(), args: make([]any, 0, recordWidth*rowsPerStep), words: newIndexer()}
 	defer func() {
 		if err != nil {
 			b.discard()
@@ -100,6 +104,9 @@ func dsn(path string, opts url.Values) string {
 
 func (b *builder) add(ctx context.Context, r *row) error {
 	v := &r.value
+	if b.words != nil {
+		b.words.add(v)
+	}
 	structure := v[colStructure]
 	if structure == "" {
 		structure = v[colTrade]
@@ -132,6 +139,13 @@ func (b *builder) flush(ctx context.Context) (err error) {
 func (b *builder) index(ctx context.Context) (addresses int, byKind map[string]int, err error) {
 	if err := b.flush(ctx); err != nil {
 		return 0, nil, err
+	}
+	if b.words != nil {
+		if err := b.words.write(ctx, b.tx); err != nil {
+			return 0, nil, err
+		}
+		b.words = nil // before SQLite sorts: the two would be the peak of memory
+		debug.FreeOSMemory()
 	}
 	if _, err := b.tx.ExecContext(ctx, "CREATE INDEX record_address ON record (address, kind)"); err != nil {
 		return 0, nil, fmt.Errorf("index the new mirror: %w", err)

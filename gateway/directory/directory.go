@@ -43,7 +43,9 @@ type Record struct {
 	// RedList: the person does not want to be shown; Inactive: the source says that the mailbox or the practice has ended.
 	RedList, Inactive bool
 	// Flags are doubts about the record that never reject it, for instance "rpps-check-failed".
-	Flags  []string
+	Flags []string
+	// Places are all lines of the mailbox in what Search found, nil where there is one.
+	Places []Place
 	Source string
 	AsOf   time.Time
 }
@@ -374,7 +376,7 @@ func (d *Directory) importIfNew(ctx context.Context) error {
 	if old, err := openMirror(ctx, d.cfg.StateDir); err == nil {
 		meta := old.meta
 		old.close()
-		if meta.sourceName == filepath.Base(file) && meta.sourceSize == fi.Size() && meta.sourceTime.Equal(fi.ModTime()) {
+		if meta.format == mirrorFormat && meta.sourceName == filepath.Base(file) && meta.sourceSize == fi.Size() && meta.sourceTime.Equal(fi.ModTime()) {
 			return nil
 		}
 		src, err := openSource(file)
@@ -382,7 +384,7 @@ func (d *Directory) importIfNew(ctx context.Context) error {
 			return err
 		}
 		src.close()
-		if src.sum == meta.sourceSum {
+		if src.sum == meta.sourceSum && meta.format == mirrorFormat {
 			return nil
 		}
 		if src.asOf.Before(meta.asOf) {

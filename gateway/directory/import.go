@@ -33,6 +33,8 @@ type Options struct {
 	// AsOf is the file's date; zero takes it from the name (..._yyyyMMddHHmm), else from the time of its last change.
 	AsOf time.Time
 	Now  func() time.Time
+
+	unsearched bool // the mirror is for a comparison alone
 }
 
 // Stats tell what an import found. Addresses counts mailboxes, each once; Duplicates counts the lines beyond the first of a mailbox.
@@ -112,6 +114,9 @@ func (i *importer) run(ctx context.Context) (Stats, error) {
 		return Stats{}, err
 	}
 	defer b.discard()
+	if i.o.unsearched {
+		b.words = nil
+	}
 	if err := i.read(ctx, b); err != nil {
 		return i.stats, err
 	}
@@ -129,7 +134,11 @@ func (i *importer) run(ctx context.Context) (Stats, error) {
 	if err := i.src.unchanged(); err != nil {
 		return i.stats, err
 	}
-	meta := map[string]string{"format": mirrorFormat, "source_name": i.src.name, "source_size": strconv.FormatInt(i.src.size, 10),
+	format := mirrorFormat
+	if i.o.unsearched {
+		format = formatUnsearched
+	}
+	meta := map[string]string{"format": format, "source_name": i.src.name, "source_size": strconv.FormatInt(i.src.size, 10),
 		"source_mtime": unixText(i.src.mtime), "source_sha256": i.src.sum, "as_of": unixText(s.AsOf), "imported_at": unixText(i.o.Now()),
 		"lines": strconv.Itoa(s.Lines), "addresses": strconv.Itoa(s.Addresses), "per": strconv.Itoa(s.PER), "org": strconv.Itoa(s.ORG)}
 	if err := b.publish(ctx, meta); err != nil {

@@ -24,6 +24,13 @@ type mirror struct {
 	meta mirrorMeta
 	info fs.FileInfo // of the file that was opened
 
+	index *index        // nil in a mirror of formatUnsearched
+	slots chan struct{} // of the searches that run
+
+	using   sync.Mutex
+	users   int // searches in hand
+	closing bool
+
 	mu     sync.Mutex
 	cached map[string][]Record // by address key, "none" too: a clinic writes to the same people again and again
 }
@@ -32,6 +39,7 @@ type mirror struct {
 const maxCached = 4096
 
 type mirrorMeta struct {
+	format                 string
 	sourceName, sourceSum  string
 	sourceSize             int64
 	sourceTime             time.Time
@@ -50,7 +58,7 @@ func openMirror(ctx context.Context, stateDir string) (m *mirror, err error) {
 		return nil, err
 	}
 	defer f.Close()
-	m = new(mirror)
+	m = &mirror{slots: make(chan struct{}, searches)}
 	if m.info, err = f.Stat(); err != nil {
 		return nil, err
 	}
@@ -78,11 +86,14 @@ func openMirror(ctx context.Context, stateDir string) (m *mirror, err error) {
 	if err := m.readMeta(ctx); err != nil {
 		return nil, err
 	}
-	m.find, err = m.db.PrepareContext(ctx, `SELECT address, kind, title, first_name, last_name, id_type, id, structure, structure_id, service,
-		profession, category, speciality, city, postal_code, department, dematerialised FROM record WHERE address = ? ORDER BY rowid LIMIT `+
-		strconv.Itoa(maxRecords))
+	m.find, err = m.db.PrepareContext(ctx, "SELECT "+recordColumns+" FROM record WHERE address = ? ORDER BY rowid LIMIT "+strconv.Itoa(maxRecords))
 	if err != nil {
 		return nil, err
+	}
+	if m.meta.format != formatUnsearched {
+		if m.index, err = readIndex(ctx, m.db); err != nil {
+			return nil, err
+		}
 	}
 	// SQLite opened the path, not f: both must be the same file.
 	if now, err := os.Stat(path); err != nil || !sameFile(now, m.info) {
@@ -108,7 +119,7 @@ func (m *mirror) readMeta(ctx context.Context) error {
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	if kv["format"] != mirrorFormat {
+	if kv["format"] != mirrorFormat && kv["format"] != formatUnsearched {
 		return fmt.Errorf("its format is %q, not %q: import the file again", kv["format"], mirrorFormat)
 	}
 	var fault error
@@ -120,7 +131,7 @@ func (m *mirror) readMeta(ctx context.Context) error {
 		return n
 	}
 	at := func(k string) time.Time { return time.Unix(0, number(k)).UTC() }
-	m.meta = mirrorMeta{sourceName: kv["source_name"], sourceSum: kv["source_sha256"], sourceSize: number("source_size"),
+	m.meta = mirrorMeta{format: kv["format"], sourceName: kv["source_name"], sourceSum: kv["source_sha256"], sourceSize: number("source_size"),
 		sourceTime: at("source_mtime"), asOf: at("as_of"), importedAt: at("imported_at"), lines: int(number("lines")),
 		addresses: int(number("addresses")), persons: int(number("per")), organisations: int(number("org"))}
 	return fault
@@ -154,21 +165,55 @@ func (m *mirror) lookup(ctx context.Context, key string) ([]Record, error) {
 	defer rows.Close()
 	var found []Record
 	for rows.Next() {
-		r := Record{Source: "extraction", AsOf: m.meta.asOf}
-		var demat sql.NullBool
-		if err := rows.Scan(&r.Address, &r.Kind, &r.Title, &r.FirstName, &r.LastName, &r.IDType, &r.ID, &r.Structure, &r.StructureID,
-			&r.Service, &r.Profession, &r.Category, &r.Speciality, &r.City, &r.PostalCode, &r.Department, &demat); err != nil {
+		r, err := m.scan(rows)
+		if err != nil {
 			return nil, err
-		}
-		if demat.Valid {
-			r.Dematerialised = &demat.Bool
 		}
 		found = append(found, r)
 	}
 	return found, rows.Err()
 }
 
+const recordColumns = `address, kind, title, first_name, last_name, id_type, id, structure, structure_id, service,
+	profession, category, speciality, city, postal_code, department, dematerialised`
+
+// scan reads a row of recordColumns.
+func (m *mirror) scan(row interface{ Scan(...any) error }) (Record, error) {
+	r := Record{Source: "extraction", AsOf: m.meta.asOf}
+	var demat sql.NullBool
+	err := row.Scan(&r.Address, &r.Kind, &r.Title, &r.FirstName, &r.LastName, &r.IDType, &r.ID, &r.Structure, &r.StructureID,
+		&r.Service, &r.Profession, &r.Category, &r.Speciality, &r.City, &r.PostalCode, &r.Department, &demat)
+	if demat.Valid {
+		r.Dematerialised = &demat.Bool
+	}
+	return r, err
+}
+
+// hold keeps the mirror open for a search; release lets it go.
+func (m *mirror) hold() {
+	m.using.Lock()
+	defer m.using.Unlock()
+	m.users++
+}
+
+func (m *mirror) release() {
+	m.using.Lock()
+	defer m.using.Unlock()
+	if m.users--; m.users == 0 && m.closing {
+		m.end()
+	}
+}
+
+// close closes the mirror, at the end of the last search that holds it.
 func (m *mirror) close() {
+	m.using.Lock()
+	defer m.using.Unlock()
+	if m.closing = true; m.users == 0 {
+		m.end()
+	}
+}
+
+func (m *mirror) end() {
 	if m.find != nil {
 		m.find.Close()
 	}
