@@ -8,13 +8,10 @@ package addressbook
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
-
-	"passerelle/gateway/message"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -48,16 +45,18 @@ func (e Entry) Name() string {
 
 // Finder is the directory. What it must not show (red list, ended practices) it does not give.
 type Finder interface {
-	// Find gives at most limit entries for words as a person types them, in lower case without accents. An error: it cannot be asked.
-	Find(ctx context.Context, words string, limit int) ([]Entry, error)
-	// Lookup gives the entries of one address, none if it is not listed. An error: it cannot be asked.
-	Lookup(ctx context.Context, a message.Address) ([]Entry, error)
+	// Find gives the entries of at most limit mailboxes, best first, for a text as a person types it; none is no error. An error: the
+	// directory cannot be asked.
+	Find(ctx context.Context, text string, limit int) ([]Entry, error)
 	// AsOf is the directory's date; zero where there is none.
 	AsOf() time.Time
 }
 
 // MaxFound is how many mailboxes one search gives; there is no next page.
 const MaxFound = 20
+
+// maxAsked is how many the directory is asked for: an LDAP filter keeps some of them only.
+const maxAsked = 3 * MaxFound
 
 // minLetters is the shortest search; maxText, in octets, the longest that is looked at.
 const (
@@ -113,7 +112,7 @@ var (
 )
 
 // search asks the directory once for each text and gives the entries of at most max mailboxes for which keep holds; more tells that
-// there are others. The texts are alternatives; one with an @ is an address or its beginning.
+// there are others. The texts are alternatives.
 func (b *Book) search(ctx context.Context, door string, client netip.Addr, texts []string, max int, keep func([]Entry) bool) (found [][]Entry, more bool, err error) {
 	result := "none"
 	defer func() { searches.WithLabelValues(door, result).Inc() }()
@@ -129,7 +128,10 @@ func (b *Book) search(ctx context.Context, door string, client netip.Addr, texts
 	defer cancel()
 	seen := map[string]int{}
 	for _, text := range texts {
-		entries, err := b.find(ctx, text, MaxFound*4) // keep drops some, and one mailbox may have several
+		entries, err := b.cfg.Finder.Find(ctx, text, maxAsked)
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			if result = "unavailable"; ctx.Err() != nil {
 				result = "timeout"
@@ -137,7 +139,7 @@ func (b *Book) search(ctx context.Context, door string, client netip.Addr, texts
 			b.cfg.Log.Warn("address book: the directory cannot be asked", "door", door, "err", err)
 			return nil, false, err
 		}
-		more = more || len(entries) >= MaxFound*4
+		before := len(found)
 		for _, e := range entries {
 			key := strings.ToLower(e.Address)
 			if i, ok := seen[key]; ok {
@@ -147,6 +149,7 @@ func (b *Book) search(ctx context.Context, door string, client netip.Addr, texts
 			seen[key] = len(found)
 			found = append(found, []Entry{e})
 		}
+		more = more || len(found)-before >= maxAsked
 	}
 	kept := found[:0]
 	for _, mailbox := range found {
@@ -161,25 +164,6 @@ func (b *Book) search(ctx context.Context, door string, client netip.Addr, texts
 		result = "found"
 	}
 	return kept, more, nil
-}
-
-// find asks for one text.
-func (b *Book) find(ctx context.Context, text string, limit int) ([]Entry, error) {
-	if local, _, ok := strings.Cut(text, "@"); ok {
-		if a, err := message.ParseAddress(text, true); err == nil {
-			if es, err := b.cfg.Finder.Lookup(ctx, a); err != nil || len(es) > 0 {
-				return es, err
-			}
-		}
-		if text = local; letters(fold(text)) < minLetters {
-			return nil, nil
-		}
-	}
-	es, err := b.cfg.Finder.Find(ctx, fold(text), limit)
-	if err == nil && ctx.Err() != nil {
-		err = fmt.Errorf("find: %w", ctx.Err())
-	}
-	return es, err
 }
 
 // long leaves the texts that have letters enough.

@@ -172,10 +172,7 @@ func (f *filter) texts() (alternatives []string, bounded bool) {
 		if fold(text) == "" {
 			return nil, false
 		}
-		if !strings.Contains(text, "@") {
-			text = fold(text)
-		}
-		return []string{text}, true
+		return []string{strings.ToLower(text)}, true
 	case opPresent:
 		return nil, f.attr == ""
 	case opNot:

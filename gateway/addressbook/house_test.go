@@ -22,8 +22,6 @@ import (
 	"testing"
 	"time"
 
-	"passerelle/gateway/message"
-
 	"go.uber.org/goleak"
 )
 
@@ -38,7 +36,7 @@ type shelf struct {
 	hang    bool
 }
 
-func (s *shelf) Find(ctx context.Context, words string, limit int) (out []Entry, err error) {
+func (s *shelf) Find(ctx context.Context, text string, limit int) (out []Entry, err error) {
 	s.asked.Add(1)
 	if s.hang {
 		<-ctx.Done()
@@ -50,23 +48,10 @@ func (s *shelf) Find(ctx context.Context, words string, limit int) (out []Entry,
 	for _, e := range s.entries {
 		own := strings.Fields(fold(strings.Join([]string{e.FirstName, e.LastName, e.Structure, e.Service, e.Profession, e.Speciality, e.City, e.Address}, " ")))
 		all := true
-		for _, w := range strings.Fields(words) {
+		for _, w := range strings.Fields(fold(text)) {
 			all = all && slices.ContainsFunc(own, func(o string) bool { return strings.HasPrefix(o, w) })
 		}
 		if all && len(out) < limit {
-			out = append(out, e)
-		}
-	}
-	return out, nil
-}
-
-func (s *shelf) Lookup(ctx context.Context, a message.Address) (out []Entry, err error) {
-	s.asked.Add(1)
-	if s.away.Load() {
-		return nil, errors.New("the mirror is missing")
-	}
-	for _, e := range s.entries {
-		if strings.EqualFold(e.Address, a.String()) {
 			out = append(out, e)
 		}
 	}

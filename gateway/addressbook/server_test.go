@@ -74,7 +74,9 @@ func TestHostile(t *testing.T) {
 	}
 	wide := tlv(opOr, bytes.Repeat(equal("sn", "dupont"), 300))
 	long := strings.Repeat("é", 4000)
-	bind := func(password string) []byte { return tlv(opBind, number(tagInt, 3), octets(""), tlv(0x80, []byte(password))) }
+	bind := func(password string) []byte {
+		return tlv(opBind, number(tagInt, 3), octets(""), tlv(0x80, []byte(password)))
+	}
 	startTLS := tlv(opExtended, tlv(0x80, []byte(oidStartTLS)))
 	for _, c := range []struct {
 		name   string
