@@ -188,7 +188,7 @@ func changes(was, is []Record) []string {
 		return []string{fmt.Sprintf("places: %d -> %d", len(a), len(b))}
 	}
 	var fields []string
-	for i, name := range fieldNames {
+	for i, name := range diffNames {
 		if a[0][i] != b[0][i] {
 			fields = append(fields, fmt.Sprintf("%s: %s -> %s", name, orNone(a[0][i]), orNone(b[0][i])))
 		}
@@ -196,7 +196,7 @@ func changes(was, is []Record) []string {
 	return fields
 }
 
-var fieldNames = [...]string{"kind", "title", "first name", "last name", "id type", "id", "structure", "structure id", "service", "profession", "category",
+var diffNames = [...]string{"kind", "title", "first name", "last name", "id type", "id", "structure", "structure id", "service", "profession", "category",
 	"speciality", "city", "postal code", "department", "dematerialised"}
 
 func texts(box []Record) [][]string {
