@@ -45,6 +45,10 @@ type row struct {
 	Places        []place
 }
 
+// Local and Host are the two halves of the address, between which a narrow screen may break it.
+func (r row) Local() string { local, _, _ := strings.Cut(r.Address, "@"); return local }
+func (r row) Host() string  { return r.Address[len(r.Local()):] }
+
 type place struct{ Structure, Service, Town string }
 
 // T gives the words for a key in the page's language.

@@ -49,9 +49,9 @@ func TestPage(t *testing.T) {
 		has   []string
 		not   []string
 	}{
-		{"", 200, []string{`<html lang="fr">`, "Qui cherchez-vous", "Annuaire national du 21/11/2026 (il y a 2 jours)", "Clinique des Tilleuls", `<label for="q">`, "autofocus"}, []string{"<table", "mailto:", "<script"}},
+		{"", 200, []string{`<html lang="fr">`, "Qui cherchez-vous", "Annuaire national du 21/11/2026 (il y a&nbsp;2&nbsp;jours)", "Clinique des Tilleuls", `<label for="q">`, "autofocus"}, []string{"<table", "mailto:", "<script"}},
 		{"dupont", 200, []string{`<strong>1</strong> adresse trouvée`, `<th role="rowheader" scope="row">Jean Dupont</th>`, "Médecin, Cardiologie", "Cabinet des Lilas<br>69003 Lyon", "Clinique du Parc<br>69100 Villeurbanne",
-			`<a class="address" href="mailto:jean.dupont@medecin.mssante.fr">jean.dupont@medecin.mssante.fr</a>`}, []string{"autofocus"}},
+			`<a class="address" href="mailto:jean.dupont@medecin.mssante.fr">jean.dupont<wbr>@medecin.mssante.fr</a>`}, []string{"autofocus"}},
 		{"lyon DUPONT cardio", 200, []string{"Jean Dupont"}, nil},
 		{"helene lefevre", 200, []string{"Hélène Lefèvre-Noël", "Centre hospitalier de l’Œuvre, Maternité"}, nil},
 		{"oeuvre", 200, []string{"Hélène Lefèvre-Noël"}, nil},
@@ -87,7 +87,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	if _, body := get(t, s.URL+"/?q=martin&lang=en"); !strings.Contains(body, `<html lang="en">`) || !strings.Contains(body, "20</strong> addresses found. There are more") ||
-		!strings.Contains(body, "National directory of 21 November 2026 (2 days ago)") || !strings.Contains(body, `href="/?lang=fr&amp;q=martin"`) {
+		!strings.Contains(body, "National directory of 21 November 2026 (2&nbsp;days ago)") || !strings.Contains(body, `href="/?lang=fr&amp;q=martin"`) {
 		t.Error(body)
 	}
 	if _, body := get(t, s.URL+"/", "Accept-Language", "de, en-GB;q=0.8, fr;q=0.5"); !strings.Contains(body, `<html lang="en">`) {
