@@ -30,6 +30,7 @@ func newEntry(mailbox []Entry, base string) ldapEntry {
 			e.add("givenName", m.FirstName)
 		} else {
 			e.add("sn", name) // inetOrgPerson must have one
+			e.add("cn", display(m))
 		}
 		e.add("title", title(m))
 		e.add("o", m.Structure)
@@ -37,9 +38,17 @@ func newEntry(mailbox []Entry, base string) ldapEntry {
 		e.add("l", m.City)
 		e.add("postalCode", m.PostalCode)
 	}
-	e.add("displayName", first.Name())
+	e.add("displayName", display(first))
 	e.add("mail", first.Address)
 	return e
+}
+
+// display tells an organisation's mailboxes apart.
+func display(e Entry) string {
+	if name := e.Name(); e.LastName == "" && e.Service != "" && e.Service != name {
+		return name + " - " + e.Service
+	}
+	return e.Name()
 }
 
 // title says what somebody is: "Médecin, Cardiologie".

@@ -134,6 +134,9 @@ func TestEntry(t *testing.T) {
 	if _, got = search(t, addr, "-b", "o=annuaire", "(sn=dupont)", "1.1"); len(got) != 1 {
 		t.Errorf("no attributes: %q", got)
 	}
+	if _, got = search(t, addr, "-b", "o=annuaire", "(cn=chu de nantes - urg*)", "displayName", "ou"); !slices.Equal(got["displayName"], []string{"CHU de Nantes - Urgences"}) || got["ou"][0] != "Urgences" {
+		t.Errorf("an organisation: %q", got)
+	}
 	// Read again by its name, as "properties" of an entry do; a name that needs escapes too.
 	for _, dn := range []string{"mail=" + jean + ",o=annuaire", "MAIL=" + jean + ", O=Annuaire", `mail=o'brien\+x@medecin.mssante.fr,o=annuaire`, `mail=o'brien\2bx@medecin.mssante.fr,o=annuaire`} {
 		if code, got := search(t, addr, "-s", "base", "-b", dn, "(objectClass=*)"); code != 0 || len(got["mail"]) != 1 {

@@ -89,7 +89,6 @@ func (b *Book) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := b.client(r)
 	switch {
 	case !within(b.cfg.PageNetworks, client):
-		b.cfg.Log.Warn("address book: client is not in listen.addressbook.networks", "client", client)
 		searches.WithLabelValues("page", "refused").Inc()
 		http.Error(w, "Accès réservé au réseau de l'établissement. / For the clinic's network only.", http.StatusForbidden)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:

@@ -77,6 +77,7 @@ func (s *Server) Serve(ctx context.Context) error {
 			c.Close()
 		}
 	})
+	var told time.Time
 	for wait := time.Duration(0); ; {
 		conn, err := s.cfg.Listener.Accept()
 		if err != nil {
@@ -97,7 +98,10 @@ func (s *Server) Serve(ctx context.Context) error {
 		wait = 0
 		client := clientOf(conn)
 		if !within(s.cfg.Book().cfg.LDAPNetworks, client) {
-			s.cfg.Log.Warn("address book: client is not in listen.ldap.networks", "client", client)
+			if now := time.Now(); now.Sub(told) > 10*time.Second { // for who sets a mail program up; a scanner does not fill the log
+				told = now
+				s.cfg.Log.Warn("address book: client is not in listen.ldap.networks", "client", client)
+			}
 			searches.WithLabelValues("ldap", "refused").Inc()
 			conn.Close()
 			continue
