@@ -214,10 +214,26 @@ type TrustSpace struct {
 type Directory struct {
 	// Extraction is the national directory's public extraction of MSSanté mailboxes; its folder must exist.
 	Extraction string `yaml:"extraction"`
+	// Fetch downloads the extraction.
+	Fetch DirectoryFetch `yaml:"fetch"`
 	// MaxAge makes an older extraction "could not ask".
 	MaxAge Duration `yaml:"max_age"`
 	// List is the clinic's own list of correspondents.
 	List string `yaml:"list"`
+}
+
+// DirectoryFetch is where the extraction is downloaded from. A file that is not taken leaves the mirror in use as it is.
+type DirectoryFetch struct {
+	// URL of the file, ZIP or text; empty is off. https alone.
+	URL string `yaml:"url"`
+	// Every is the time from one look to the next; after a failure it is tried again from a minute on, ever more slowly.
+	Every Duration `yaml:"every"`
+	// CA is a PEM file with the only authorities that are believed, IGC-Santé for the national service; empty: the system's.
+	CA string `yaml:"ca"`
+	// RedirectHosts are hosts beside the URL's own that the server may send us on to.
+	RedirectHosts []string `yaml:"redirect_hosts"`
+	// Shrink is the share of lines or mailboxes that a new file may lack against the mirror in use.
+	Shrink Percent `yaml:"shrink"`
 }
 
 // Encrypt is for correspondents outside the trust space who can decrypt.
@@ -290,7 +306,7 @@ func Default() *Config {
 		},
 		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
 		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
-		Directory: Directory{MaxAge: Duration(21 * day)},
+		Directory: Directory{MaxAge: Duration(21 * day), Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt:   Encrypt{Subject: "Message sécurisé"},
 		Pickup:    Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{

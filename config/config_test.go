@@ -93,6 +93,7 @@ func TestExampleDefaults(t *testing.T) {
 		{c.StateDir, def.StateDir}, {c.Log, def.Log}, {c.Clinic.Networks, def.Clinic.Networks}, {c.Clinic.QueueLifetime, def.Clinic.QueueLifetime},
 		{c.Limits, def.Limits}, {c.Listen.LMTP, def.Listen.LMTP}, {c.Listen.SMTP, def.Listen.SMTP}, {c.Listen.Metrics, def.Listen.Metrics}, {c.Listen.LDAP.Base, def.Listen.LDAP.Base},
 		{c.Trust.ListedUnverified, def.Trust.ListedUnverified}, {c.Trust.PatientDomain, def.Trust.PatientDomain}, {c.Directory.MaxAge, def.Directory.MaxAge},
+		{c.Directory.Fetch.Every, def.Directory.Fetch.Every}, {c.Directory.Fetch.Shrink, def.Directory.Fetch.Shrink},
 		{c.Encrypt.Subject, def.Encrypt.Subject}, {c.Pickup.Expiry, def.Pickup.Expiry}, {c.Pickup.Strict, def.Pickup.Strict}, {c.Pickup.Code, def.Pickup.Code},
 		{c.SMS.Method, def.SMS.Method}, {c.SMS.Body.Reveal(), def.SMS.Body.Reveal()}, {c.SMS.ContentType, def.SMS.ContentType}, {c.SMS.Timeout, def.SMS.Timeout},
 	} {

@@ -88,3 +88,27 @@ func (d Duration) String() string {
 
 // MarshalText gives what UnmarshalText reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// Percent is a share, written 20%.
+type Percent int
+
+// UnmarshalText reads a whole number with its sign; "0.2" is refused, because it might mean either.
+func (p *Percent) UnmarshalText(text []byte) error {
+	t := strings.TrimSpace(string(text))
+	digits, ok := strings.CutSuffix(t, "%")
+	n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 8)
+	if !ok || err != nil || n > 100 {
+		return fmt.Errorf("%q is no share (write 20%%)", t)
+	}
+	*p = Percent(n)
+	return nil
+}
+
+// Share gives 0.2 for 20%.
+func (p Percent) Share() float64 { return float64(p) / 100 }
+
+// String gives what UnmarshalText reads.
+func (p Percent) String() string { return strconv.Itoa(int(p)) + "%" }
+
+// MarshalText gives what UnmarshalText reads.
+func (p Percent) MarshalText() ([]byte, error) { return []byte(p.String()), nil }

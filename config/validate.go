@@ -137,6 +137,7 @@ func (v *validator) limits() {
 	within("relay.timeout", v.c.Relay.Timeout, Duration(time.Second), Duration(5*time.Minute))
 	within("relay.slow_after", v.c.Relay.SlowAfter, Duration(100*time.Millisecond), Duration(5*time.Minute))
 	positive("directory.max_age", int64(v.c.Directory.MaxAge))
+	within("directory.fetch.every", v.c.Directory.Fetch.Every, Duration(10*time.Minute), Duration(7*day))
 	positive("pickup.expiry", int64(v.c.Pickup.Expiry))
 	positive("sms.timeout", int64(v.c.SMS.Timeout))
 }
@@ -228,6 +229,22 @@ func (v *validator) directory() {
 		}
 	}
 	v.file("directory.list", v.c.Directory.List)
+	f := v.c.Directory.Fetch
+	if f.URL != "" {
+		v.weburl("directory.fetch.url", f.URL, false)
+		if strings.HasPrefix(strings.ToLower(f.URL), "http:") && v.ok("directory.fetch.url") {
+			v.fault("directory.fetch.url", "must begin with https://: who is verified hangs on it")
+		}
+	}
+	v.file("directory.fetch.ca", f.CA)
+	for i, h := range f.RedirectHosts {
+		if key := index("directory.fetch.redirect_hosts", i); v.ok(key) && (!isHost(h) || h != strings.ToLower(h)) {
+			v.fault(key, "%q is no host name in lower case", h)
+		}
+	}
+	if f.Shrink < 1 || f.Shrink > 90 {
+		v.fault("directory.fetch.shrink", "must be between 1%% and 90%%: beyond it passerelle directory import --force takes a single file")
+	}
 }
 
 func (v *validator) encrypt() {

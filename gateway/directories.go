@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -20,10 +21,15 @@ type (
 	DirectoryChange   = directory.Change
 	DirectoryDiff     = directory.Difference
 	DirectoryProgress = func(done, total int64, lines int)
+	DirectoryFetched  = directory.Progress
 )
 
-// ErrNothingAsked: a search for nothing.
-var ErrNothingAsked = directory.ErrNothingAsked
+var (
+	// ErrNothingAsked: a search for nothing.
+	ErrNothingAsked = directory.ErrNothingAsked
+	// ErrNoFetch: a refresh without an address to refresh from.
+	ErrNoFetch = directory.ErrNoFetch
+)
 
 // ImportDirectory reads an extraction file into the mirror of a state folder; a gateway that serves from it picks the new mirror up
 // by itself. progress may be nil.
@@ -45,6 +51,25 @@ func OpenDirectory(ctx context.Context, stateDir string, cfg *config.Config) (*d
 		d.ExtractionFile = ""
 	}
 	return directory.Open(ctx, d)
+}
+
+// RefreshDirectory asks the source of directory.fetch for a new extraction now and takes it; a gateway that serves from the state folder picks it
+// up by itself. It gives the state after it, and whether there was another file. progress may be nil.
+func RefreshDirectory(ctx context.Context, cfg *config.Config, progress func(DirectoryFetched)) (_ DirectoryStatus, another bool, err error) {
+	c := directoryConfig(cfg, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	c.ExtractionFile, c.Fetch.Progress = "", progress
+	d, err := directory.Open(ctx, c)
+	if err != nil {
+		return DirectoryStatus{}, false, err
+	}
+	defer d.Close()
+	before := d.Status().ImportedAt
+	err = d.Refresh(ctx)
+	if errors.Is(err, directory.ErrNoFetch) {
+		return DirectoryStatus{}, false, ErrNoFetch
+	}
+	after := d.Status()
+	return after, !after.ImportedAt.Equal(before), err
 }
 
 // LookUp asks a directory about an address as it is typed.

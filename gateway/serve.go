@@ -17,6 +17,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/addressbook"
+	"passerelle/gateway/directory"
 	"passerelle/gateway/smtpd"
 )
 
@@ -48,6 +49,7 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 		})
 	}
 	wg.Go(func() { g.duties(ctx) })
+	wg.Go(func() { directory.KeepFresh(ctx, func() *directory.Directory { return g.current().directory }) })
 	g.serving.Store(true)
 	if g.ready != nil {
 		g.ready()

@@ -229,7 +229,9 @@ func (v vaultBlob) Size() int64                             { return v.b.Size }
 func (v vaultBlob) Close() error                            { return v.b.Close() }
 
 func directoryConfig(cfg *config.Config, now func() time.Time, log *slog.Logger) directory.Config {
+	f := cfg.Directory.Fetch
 	return directory.Config{StateDir: cfg.StateDir, ExtractionFile: cfg.Directory.Extraction, ListFile: cfg.Directory.List,
+		Fetch:  directory.FetchConfig{URL: f.URL, Every: f.Every.Std(), CA: f.CA, RedirectHosts: f.RedirectHosts, Shrink: f.Shrink.Share()},
 		MaxAge: time.Duration(cfg.Directory.MaxAge), KeyFiles: cfg.Encrypt.Keys, Now: now, Log: log}
 }
 

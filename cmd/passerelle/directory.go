@@ -1,25 +1,44 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
+	"passerelle/config"
 	"passerelle/gateway"
 )
 
 type directoryCmd struct {
-	Import directoryImportCmd `cmd:"" help:"Read an extraction file of the national directory (text or ZIP) into the mirror."`
-	Lookup directoryLookupCmd `cmd:"" help:"Look up one address as the gateway would; exit code 1 where it is not verified."`
-	Status directoryStatusCmd `cmd:"" help:"Age and size of the mirror; exit code 1 where it cannot be asked."`
+	Lookup  directoryLookupCmd  `cmd:"" help:"Look up one address as the gateway would; exit code 1 where it is not verified."`
+	Search  directorySearchCmd  `cmd:"" help:"Find mailboxes by name, place, speciality, RPPS or a part of the address; exit code 1 where there is none."`
+	Import  directoryImportCmd  `cmd:"" help:"Read an extraction file of the national directory (text or ZIP) into the mirror."`
+	Refresh directoryRefreshCmd `cmd:"" help:"Ask the source of directory.fetch for a new extraction now, and take it."`
+	Status  directoryStatusCmd  `cmd:"" help:"Age, size and faults of the mirror; exit code 1 where it cannot be asked."`
+	Diff    directoryDiffCmd    `cmd:"" help:"What a new extraction file would change in the mirror, or what two files tell apart; exit code 1 where an import would refuse it."`
 }
+
+const defaultStateDir = "/var/lib/passerelle"
 
 // stateFlag works without a config: a state folder is all that the mirror needs.
 type stateFlag struct {
-	StateDir string `default:"/var/lib/passerelle" placeholder:"DIR" help:"The gateway's state_dir (default: ${default})." type:"path"`
+	StateDir string `placeholder:"DIR" xor:"state" help:"The gateway's state_dir (default: /var/lib/passerelle); the mirror alone is asked." type:"path"`
+	Config   string `short:"c" placeholder:"FILE" xor:"state" help:"Config file, in the place of --state-dir: its list and all its sources are asked." type:"path"`
+}
+
+// load gives the state folder, and the config where one is named.
+func (f stateFlag) load() (stateDir string, cfg *config.Config, err error) {
+	if f.Config == "" {
+		return cmp.Or(f.StateDir, defaultStateDir), nil, nil
+	}
+	cfg, err = configFlag{f.Config}.load()
+	if err != nil {
+		return "", nil, err
+	}
+	return cfg.StateDir, cfg, nil
 }
 
 type directoryImportCmd struct {
@@ -36,21 +55,16 @@ func (directoryImportCmd) Help() string {
 }
 
 func (c directoryImportCmd) Run(e *env) error {
-	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+	dir, _, err := c.load()
+	if err != nil {
 		return err
 	}
-	terminal := isTerminal(e.stderr) && !c.Quiet
-	last := time.Time{}
-	progress := func(done, total int64, lines int) {
-		if terminal && time.Since(last) > 200*time.Millisecond {
-			last = time.Now()
-			fmt.Fprintf(e.stderr, "\r%3d %%  %d lines", done*100/max(total, 1), lines)
-		}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
 	}
-	st, err := gateway.ImportDirectory(e.ctx, c.StateDir, c.File, c.Force, progress)
-	if terminal {
-		fmt.Fprint(e.stderr, "\r\033[K")
-	}
+	progress, done := newProgress(e, c.Quiet)
+	st, err := gateway.ImportDirectory(e.ctx, dir, c.File, c.Force, progress)
+	done()
 	if err != nil {
 		if name := "import " + filepath.Base(c.File); !strings.HasPrefix(err.Error(), name) { // most faults name the file
 			err = fmt.Errorf("%s: %w", name, err)
@@ -62,43 +76,18 @@ func (c directoryImportCmd) Run(e *env) error {
 	return nil
 }
 
-type directoryLookupCmd struct {
-	stateFlag
-	Address string `arg:"" help:"Address to look up."`
-}
-
-func (c directoryLookupCmd) Run(e *env) error {
-	x, err := gateway.LookUp(e.ctx, c.StateDir, c.Address)
-	if err != nil {
-		return err
+// newProgress writes on one line of a terminal; done takes the line away.
+func newProgress(e *env, quiet bool) (progress gateway.DirectoryProgress, done func()) {
+	if quiet || !isTerminal(e.stderr) {
+		return nil, func() {}
 	}
-	fmt.Fprintf(e.stdout, "%s%s\n", x.Verdict, ifAny(": ", x.Why))
-	if !x.AsOf.IsZero() {
-		fmt.Fprintf(e.stdout, "%s of %s (%s old)\n", x.Source, x.AsOf.Format(time.DateOnly), age(time.Since(x.AsOf)))
-	}
-	for _, r := range x.Records {
-		name := strings.Join(strings.Fields(strings.Join([]string{r.Title, r.FirstName, r.LastName}, " ")), " ")
-		fmt.Fprintln(e.stdout, strings.Join(nonEmpty(r.Kind, name, r.Profession, r.Structure, strings.TrimSpace(r.PostalCode+" "+r.City), ifAny("id ", r.ID)), ", "))
-	}
-	if x.Verdict != "verified" {
-		return fmt.Errorf("%s is not verified", c.Address)
-	}
-	return nil
-}
-
-type directoryStatusCmd struct{ stateFlag }
-
-func (c directoryStatusCmd) Run(e *env) error {
-	s, err := gateway.DirectoryStatus(e.ctx, c.StateDir)
-	if err != nil {
-		return err
-	}
-	if s.Fault != "" {
-		return fmt.Errorf("mirror: %s", s.Fault)
-	}
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "addresses\t%d\nPER\t%d\nORG\t%d\nfile of\t%s (%s old)\nimported\t%s\n", s.Entries, s.PER, s.ORG, s.AsOf.Format(time.DateOnly), age(s.Age), s.ImportedAt.Format(time.RFC3339))
-	return w.Flush()
+	last := time.Time{}
+	return func(done, total int64, lines int) {
+		if time.Since(last) > 200*time.Millisecond {
+			last = time.Now()
+			fmt.Fprintf(e.stderr, "\r%3d %%  %d lines", done*100/max(total, 1), lines)
+		}
+	}, func() { fmt.Fprint(e.stderr, "\r\033[K") }
 }
 
 func isTerminal(w any) bool {

@@ -28,7 +28,7 @@ type commands struct {
 	Check     checkCmd     `cmd:"" help:"Check a config file: all its faults at once, then its expect pairs. Nothing listens, nothing is sent."`
 	Explain   explainCmd   `cmd:"" help:"Say which way a mail would take, and why: rules tried, directory record, what the recipient would see. Nothing is sent."`
 	Demo      demoCmd      `cmd:"" help:"Show the main job on this machine: real sockets on loopback, eight messages, every arrival checked. Needs no config."`
-	Directory directoryCmd `cmd:"" help:"Import, look up and date the local mirror of the national directory (Annuaire Sante). Needs no config."`
+	Directory directoryCmd `cmd:"" help:"The local mirror of the national directory (Annuaire Sante): look up, search, import, compare. Needs no config."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 
@@ -100,6 +100,9 @@ func tell(stderr io.Writer, err error) int {
 		return 2
 	}
 	fmt.Fprintln(stderr, "passerelle:", err)
+	if usage := new(usageError); errors.As(err, &usage) {
+		return 2
+	}
 	return 1
 }
 

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
@@ -22,7 +24,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script against the real binary: what an operator types, and what he reads.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "../../testdata/script", RequireExplicitExec: true, UpdateScripts: os.Getenv("UPDATE") != "",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ports": ports, "await": await, "sigterm": sigterm}})
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ports": ports, "await": await, "sigterm": sigterm, "serve-files": serveFiles}})
 }
 
 // ports puts a free address of loopback where a file says METRICS, and into the variable of that name.
@@ -61,6 +63,19 @@ func sigterm(ts *testscript.TestScript, _ bool, args []string) {
 	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[0] + "/passerelle.db.lock")))
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, syscall.SIGTERM))
+}
+
+// serveFiles serves a folder over TLS until the script ends: where a file says FILES its address is put, and the authority that signed its
+// certificate lies in ca.pem.
+func serveFiles(ts *testscript.TestScript, _ bool, args []string) {
+	srv := httptest.NewTLSServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
+	ts.Defer(srv.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), ca, 0o600))
+	for _, f := range args[1:] {
+		b := bytes.ReplaceAll([]byte(ts.ReadFile(f)), []byte("FILES"), []byte(srv.URL))
+		ts.Check(os.WriteFile(ts.MkAbs(f), b, 0o600))
+	}
 }
 
 // TestExitCodes: 2 for the command line and the config, 1 for what fails or does not hold.

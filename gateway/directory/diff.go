@@ -31,7 +31,7 @@ type Difference struct {
 // told of every change in the order of the addresses; nil: nobody is.
 func Diff(ctx context.Context, stateDir, oldFile, newFile string, o Options, each func(Change) error) (_ Difference, err error) {
 	if o.MaxShrink <= 0 {
-		o.MaxShrink = 0.2
+		o.MaxShrink = defaultShrink
 	}
 	var diff Difference
 	scratch, err := os.MkdirTemp("", "passerelle-diff-")
@@ -40,7 +40,7 @@ func Diff(ctx context.Context, stateDir, oldFile, newFile string, o Options, eac
 	}
 	defer os.RemoveAll(scratch)
 	if oldFile != "" {
-		if stateDir, err = scratchMirror(ctx, scratch, "old", oldFile, o); err != nil {
+		if stateDir, _, err = scratchMirror(ctx, scratch, "old", oldFile, o); err != nil {
 			return diff, err
 		}
 	}
@@ -49,7 +49,7 @@ func Diff(ctx context.Context, stateDir, oldFile, newFile string, o Options, eac
 		return diff, fmt.Errorf("compare with the mirror: %s", faultOf(err).why)
 	}
 	defer from.close()
-	newDir, err := scratchMirror(ctx, scratch, "new", newFile, o)
+	newDir, stats, err := scratchMirror(ctx, scratch, "new", newFile, o)
 	if err != nil {
 		return diff, err
 	}
@@ -58,33 +58,25 @@ func Diff(ctx context.Context, stateDir, oldFile, newFile string, o Options, eac
 		return diff, fmt.Errorf("compare extractions: %w", err)
 	}
 	defer to.close()
-	diff.Old, diff.New, diff.OldName, diff.NewName = from.meta.stats(), to.meta.stats(), from.meta.sourceName, to.meta.sourceName
-	diff.Refused = shrunk(from.meta, diff.New, o.MaxShrink)
+	diff.Old, diff.New, diff.OldName, diff.NewName = from.meta.stats(), stats, from.meta.sourceName, to.meta.sourceName
+	diff.Refused = shrunk(from.meta, stats.Addresses, stats.Lines-stats.Malformed, o.MaxShrink)
 	if err := diff.walk(ctx, from, to, each); err != nil {
 		return diff, fmt.Errorf("compare extractions: %w", err)
 	}
 	return diff, nil
 }
 
-func scratchMirror(ctx context.Context, scratch, name, file string, o Options) (dir string, err error) {
+func scratchMirror(ctx context.Context, scratch, name, file string, o Options) (dir string, _ Stats, err error) {
 	dir = filepath.Join(scratch, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return "", fmt.Errorf("compare extractions: %w", err)
+		return "", Stats{}, fmt.Errorf("compare extractions: %w", err)
 	}
-	_, err = Import(ctx, dir, file, Options{Now: o.Now, Progress: o.Progress, AsOf: o.AsOf, unsearched: true})
-	return dir, err
+	stats, err := Import(ctx, dir, file, Options{Now: o.Now, Progress: o.Progress, AsOf: o.AsOf, unsearched: true})
+	return dir, stats, err
 }
 
 func (m mirrorMeta) stats() Stats {
 	return Stats{Lines: m.lines, Addresses: m.addresses, PER: m.persons, ORG: m.organisations, Other: m.addresses - m.persons - m.organisations, AsOf: m.asOf}
-}
-
-// shrunk says why a file that holds s is too small to take the place of the mirror in use; "" if it is not.
-func shrunk(old mirrorMeta, s Stats, most float64) string {
-	if float64(s.Addresses) < float64(old.addresses)*(1-most) {
-		return fmt.Sprintf("it holds %d addresses where the mirror in use holds %d: more than %g %% fewer", s.Addresses, old.addresses, most*100)
-	}
-	return ""
 }
 
 // walk goes through both mirrors by address, side by side.

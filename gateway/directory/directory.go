@@ -71,6 +71,8 @@ type Config struct {
 	ListFile string
 	// MaxAge is the age at which the extraction is no longer believed; 0 is 21 days.
 	MaxAge time.Duration
+	// Fetch is the download of the extraction; see Refresh and KeepFresh.
+	Fetch FetchConfig
 	// KeyFiles are OpenPGP key files by address or @domain, beside those that the list names.
 	KeyFiles map[string]string
 	Now      func() time.Time
@@ -81,13 +83,16 @@ type Config struct {
 type Status struct {
 	AsOf, ImportedAt         time.Time
 	Age                      time.Duration
-	Entries, PER, ORG, Lines int    // Entries, PER and ORG count mailboxes
-	File                     string // the name of the file that the mirror was made from
-	Fault                    string // why the directory cannot be asked now, "" if it can
-	ImportFault              string // why the extraction file was not taken, "" if it was; an older mirror may still answer
-	Contacts                 int    // entries of the clinic's list
-	ListFault                string // why the list's present file was not taken; the former content answers
-	Configured               bool   // an extraction file is set, or a mirror was there at some time
+	Entries, PER, ORG, Lines int       // Entries, PER and ORG count mailboxes
+	File                     string    // the name of the file that the mirror was made from
+	Fault                    string    // why the directory cannot be asked now, "" if it can
+	ImportFault              string    // why the extraction file was not taken, "" if it was; an older mirror may still answer
+	Contacts                 int       // entries of the clinic's list
+	ListFault                string    // why the list's present file was not taken; the former content answers
+	FetchFault               string    // why the last look for a new extraction failed, "" if it went well
+	FetchChecked, FetchNext  time.Time // the last good look, and the next
+	Searchable               bool      // the mirror has an index
+	Configured               bool      // an extraction file is set, or a mirror was there at some time
 }
 
 // Directory answers from the mirror and the list. It is safe for concurrent use.
@@ -110,6 +115,8 @@ type holder struct {
 
 	opening     sync.Mutex // one at a time opens the mirror or imports
 	importFault string     // guarded by mu
+	fetch       fetchState // guarded by mu
+	notBefore   time.Time  // the download is not tried before; guarded by mu
 }
 
 // fault is why the directory cannot be asked, in the operator's words and in the sender's.
@@ -146,7 +153,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, holder: &holder{fault: faultMissing()}}
+	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, holder: &holder{fault: faultMissing(), fetch: loadFetchState(abs)}}
 	d.importConfigured(ctx)
 	d.ensure(ctx, true)
 	live.Store(d)
@@ -189,11 +196,11 @@ func (d *Directory) ask(ctx context.Context, a message.Address) Answer {
 		d.ensure(ctx, false)
 		d.mu.RLock()
 		m, f, seen := d.mirror, d.fault, d.seen
-		if m == nil {
-			d.mu.RUnlock()
-			return couldNotAsk(f)
+		if m != nil {
+			f = d.stale(m.meta.asOf)
 		}
-		if f := d.stale(m.meta.asOf); f != nil {
+		if f != nil {
+			f = d.because(f)
 			d.mu.RUnlock()
 			return couldNotAsk(f)
 		}
@@ -379,7 +386,7 @@ func (d *Directory) importIfNew(ctx context.Context) error {
 		if meta.format == mirrorFormat && meta.sourceName == filepath.Base(file) && meta.sourceSize == fi.Size() && meta.sourceTime.Equal(fi.ModTime()) {
 			return nil
 		}
-		src, err := openSource(file)
+		src, err := openSource(file, nil)
 		if err != nil {
 			return err
 		}
@@ -407,17 +414,19 @@ func (d *Directory) Status() Status {
 	d.ensure(context.Background(), false)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	s := Status{ImportFault: d.importFault, Configured: d.had || d.cfg.ExtractionFile != ""}
+	s := Status{ImportFault: d.importFault, Configured: d.had || d.cfg.ExtractionFile != "" || d.cfg.Fetch.URL != "",
+		FetchFault: d.fetch.Fault, FetchChecked: d.fetch.Checked, FetchNext: d.fetch.Next}
 	s.Contacts, s.ListFault = d.list.status()
 	if d.mirror == nil {
-		s.Fault = d.fault.why
+		s.Fault = d.because(d.fault).why
 		return s
 	}
 	m := d.mirror.meta
 	s.AsOf, s.ImportedAt, s.Age, s.File = m.asOf, m.importedAt, d.cfg.Now().Sub(m.asOf), m.sourceName
 	s.Entries, s.PER, s.ORG, s.Lines = m.addresses, m.persons, m.organisations, m.lines
+	s.Searchable = m.format == mirrorFormat
 	if f := d.stale(m.asOf); f != nil {
-		s.Fault = f.why
+		s.Fault = d.because(f).why
 	}
 	return s
 }

@@ -21,20 +21,30 @@ const (
 	maxLines  = 10_000_000
 	maxSource = 2 << 30
 	maxFaulty = 0.01 // share of lines that may be malformed, and that may hold bad UTF-8
+
+	defaultShrink = 0.2 // share of lines or mailboxes that may be lost against the mirror in use
 )
 
 // Options change how an extraction is imported.
 type Options struct {
 	// Progress is told, about once per MiB and at the end, of the bytes read so far, of all bytes, and of the lines read so far.
 	Progress func(done, total int64, lines int)
-	// MaxShrink is the share by which a new file may hold fewer addresses than the mirror in use; 0 is 0.2. Force imports it anyway.
+	// MaxShrink is the share by which a new file may hold fewer lines or mailboxes than the mirror in use; 0 is 0.2. Force imports it anyway.
 	MaxShrink float64
 	Force     bool
+	// Origin is where a file was downloaded from; nil for the operator's own.
+	Origin *Origin
 	// AsOf is the file's date; zero takes it from the name (..._yyyyMMddHHmm), else from the time of its last change.
 	AsOf time.Time
 	Now  func() time.Time
 
 	unsearched bool // the mirror is for a comparison alone
+}
+
+// Origin tells of a file what its name and time on our disk do not. Such a file must bear a date, and be no older than the mirror in use.
+type Origin struct {
+	Name    string    // at its source
+	Changed time.Time // at its source; zero if unknown
 }
 
 // Stats tell what an import found. Addresses counts mailboxes, each once; Duplicates counts the lines beyond the first of a mailbox.
@@ -51,6 +61,8 @@ type RefusedError struct {
 	File string // base name
 	Line int    // 0 where no line is to blame
 	Why  string
+	// Forceable: the file is whole, and may be right where the operator says so.
+	Forceable bool
 }
 
 func (e *RefusedError) Error() string {
@@ -68,7 +80,7 @@ func Import(ctx context.Context, stateDir, path string, o Options) (Stats, error
 		o.Now = time.Now
 	}
 	if o.MaxShrink <= 0 {
-		o.MaxShrink = 0.2
+		o.MaxShrink = defaultShrink
 	}
 	unlock, err := lockImport(stateDir)
 	if err != nil {
@@ -76,7 +88,7 @@ func Import(ctx context.Context, stateDir, path string, o Options) (Stats, error
 	}
 	defer unlock()
 
-	src, err := openSource(path)
+	src, err := openSource(path, o.Origin)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -98,16 +110,32 @@ type importer struct {
 	stateDir string
 	start    time.Time
 	stats    Stats
+	old      mirrorMeta // of the mirror in use; zero where there is none
 }
 
 func (i *importer) refuse(line int, format string, args ...any) error {
 	return &RefusedError{File: i.src.name, Line: line, Why: fmt.Sprintf(format, args...)}
 }
 
+// smaller is a refusal that the operator may override.
+func (i *importer) smaller(format string, args ...any) error {
+	return &RefusedError{File: i.src.name, Why: fmt.Sprintf(format, args...), Forceable: true}
+}
+
 func (i *importer) run(ctx context.Context) (Stats, error) {
 	// A date to come would keep the mirror fresh for ever; a day is room for clocks and zones.
 	if i.o.AsOf.After(i.o.Now().Add(24 * time.Hour)) {
 		return Stats{}, i.refuse(0, "its date %s lies in the future", i.o.AsOf.Format(time.DateTime))
+	}
+	if i.o.AsOf.IsZero() {
+		return Stats{}, i.refuse(0, "it bears no date: neither its name nor the server tells one")
+	}
+	if old, err := openMirror(ctx, i.stateDir); err == nil {
+		old.close()
+		i.old = old.meta
+	}
+	if i.o.Origin != nil && !i.o.Force && i.o.AsOf.Before(i.old.asOf) {
+		return Stats{}, i.smaller("it is of %s, older than the mirror in use, of %s", i.o.AsOf.UTC().Format(time.DateTime), i.old.asOf.UTC().Format(time.DateTime))
 	}
 	b, err := newBuilder(ctx, i.stateDir)
 	if err != nil {
@@ -128,7 +156,7 @@ func (i *importer) run(ctx context.Context) (Stats, error) {
 	s.AsOf, s.Addresses, s.PER, s.ORG = i.o.AsOf, addresses, byKind["PER"], byKind["ORG"]
 	s.Other = addresses - s.PER - s.ORG
 	s.Duplicates = s.Lines - s.Malformed - addresses
-	if err := i.weigh(ctx); err != nil {
+	if err := i.weigh(); err != nil {
 		return i.stats, err
 	}
 	if err := i.src.unchanged(); err != nil {
@@ -221,7 +249,7 @@ func (i *importer) readFault(line int, err error) error {
 }
 
 // weigh refuses a file that is too faulty or too small to be believed.
-func (i *importer) weigh(ctx context.Context) error {
+func (i *importer) weigh() error {
 	s := i.stats
 	switch {
 	case s.Lines == 0:
@@ -236,34 +264,49 @@ func (i *importer) weigh(ctx context.Context) error {
 	if i.o.Force {
 		return nil
 	}
-	old, err := openMirror(ctx, i.stateDir)
-	if err != nil {
-		return nil // nothing to compare with
-	}
-	defer old.close()
-	if n := old.meta.addresses; float64(s.Addresses) < float64(n)*(1-i.o.MaxShrink) {
-		return i.refuse(0, "it holds %d addresses where the mirror in use holds %d: more than %g %% fewer", s.Addresses, n, i.o.MaxShrink*100)
+	if why := shrunk(i.old, s.Addresses, s.Lines-s.Malformed, i.o.MaxShrink); why != "" {
+		return i.smaller("%s", why)
 	}
 	return nil
 }
 
+// shrunk says why a file of so many addresses and good lines is too small to take the place of the mirror in use; "" if it is not.
+func shrunk(old mirrorMeta, addresses, lines int, most float64) string {
+	keep, percent := 1-most, most*100
+	if float64(addresses) < float64(old.addresses)*keep {
+		return fmt.Sprintf("it holds %d addresses where the mirror in use holds %d: more than %g %% fewer", addresses, old.addresses, percent)
+	}
+	if float64(lines) < float64(old.lines)*keep {
+		return fmt.Sprintf("it holds %d good lines where the mirror in use holds %d: more than %g %% fewer", lines, old.lines, percent)
+	}
+	return ""
+}
+
 // lockImport keeps two imports apart and removes what a killed one left.
 func lockImport(stateDir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(stateDir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the import: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock the import: another import is running: %w", err)
-	}
-	if err := giveToOwner(f.Name(), stateDir); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock the import: %w", err)
+	if unlock, err = lockFile(stateDir, lockName, "another import is running"); err != nil {
+		return nil, err
 	}
 	left, _ := filepath.Glob(filepath.Join(globEscape(stateDir), tempPrefix+"*.tmp"))
 	for _, p := range left {
 		os.Remove(p)
+	}
+	return unlock, nil
+}
+
+// lockFile holds a lock file of the folder until unlock, or tells that another process or goroutine does.
+func lockFile(dir, name, busy string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the folder: %s: %w", busy, err)
+	}
+	if err := giveToOwner(f.Name(), dir); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the folder: %w", err)
 	}
 	return func() { f.Close() }, nil
 }

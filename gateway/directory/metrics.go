@@ -15,6 +15,10 @@ var (
 	asked = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_asked_total",
 		Help: "Questions answered by the directory."}, []string{"verdict"}) // verified, not-listed, could-not-ask
 
+	fetched = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_fetched_total",
+		Help: "Looks for a new extraction, by what came of them: imported and unchanged are good, with the rest the mirror in use stays."},
+		[]string{"result"}) // imported, unchanged, refused, down, timeout, tls, redirect, status, cut, size, local
+
 	_ = promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_age_seconds",
 		Help: "Age of the national extraction; +Inf where there is none to ask, NaN where none was ever set."}, age)
 	_ = entries("PER", func(s Status) int { return s.PER })

@@ -247,7 +247,7 @@ func FuzzSearch(f *testing.F) {
 			t.Fatalf("%d results", len(got))
 		}
 		for _, r := range got {
-			if id := digitsOf(clip(rpps)); id != "" && !strings.HasPrefix(r.ID, national(id)[:min(len(national(id)), idDigits)]) && len((Query{Text: text, Place: place, Speciality: skill}).parse()) < maxAsked {
+			if id := digitsOf(clip(rpps)); id != "" && !strings.HasPrefix(r.ID, rppsOf(id)[:min(len(rppsOf(id)), idDigits)]) && len((Query{Text: text, Place: place, Speciality: skill}).parse()) < maxAsked {
 				t.Fatalf("asked for %q, got %q", rpps, r.ID)
 			}
 		}

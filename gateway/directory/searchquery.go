@@ -44,7 +44,7 @@ func (q Query) parse() []wanted {
 	list = append(list, parseText(clip(q.Place), setOf(fieldPlace), false)...)
 	list = append(list, parseText(clip(q.Speciality), setOf(fieldSkill), false)...)
 	if id := digitsOf(clip(q.RPPS)); id != "" {
-		list = append(list, wanted{digits: national(id)})
+		list = append(list, wanted{digits: rppsOf(id)})
 	}
 	return list[:min(len(list), maxAsked)]
 }
@@ -79,7 +79,7 @@ func parseText(s string, in fields, free bool) []wanted {
 	words := make([]wanted, 0, len(pieces))
 	for i, p := range pieces {
 		if free && len(p.text) >= 6 && isDigits(p.text) {
-			words = append(words, wanted{digits: national(p.text)})
+			words = append(words, wanted{digits: rppsOf(p.text)})
 			continue
 		}
 		w := wanted{forms: []form{{p.text, p.in, true}}, address: p.address}
@@ -181,8 +181,8 @@ func isParticle(w string) bool {
 	return false
 }
 
-// national takes the type of identifier off a national identifier of a person: 8 before the eleven digits of an RPPS.
-func national(digits string) string {
+// rppsOf takes the type of identifier off a national identifier of a person: 8 before the eleven digits of an RPPS.
+func rppsOf(digits string) string {
 	if len(digits) == idDigits+1 && digits[0] == '8' {
 		return digits[1:]
 	}

@@ -27,7 +27,8 @@ type source struct {
 	asOf     time.Time
 }
 
-func openSource(path string) (s *source, err error) {
+// openSource opens the file at path; what is known of its origin counts before the name and time it has here.
+func openSource(path string, origin *Origin) (s *source, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("import %s: %w", filepath.Base(path), err)
@@ -52,16 +53,20 @@ func openSource(path string) (s *source, err error) {
 	if s.sum, err = hashReader(io.NewSectionReader(f, 0, s.size)); err != nil {
 		return nil, fmt.Errorf("import %s: %w", s.name, err)
 	}
-	s.text, s.textSize, s.asOf = f, s.size, dateOf(s.name, s.mtime)
+	changed := s.mtime
+	if origin != nil {
+		s.name, changed = origin.Name, origin.Changed
+	}
+	s.text, s.textSize, s.asOf = f, s.size, dateOf(s.name, changed)
 	var magic [4]byte
 	if n, _ := f.ReadAt(magic[:], 0); n == 4 && bytes.Equal(magic[:], []byte("PK\x03\x04")) {
-		return s, s.unzip()
+		return s, s.unzip(changed)
 	}
 	return s, nil
 }
 
 // unzip opens the one .txt of a ZIP. A bomb meets the limit on what is read, whatever the entry says of its size.
-func (s *source) unzip() error {
+func (s *source) unzip(changed time.Time) error {
 	s.zipped = true
 	z, err := zip.NewReader(s.file, s.size)
 	if err != nil {
@@ -80,7 +85,7 @@ func (s *source) unzip() error {
 	s.text = &bounded{r: s.entry, left: maxSource, name: s.name}
 	s.textSize = int64(e.UncompressedSize64)
 	if !hasDate(s.name) {
-		s.asOf = dateOf(e.Name, s.mtime)
+		s.asOf = dateOf(e.Name, changed)
 	}
 	return nil
 }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"passerelle/gateway"
+)
+
+type directoryLookupCmd struct {
+	stateFlag
+	Address string `arg:"" help:"Address to look up, whole: a part of it is for search."`
+	JSON    bool   `name:"json" help:"As JSON."`
+}
+
+func (directoryLookupCmd) Help() string {
+	return "The verdict is verified, not-listed or could-not-ask; what the clinic's own list says is shown beside it with --config, and never verifies anybody.\n\n" +
+		"Example: passerelle directory lookup --config /etc/passerelle/passerelle.yaml jean.dupont@medecin.mssante.fr"
+}
+
+func (c directoryLookupCmd) Run(e *env) error {
+	dir, cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	d, err := gateway.OpenDirectory(e.ctx, dir, cfg)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	ans, err := gateway.LookUp(e.ctx, d, c.Address)
+	if err != nil {
+		return &usageError{fmt.Errorf("%s: %w; a part of an address, or a name, is for passerelle directory search", c.Address, err)}
+	}
+	if c.JSON {
+		err = printJSON(e, answerView(c.Address, ans))
+	} else {
+		printAnswer(e, ans)
+	}
+	if err == nil && ans.Verdict != "verified" {
+		err = fmt.Errorf("%s is not verified", c.Address)
+	}
+	return err
+}
+
+func printAnswer(e *env, ans gateway.DirectoryAnswer) {
+	fmt.Fprintf(e.stdout, "%s%s\n", ans.Verdict, ifAny(": ", ans.Why))
+	if !ans.AsOf.IsZero() {
+		fmt.Fprintf(e.stdout, "%s of %s (%s old)\n", ans.Source, ans.AsOf.Format(time.DateOnly), age(time.Since(ans.AsOf)))
+	}
+	for _, r := range ans.Records {
+		fmt.Fprintln(e.stdout, wrap(strings.Join(nonEmpty(r.Kind, personOf(r), r.Profession, r.Speciality, r.Structure, r.Service, placeOf(r.PostalCode, r.City),
+			identifier(r.IDType, r.ID), accepts(r.Dematerialised), yes(r.RedList, "ON THE RED LIST"), yes(r.Inactive, "ENDED"), strings.Join(r.Flags, ", ")), ", ")))
+	}
+	if c := ans.Contact; c != nil {
+		fmt.Fprintln(e.stdout, wrap("own list: "+strings.Join(nonEmpty(c.Name, c.Person, ifAny("prefers ", c.Prefer), yes(len(c.OpenPGPKey) > 0, "OpenPGP key"),
+			yes(c.Phone != "", "phone"), yes(c.Secret != "", "agreed secret"), yes(c.Opposed, "OPPOSED"), c.Label), ", ")))
+	}
+}
+
+// identifier is an identifier with its type; the type of one that the source does not name is left out.
+func identifier(kind, id string) string {
+	if id == "" {
+		return ""
+	}
+	return strings.TrimSpace(kind + " " + id)
+}
+
+func accepts(demat *bool) string {
+	switch {
+	case demat == nil:
+		return ""
+	case *demat:
+		return "accepts documents without paper"
+	}
+	return "wants paper too"
+}
+
+func answerView(address string, ans gateway.DirectoryAnswer) any {
+	type contact struct {
+		Name    string `json:"name,omitempty"`
+		Person  string `json:"person,omitempty"`
+		Prefer  string `json:"prefer,omitempty"`
+		Form    string `json:"form,omitempty"`
+		OpenPGP bool   `json:"openpgp_key"`
+		Phone   bool   `json:"phone"`
+		Secret  bool   `json:"secret"`
+		Opposed bool   `json:"opposed"`
+		Label   string `json:"label,omitempty"`
+		Lang    string `json:"lang,omitempty"`
+	}
+	view := struct {
+		Address string       `json:"address"`
+		Verdict string       `json:"verdict"`
+		Why     string       `json:"why,omitempty"`
+		Source  string       `json:"source,omitempty"`
+		AsOf    time.Time    `json:"as_of,omitzero"`
+		Records []recordView `json:"records"`
+		Contact *contact     `json:"own_list,omitempty"`
+	}{Address: address, Verdict: ans.Verdict, Why: ans.Why, Source: ans.Source, AsOf: ans.AsOf, Records: recordViews(ans.Records)}
+	if c := ans.Contact; c != nil { // the phone and the secret themselves are nobody's business here
+		view.Contact = &contact{c.Name, c.Person, c.Prefer, c.Form, len(c.OpenPGPKey) > 0, c.Phone != "", c.Secret != "", c.Opposed, c.Label, c.Lang}
+	}
+	return view
+}

@@ -1,0 +1,544 @@
+package directory
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"passerelle/gateway/directory/extraction"
+)
+
+// national is the national service on loopback: HTTPS, HEAD, ranges and conditional answers by the standard library's own server of files.
+type national struct {
+	*httptest.Server
+	ca string // its certificate, a file
+
+	mu      sync.Mutex
+	content []byte
+	name    string
+	etag    string
+	changed time.Time
+	fault   func(w http.ResponseWriter, r *http.Request) (answered bool)
+	heads   int
+	sent    []string // "GET range status bytes"
+}
+
+const daily = "Extraction_Correspondance_MSSante_202611201013.txt"
+
+func startNational(t *testing.T, content []byte) *national {
+	t.Helper()
+	n := &national{content: content, name: daily, etag: `"1"`, changed: day}
+	n.Server = httptest.NewUnstartedServer(http.HandlerFunc(n.serve))
+	n.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what we try
+	n.StartTLS()
+	t.Cleanup(n.Close)
+	n.ca = filepath.Join(t.TempDir(), "ca.pem")
+	writeFile(t, n.ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.Certificate().Raw})))
+	return n
+}
+
+func (n *national) set(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f()
+}
+
+type counting struct {
+	http.ResponseWriter
+	status, n int
+}
+
+func (c *counting) WriteHeader(s int) { c.status = s; c.ResponseWriter.WriteHeader(s) }
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.n += n
+	return n, err
+}
+
+func (n *national) serve(w http.ResponseWriter, r *http.Request) {
+	n.mu.Lock()
+	content, name, etag, changed, fault := n.content, n.name, n.etag, n.changed, n.fault
+	n.mu.Unlock()
+	c := &counting{ResponseWriter: w, status: 200}
+	defer n.set(func() {
+		if r.Method == http.MethodHead {
+			n.heads++
+			return
+		}
+		n.sent = append(n.sent, fmt.Sprintf("%s %s %d %d", r.Method, r.Header.Get("Range"), c.status, c.n))
+	})
+	if fault != nil && fault(c, r) {
+		return
+	}
+	if name != "" {
+		w.Header().Set("Content-Disposition", "attachment; filename="+name)
+	}
+	if etag != "" {
+		w.Header().Set("ETag", etag)
+	}
+	http.ServeContent(c, r, "", changed, bytes.NewReader(content))
+}
+
+// cutAt sends the header of the whole file and closes the connection after n bytes.
+func (n *national) cutAt(at int) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet {
+			return false
+		}
+		w.Header().Set("Content-Disposition", "attachment; filename="+daily)
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(n.content)))
+		w.Write(n.content[:at])
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (n *national) config(dir string, c *clock) Config {
+	return Config{StateDir: dir, Now: c.now, Fetch: FetchConfig{URL: n.URL + "/extraction?key=secret", CA: n.ca, Silence: 200 * time.Millisecond, Total: 20 * time.Second}}
+}
+
+func (n *national) requests() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := strings.Join(n.sent, ", ")
+	n.sent = nil
+	return s
+}
+
+// refresh wants an error with why, or none for "".
+func refresh(t *testing.T, d *Directory, result, why string) {
+	t.Helper()
+	before := gauge(t, "passerelle_directory_fetched_total", result)
+	err := d.Refresh(t.Context())
+	if (err == nil) != (why == "") || err != nil && !strings.Contains(err.Error(), why) {
+		t.Fatalf("refresh: got %v, want %q", err, why)
+	}
+	if got := gauge(t, "passerelle_directory_fetched_total", result); got != before+1 {
+		t.Fatalf("passerelle_directory_fetched_total{result=%q}: %v, want %v (err %v)", result, got, before+1, err)
+	}
+	if s := d.Status(); (s.FetchFault == "") != (why == "") || !strings.Contains(s.FetchFault, why) || strings.Contains(s.FetchFault, "secret") {
+		t.Fatalf("status says %q, want %q", s.FetchFault, why)
+	}
+}
+
+func people(t testing.TB, lines int) []byte { return []byte(text(t, extraction.Options{Lines: lines})) }
+
+func TestFetch(t *testing.T) {
+	n, c, dir := startNational(t, people(t, 500)), &clock{t: day.Add(time.Hour)}, t.TempDir()
+	d := open(t, n.config(dir, c))
+	want(t, d, someone, CouldNotAsk, "missing")
+	refresh(t, d, resultImported, "")
+	a := want(t, d, someone, Verified, "")
+	if at := time.Date(2026, 11, 20, 9, 13, 0, 0, time.UTC); !a.AsOf.Equal(at) {
+		t.Fatalf("as of %v, want the date of the served name, %v", a.AsOf, at)
+	}
+	if s := d.Status(); s.File != daily || s.Entries != 500 {
+		t.Fatalf("%+v", s)
+	}
+	n.requests()
+	refresh(t, d, resultUnchanged, "")
+	if got := n.requests(); got != "" {
+		t.Fatalf("the probe said that nothing is new, and yet %s", got)
+	}
+	// A server without HEAD: the conditional GET says it.
+	n.set(func() {
+		n.fault = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodHead {
+				w.WriteHeader(http.StatusMethodNotAllowed)
+			}
+			return r.Method == http.MethodHead
+		}
+	})
+	refresh(t, d, resultUnchanged, "")
+	if got := n.requests(); got != "GET  304 0" {
+		t.Fatalf("got %s, want a conditional GET", got)
+	}
+	// A new file is taken, a mirror that is gone is made again from the last one.
+	n.set(func() {
+		n.content, n.etag, n.name = people(t, 600), `"2"`, strings.Replace(daily, "20261120", "20261121", 1)
+		c.add(24 * time.Hour)
+	})
+	refresh(t, d, resultImported, "")
+	if s := d.Status(); s.Entries != 600 {
+		t.Fatalf("%+v", s)
+	}
+	n.requests()
+	if err := os.Remove(filepath.Join(dir, MirrorName)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, d, someone, CouldNotAsk, "missing")
+	n.set(func() {
+		n.fault = func(w http.ResponseWriter, r *http.Request) bool { w.WriteHeader(503); return true }
+	})
+	refresh(t, d, resultStatus, "503 Service Unavailable")
+	want(t, d, someone, Verified, "")
+	if s := d.Status(); s.Entries != 600 {
+		t.Fatalf("made again from the last good file: %+v", s)
+	}
+}
+
+// What was cut is gone on with, if the server still has the same content, however it names it; else it begins anew.
+func TestFetchResumes(t *testing.T) {
+	whole := people(t, 3000)
+	half := len(whole) / 2
+	for name, c := range map[string]struct {
+		etag, name string
+		undated    bool // no Last-Modified
+		change     func(n *national)
+		want       string
+	}{
+		"by ETag":                    {etag: `"1"`, want: fmt.Sprintf("GET bytes=%d- 206 %d", half, len(whole)-half)},
+		"by dated name":              {name: daily, undated: true, want: fmt.Sprintf("GET bytes=%d- 206 %d", half, len(whole)-half)},
+		"another content":            {etag: `"1"`, change: func(n *national) { n.etag = `"2"` }, want: fmt.Sprintf("GET  200 %d", len(whole))},
+		"another, and no HEAD first": {etag: `"1"`, change: func(n *national) { n.etag = `"2"`; n.fault = noHead }, want: fmt.Sprintf("GET bytes=%d- 200 %d", half, len(whole))},
+		"no ranges": {etag: `"1"`, change: func(n *national) {
+			n.fault = func(_ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return false }
+		}, want: fmt.Sprintf("GET  200 %d", len(whole))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, clk := startNational(t, whole), &clock{t: day.Add(time.Hour)}
+			n.etag, n.name = c.etag, c.name
+			if c.undated {
+				n.changed = time.Time{}
+			}
+			n.fault = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodGet {
+					w.Header().Set("Content-Length", fmt.Sprint(len(whole)))
+					if c.etag != "" {
+						w.Header().Set("ETag", c.etag)
+					}
+					if !c.undated {
+						w.Header().Set("Last-Modified", day.Format(http.TimeFormat))
+					}
+					if c.name != "" {
+						w.Header().Set("Content-Disposition", "attachment; filename="+c.name)
+					}
+					w.Write(whole[:half])
+					panic(http.ErrAbortHandler)
+				}
+				return false
+			}
+			dir := t.TempDir()
+			d := open(t, n.config(dir, clk))
+			refresh(t, d, resultCut, "unexpected EOF")
+			n.requests()
+			n.set(func() { n.fault = nil })
+			if c.change != nil {
+				n.set(func() { c.change(n) })
+			}
+			d.Close()
+			d = open(t, n.config(dir, clk)) // another process goes on with it
+			refresh(t, d, resultImported, "")
+			if got := n.requests(); got != c.want {
+				t.Fatalf("got %s, want %s", got, c.want)
+			}
+			if s := d.Status(); s.Entries != 3000 {
+				t.Fatalf("%+v", s)
+			}
+		})
+	}
+}
+
+func noHead(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusMethodNotAllowed)
+	}
+	return r.Method == http.MethodHead
+}
+
+// Every state of the source: the old mirror answers on, the metric and Status say why; where the mirror is then too old, the answer is
+// "could not ask" and names the same reason, never "not listed".
+func TestFetchStates(t *testing.T) {
+	good := people(t, 500)
+	redirect := func(to string) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, to, http.StatusFound)
+			return true
+		}
+	}
+	answer := func(code int, body string) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			w.WriteHeader(code)
+			w.Write([]byte(body))
+			return true
+		}
+	}
+	zip := zipped(t, "a.txt")
+	for name, c := range map[string]struct {
+		content     []byte
+		spoil       func(t *testing.T, n *national, cfg *Config)
+		result, why string
+	}{
+		"down":        {spoil: func(_ *testing.T, n *national, _ *Config) { n.Close() }, result: resultDown, why: "connection refused"},
+		"slow header": {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = stall(0) }, result: resultTimeout, why: "timeout awaiting response headers"},
+		"slow body":   {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = stall(1000) }, result: resultTimeout, why: "nothing came for too long"},
+		"drips for ever": {spoil: func(_ *testing.T, n *national, cfg *Config) {
+			cfg.Fetch.Total = 300 * time.Millisecond
+			n.fault = func(w http.ResponseWriter, r *http.Request) bool {
+				for r.Method == http.MethodGet && r.Context().Err() == nil {
+					w.Write([]byte("x"))
+					w.(*counting).ResponseWriter.(http.Flusher).Flush()
+					time.Sleep(20 * time.Millisecond)
+				}
+				return r.Method == http.MethodGet
+			}
+		}, result: resultTimeout, why: "it takes too long"},
+		"empty":              {content: []byte{}, result: resultRefused, why: "the file is empty"},
+		"header alone":       {content: good[:bytes.IndexByte(good, '\n')+1], result: resultRefused, why: "no lines"},
+		"cut by the network": {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = n.cutAt(len(good) / 2) }, result: resultCut, why: "unexpected EOF"},
+		"cut at the source":  {content: good[:len(good)-50], result: resultRefused, why: "the file was cut"},
+		"cut ZIP":            {content: zip[:len(zip)/2], result: resultRefused, why: "the ZIP is damaged"},
+		"garbage":            {content: bytes.Repeat([]byte("\x00\xff|\n"), 5000), result: resultRefused, why: "refused"},
+		"HTML with 200":      {content: []byte("<!DOCTYPE html>\n<h1>Service indisponible</h1>\n"), result: resultRefused, why: "no extraction file"},
+		"a column lost":      {content: bytes.Replace(good, []byte("Adresse BAL"), []byte("Adresse"), 1), result: resultRefused, why: "mandatory columns"},
+		"502":                {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = answer(502, "<html>") }, result: resultStatus, why: "502 Bad Gateway"},
+		"404":                {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = answer(404, "") }, result: resultStatus, why: "404 Not Found"},
+		"half of the lines":  {content: people(t, 250), result: resultRefused, why: "it holds 250 addresses where the mirror in use holds 500: more than 20 % fewer; where that is right: passerelle directory import --force"},
+		"lines gone, mailboxes there": {content: people(t, 420), spoil: func(t *testing.T, n *national, cfg *Config) {
+			importInto(t, cfg.StateDir, extraction.Options{Lines: 1000, Duplicates: 500})
+		}, result: resultRefused, why: "it holds 420 good lines where the mirror in use holds 1000"},
+		"older than the mirror": {spoil: func(_ *testing.T, n *national, _ *Config) { n.name = "E_202611010000.txt" }, result: resultRefused, why: "older than the mirror in use"},
+		"no date":               {spoil: func(_ *testing.T, n *national, _ *Config) { n.name, n.changed = "", time.Time{} }, result: resultRefused, why: "bears no date"},
+		"a date to come":        {spoil: func(_ *testing.T, n *national, _ *Config) { n.name = "E_209911010000.txt" }, result: resultRefused, why: "future"},
+		"redirect elsewhere":    {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = redirect("https://annuaire.evil.test/x") }, result: resultRedirect, why: "forged redirect refused"},
+		"redirect, other port":  {spoil: func(t *testing.T, n *national, _ *Config) { n.fault = redirect(startNational(t, people(t, 900)).URL) }, result: resultRedirect, why: "forged redirect refused"},
+		"redirect out of https": {spoil: func(_ *testing.T, n *national, _ *Config) {
+			n.fault = redirect(strings.Replace(n.URL, "https", "http", 1))
+		}, result: resultRedirect, why: "forged redirect refused"},
+		"redirects in a circle": {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = redirect("/again") }, result: resultRedirect, why: "more than 5"},
+		"TLS by an unknown CA":  {spoil: func(_ *testing.T, n *national, cfg *Config) { cfg.Fetch.CA = "" }, result: resultTLS, why: "unknown authority"},
+		"TLS for another name": {spoil: func(_ *testing.T, n *national, cfg *Config) {
+			cfg.Fetch.URL = strings.Replace(n.URL, "127.0.0.1", "localhost", 1)
+		}, result: resultTLS, why: "localhost"},
+		"no CA file":            {spoil: func(_ *testing.T, n *national, cfg *Config) { cfg.Fetch.CA += ".gone" }, result: resultLocal, why: "no such file"},
+		"http":                  {spoil: func(_ *testing.T, n *national, cfg *Config) { cfg.Fetch.URL = "http://127.0.0.1:1/" }, result: resultLocal, why: "must be https"},
+		"too large by its word": {spoil: func(_ *testing.T, n *national, cfg *Config) { cfg.Fetch.MaxSize = 1000 }, result: resultSize, why: "larger than the limit"},
+		"too large without a word": {spoil: func(_ *testing.T, n *national, cfg *Config) {
+			cfg.Fetch.MaxSize = 100_000
+			n.fault = func(w http.ResponseWriter, r *http.Request) bool {
+				for r.Method == http.MethodGet && r.Context().Err() == nil {
+					if _, err := w.Write(make([]byte, 10_000)); err != nil {
+						break
+					}
+				}
+				return r.Method == http.MethodGet
+			}
+		}, result: resultSize, why: "larger than the limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, clk, dir := startNational(t, good), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
+			cfg := n.config(dir, clk)
+			importInto(t, dir, extraction.Options{Lines: 500})
+			if c.content != nil {
+				n.content = c.content
+			}
+			if c.spoil != nil {
+				c.spoil(t, n, &cfg)
+			}
+			d := open(t, cfg)
+			before, err := os.ReadFile(filepath.Join(dir, MirrorName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			refresh(t, d, c.result, c.why)
+			want(t, d, someone, Verified, "")
+			want(t, d, "nobody@medecin.mssante.test", NotListed, "")
+			if after, err := os.ReadFile(filepath.Join(dir, MirrorName)); err != nil || !bytes.Equal(before, after) {
+				t.Fatalf("the mirror was changed: %v", err)
+			}
+			clk.add(22 * 24 * time.Hour)
+			want(t, d, someone, CouldNotAsk, "older than 21 days; refresh the directory from ")
+			want(t, d, "nobody@medecin.mssante.test", CouldNotAsk, c.why)
+			d.Close()
+			want(t, open(t, cfg), someone, CouldNotAsk, c.why) // explain is a process of its own
+			if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); left != nil {
+				t.Fatalf("left: %v", left)
+			}
+		})
+	}
+}
+
+func importInto(t testing.TB, dir string, o extraction.Options) {
+	t.Helper()
+	if _, err := importText(t, dir, "E.txt", text(t, o), Options{Force: true, AsOf: day.Add(-time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stall sends n bytes of what it promised and then nothing.
+func stall(n int) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if n > 0 && r.Method == http.MethodHead {
+			return false
+		}
+		if n > 0 {
+			w.Header().Set("Content-Length", "100000")
+			w.Write(make([]byte, n))
+			w.(*counting).ResponseWriter.(http.Flusher).Flush()
+		}
+		<-r.Context().Done()
+		return true
+	}
+}
+
+// A file that is older than the limit is taken where nothing newer is there, and then believed no more than any other of that age.
+func TestFetchOlderThanTheLimit(t *testing.T) {
+	n, clk := startNational(t, people(t, 50)), &clock{t: day.Add(40 * 24 * time.Hour)}
+	d := open(t, n.config(t.TempDir(), clk))
+	refresh(t, d, resultImported, "")
+	want(t, d, someone, CouldNotAsk, "older than 21 days")
+	want(t, d, "nobody@medecin.mssante.test", CouldNotAsk, "older than 21 days")
+}
+
+// The refused smaller file is kept, not fetched again and again; the operator's --force takes it, and the next look agrees.
+func TestFetchForcedByOperator(t *testing.T) {
+	n, clk, dir := startNational(t, people(t, 250)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
+	importInto(t, dir, extraction.Options{Lines: 500})
+	d := open(t, n.config(dir, clk))
+	refresh(t, d, resultRefused, "--force")
+	n.requests()
+	refresh(t, d, resultRefused, "--force")
+	if got := n.requests(); got != "" {
+		t.Fatalf("fetched again: %s", got)
+	}
+	s, err := Import(t.Context(), dir, filepath.Join(dir, partName), Options{Force: true, Now: clk.now})
+	if err != nil || s.Addresses != 250 || s.AsOf.Format(time.DateOnly) != "2026-11-20" {
+		t.Fatalf("%+v %v", s, err)
+	}
+	refresh(t, d, resultImported, "")
+	if s := d.Status(); s.Entries != 250 || n.requests() != "" {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestFetchRedirectAllowed(t *testing.T) {
+	n, clk := startNational(t, people(t, 50)), &clock{t: day.Add(4 * time.Hour)}
+	to := strings.TrimPrefix(n.URL, "https://")
+	cfg := n.config(t.TempDir(), clk)
+	cfg.Fetch.URL = strings.Replace(n.URL, "127.0.0.1", "example.com", 1) // httptest's certificate has this name too
+	cfg.Fetch.RedirectHosts = []string{to}
+	f, err := newFetcher(cfg.Fetch.withDefaults(), cfg.StateDir, clk.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	via, _ := http.NewRequest("GET", cfg.Fetch.URL, nil)
+	for u, ok := range map[string]bool{n.URL + "/x": true, "https://EXAMPLE.com:" + n.URL[strings.LastIndex(n.URL, ":")+1:]: true,
+		"https://example.com/": false, "http://" + to: false, "https://a@" + to: false, "https://evil.test/" + to: false} {
+		r, err := http.NewRequest("GET", u, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.follow(r, []*http.Request{via}); (err == nil) != ok {
+			t.Errorf("%s: got %v", u, err)
+		}
+	}
+}
+
+func TestFetchOneAtATime(t *testing.T) {
+	n, clk, dir := startNational(t, people(t, 50)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
+	d := open(t, n.config(dir, clk))
+	unlock, err := lockFile(dir, fetchLock, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "another refresh is running") {
+		t.Fatalf("got %v", err)
+	}
+	unlock()
+	refresh(t, d, resultImported, "")
+	if err := open(t, Config{StateDir: t.TempDir()}).Refresh(t.Context()); !errors.Is(err, ErrNoFetch) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// The state of a download is what a stranger's disk or a crash left of it: whatever it is, the next look gets along.
+func TestFetchStateSpoilt(t *testing.T) {
+	for name, s := range map[string]string{"empty": "", "garbage": "\x00{", "sizes": `{"part_size": -5, "failures": -7}`} {
+		t.Run(name, func(t *testing.T) {
+			n, clk, dir := startNational(t, people(t, 50)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
+			writeFile(t, filepath.Join(dir, fetchName), s)
+			writeFile(t, filepath.Join(dir, partName), "left")
+			refresh(t, open(t, n.config(dir, clk)), resultImported, "")
+		})
+	}
+}
+
+func TestKeepFresh(t *testing.T) {
+	n, clk, dir := startNational(t, people(t, 50)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
+	d := open(t, n.config(dir, clk))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	current := d
+	wg.Go(func() {
+		KeepFresh(ctx, func() *Directory { mu.Lock(); defer mu.Unlock(); return current })
+	})
+	defer wg.Wait()
+	defer cancel()
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for range 500 {
+			if ok() {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Fatalf("waited in vain: %s", what)
+	}
+	until("the first look", func() bool { return d.Status().Entries == 50 })
+	next := d.Status().FetchNext.Sub(clk.now())
+	if next < 6*time.Hour || next > 6*time.Hour+36*time.Minute {
+		t.Fatalf("next look in %v, want 6h and up to a tenth more", next)
+	}
+	// Failures: ever longer waits, never beyond Every, and the server's own word counts.
+	n.set(func() {
+		n.fault = func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Retry-After", "7200")
+			w.WriteHeader(503)
+			return true
+		}
+	})
+	clk.add(7 * time.Hour)
+	until("the failure", func() bool { return strings.Contains(d.Status().FetchFault, "503") })
+	if wait := d.Status().FetchNext.Sub(clk.now()); wait < 2*time.Hour || wait > 132*time.Minute {
+		t.Fatalf("after Retry-After of 2h: %v", wait)
+	}
+	// A reload with another URL is looked at at once, though the old one is to wait; the stuck download of the old one is given up.
+	other := startNational(t, people(t, 70))
+	n.set(func() { n.fault = stall(10) })
+	clk.add(3 * time.Hour)
+	cfg := other.config(dir, clk)
+	until("the stuck download", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.heads > 2 })
+	d2, err := d.With(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	current = d2
+	mu.Unlock()
+	until("the new source", func() bool { return d2.Status().Entries == 70 })
+}
+
+func TestFetchBackOff(t *testing.T) {
+	clk := &clock{t: day}
+	f := &fetcher{cfg: FetchConfig{}.withDefaults(), now: clk.now}
+	for i, wait := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360} {
+		f.settle(resultDown, errors.New("x"))
+		got := f.st.Next.Sub(day)
+		if low := wait * time.Minute; got < low || got > low*11/10 {
+			t.Errorf("failure %d: %v, want %v and up to a tenth more", i+1, got, low)
+		}
+	}
+}
