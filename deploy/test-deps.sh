@@ -17,7 +17,6 @@ need sq sq
 need rnp rnp
 need openssl openssl
 need chromium chromium
-need ldap-utils ldapsearch
 need python3 python3
 need python3-dkim /usr/lib/python3/dist-packages/dkim/__init__.py # verifies our DKIM signatures, a second opinion
 need python3-nacl /usr/lib/python3/dist-packages/nacl/__init__.py # with it: Ed25519
