@@ -113,10 +113,11 @@ type holder struct {
 	had    bool
 	closed bool
 
-	opening     sync.Mutex // one at a time opens the mirror or imports
-	importFault string     // guarded by mu
-	fetch       fetchState // guarded by mu
-	notBefore   time.Time  // the download is not tried before; guarded by mu
+	opening     sync.Mutex   // one at a time opens the mirror or imports
+	importFault string       // guarded by mu
+	fetch       fetchState   // guarded by mu
+	fetchAs     *FetchConfig // the settings of the last look; guarded by mu
+	notBefore   time.Time    // the download is not tried before; guarded by mu
 }
 
 // fault is why the directory cannot be asked, in the operator's words and in the sender's.

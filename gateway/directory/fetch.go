@@ -181,6 +181,10 @@ const fetchLook = time.Second
 
 // refreshWhile tells its fault to the log and to Status, as Refresh does.
 func (d *Directory) refreshWhile(ctx context.Context, wanted func() bool) {
+	as := d.cfg.Fetch.withDefaults()
+	d.mu.Lock()
+	d.fetchAs = &as
+	d.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
@@ -219,9 +223,13 @@ func (d *Directory) refreshDue() bool {
 	defer d.mu.RUnlock()
 	st, now := d.fetch, d.cfg.Now()
 	switch {
-	case d.closed, now.Before(d.notBefore) && d.notBefore.Sub(now) <= fetchRetry:
+	case d.closed:
 		return false
-	case st.Source != sourceKey(cfg.URL), st.Tried.After(now): // another source, or the clock was set back
+	case d.fetchAs != nil && cfg.differs(*d.fetchAs): // the operator mended its settings
+		return true
+	case now.Before(d.notBefore) && d.notBefore.Sub(now) <= fetchRetry:
+		return false
+	case st.Source != sourceKey(cfg.URL), st.Tried.After(now): // never tried, or the clock was set back
 		return true
 	case d.mirror == nil && st.Failures == 0 && now.Sub(st.Tried) >= fetchRetry:
 		return true
@@ -257,7 +265,9 @@ func (d *Directory) because(f *fault) *fault {
 	if d.cfg.Fetch.URL == "" || d.fetch.Fault == "" {
 		return f
 	}
-	return &fault{f.why + "; " + d.fetch.Fault, f.reply}
+	why := *f
+	why.why += "; " + d.fetch.Fault
+	return &why
 }
 
 func (f *fetcher) path(name string) string { return filepath.Join(f.dir, name) }

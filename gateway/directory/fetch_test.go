@@ -497,7 +497,7 @@ func TestKeepFresh(t *testing.T) {
 		}
 		t.Fatalf("waited in vain: %s", what)
 	}
-	until("the first look", func() bool { return d.Status().Entries == 50 })
+	until("the first look", func() bool { return d.Status().Entries == 50 && !d.Status().FetchNext.IsZero() })
 	next := d.Status().FetchNext.Sub(clk.now())
 	if next < 6*time.Hour || next > 6*time.Hour+36*time.Minute {
 		t.Fatalf("next look in %v, want 6h and up to a tenth more", next)

@@ -127,14 +127,11 @@ func (i *importer) run(ctx context.Context) (Stats, error) {
 	if i.o.AsOf.After(i.o.Now().Add(24 * time.Hour)) {
 		return Stats{}, i.refuse(0, "its date %s lies in the future", i.o.AsOf.Format(time.DateTime))
 	}
-	if i.o.AsOf.IsZero() {
-		return Stats{}, i.refuse(0, "it bears no date: neither its name nor the server tells one")
-	}
 	if old, err := openMirror(ctx, i.stateDir); err == nil {
 		old.close()
 		i.old = old.meta
 	}
-	if i.o.Origin != nil && !i.o.Force && i.o.AsOf.Before(i.old.asOf) {
+	if i.o.Origin != nil && !i.o.Force && !i.o.AsOf.IsZero() && i.o.AsOf.Before(i.old.asOf) {
 		return Stats{}, i.smaller("it is of %s, older than the mirror in use, of %s", i.o.AsOf.UTC().Format(time.DateTime), i.old.asOf.UTC().Format(time.DateTime))
 	}
 	b, err := newBuilder(ctx, i.stateDir)
@@ -147,6 +144,9 @@ func (i *importer) run(ctx context.Context) (Stats, error) {
 	}
 	if err := i.read(ctx, b); err != nil {
 		return i.stats, err
+	}
+	if i.o.AsOf.IsZero() { // said behind the reading: a page of HTML is first of all no extraction
+		return i.stats, i.refuse(0, "it bears no date: neither its name nor the server tells one")
 	}
 	addresses, byKind, err := b.index(ctx)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,22 +225,24 @@ func TestImportBesideOpenDirectory(t *testing.T) {
 	d, dir, _ := mirrored(t)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for range 4 {
+	var asks atomic.Int64
+	for g := range 8 {
 		wg.Go(func() {
-			for {
+			for i := g; ; i++ { // each another one: the swap empties the memory of answers
 				select {
 				case <-stop:
 					return
 				default:
 				}
-				if a := d.Ask(context.Background(), message.Address{Local: "jean.martin", Domain: "medecin.mssante.test"}); a.Verdict != Verified {
+				asks.Add(1)
+				if a := d.Ask(context.Background(), address(t, extraction.Address(i%500, ""))); a.Verdict != Verified {
 					t.Errorf("during an import: %s (%s)", a.Verdict, a.Why)
 					return
 				}
 			}
 		})
 	}
-	for i := range 5 {
+	for i := range 20 {
 		extra := fmt.Sprintf("new%d@dest.test", i)
 		file := write(t, filepath.Join(t.TempDir(), extraction.FileName(day)), extraction.Options{Lines: 520, Seed: uint64(i),
 			Extra: []extraction.Row{extraction.Person(extra, "Zoé", "NOËL", extraction.RPPS(900+i))}})
@@ -250,6 +253,9 @@ func TestImportBesideOpenDirectory(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+	if asks.Load() < 1000 {
+		t.Fatalf("%d questions were asked: no load", asks.Load())
+	}
 }
 
 func TestOpenWithoutGoodExtraction(t *testing.T) {
