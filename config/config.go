@@ -218,8 +218,16 @@ type Directory struct {
 	Fetch DirectoryFetch `yaml:"fetch"`
 	// MaxAge makes an older extraction "could not ask".
 	MaxAge Duration `yaml:"max_age"`
+	// AlarmAge is the age of the extraction at which the operator is told: an alarm, nothing else.
+	AlarmAge Duration `yaml:"alarm_age"`
 	// List is the clinic's own list of correspondents.
 	List string `yaml:"list"`
+	// Precedence names the sources that are asked, extraction, fhir and ldap; where they contradict each other the first wins. Empty: all
+	// that are configured, and the newer wins.
+	Precedence []string `yaml:"precedence"`
+	// KnownAs is what is done where somebody written to at an ordinary address has an MSSanté mailbox: off, suggest (the sender is told),
+	// redirect (links that the list confirms are followed, the rest is suggested).
+	KnownAs string `yaml:"known_as"`
 }
 
 // DirectoryFetch is where the extraction is downloaded from. A file that is not taken leaves the mirror in use as it is.
@@ -306,7 +314,7 @@ func Default() *Config {
 		},
 		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
 		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
-		Directory: Directory{MaxAge: Duration(21 * day), Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
+		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt:   Encrypt{Subject: "Message sécurisé"},
 		Pickup:    Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{

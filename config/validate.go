@@ -138,6 +138,7 @@ func (v *validator) limits() {
 	within("relay.slow_after", v.c.Relay.SlowAfter, Duration(100*time.Millisecond), Duration(5*time.Minute))
 	positive("directory.max_age", int64(v.c.Directory.MaxAge))
 	within("directory.fetch.every", v.c.Directory.Fetch.Every, Duration(10*time.Minute), Duration(7*day))
+	positive("directory.alarm_age", int64(v.c.Directory.AlarmAge))
 	positive("pickup.expiry", int64(v.c.Pickup.Expiry))
 	positive("sms.timeout", int64(v.c.SMS.Timeout))
 }
@@ -244,6 +245,17 @@ func (v *validator) directory() {
 	}
 	if f.Shrink < 1 || f.Shrink > 90 {
 		v.fault("directory.fetch.shrink", "must be between 1%% and 90%%: beyond it passerelle directory import --force takes a single file")
+	}
+	v.oneOf("directory.known_as", v.c.Directory.KnownAs, "off", "suggest", "redirect")
+	for i, p := range v.c.Directory.Precedence {
+		key := index("directory.precedence", i)
+		v.oneOf(key, p, "extraction", "fhir", "ldap")
+		if slices.Index(v.c.Directory.Precedence, p) < i {
+			v.fault(key, "%s stands twice", p)
+		}
+	}
+	if len(v.c.Directory.Precedence) > 0 && v.c.Directory.Extraction != "" && !slices.Contains(v.c.Directory.Precedence, "extraction") {
+		v.fault("directory.precedence", "lacks extraction, which is configured: it would not be asked")
 	}
 }
 

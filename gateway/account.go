@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -31,6 +32,12 @@ func (g *Gateway) entry(m *mail, i int, w *way) ledger.Entry {
 		Route: string(d.Route), Form: d.Form, Rule: d.Rule, Reason: d.Reason, Source: w.answer.Source, AsOf: w.answer.AsOf,
 		Hop: w.hop, DepositID: w.deposit, Clear: w.clear, Size: m.body.Size(), First: now, Last: now, Count: 1,
 		PeerSubject: w.result.Peer.Subject, PeerFingerprint: w.result.Peer.Fingerprint, TLS: w.result.Peer.TLSVersion}
+	if w.to != nil {
+		e.Recipient, e.Reason = w.from.String(), e.Reason+", to "+w.to.String()
+	}
+	if len(w.answer.Contradictions) > 0 {
+		e.Reason = cut(e.Reason+"; "+strings.Join(w.answer.Contradictions, "; "), 900)
+	}
 	r := g.replyOf(w)
 	e.Code, e.Text, e.Enhanced = r.Code, r.Text, fmt.Sprintf("%d.%d.%d", r.Enhanced[0], r.Enhanced[1], r.Enhanced[2])
 	if m.owesReport(i, w) {
@@ -61,7 +68,7 @@ func (g *Gateway) account(log *slog.Logger, m *mail, i int, w *way) {
 		return
 	}
 	if w.fault != nil {
-		if hop := (*relay.Error)(nil); !errors.As(w.fault.err, &hop) { // a hop's own words may name the recipient
+		if hop := (*relay.Error)(nil); !errors.As(w.fault.err, &hop) && !w.decision.Suggest { // a hop's own words may name the recipient, a suggestion does
 			attrs = append(attrs, "reply", r.Text)
 		}
 		if w.fault.err != nil {

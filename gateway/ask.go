@@ -33,10 +33,14 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 
 	f.Verdict, f.VerdictWhy = policy.Verdict(f.answer.Verdict), f.answer.Why
 	f.Source, f.AsOf = f.answer.Source, f.answer.AsOf
-	if len(f.answer.Records) > 0 {
+	if f.answer.Verdict == directory.Verified && len(f.answer.Records) > 0 { // what does not verify is shown, and nothing is decided on it
 		d := f.answer.Records[0]
 		f.Kind, f.Profession, f.Category, f.Structure = d.Kind, d.Profession, d.Category, d.Structure
 		f.DisplayName = strings.Join(strings.Fields(d.Title+" "+d.FirstName+" "+d.LastName), " ")
+	}
+	f.Lookalike = f.answer.Lookalike
+	if k := f.answer.KnownAs; g.set.knownAs != knownOff && !k.Address.IsNull() {
+		f.KnownAs, f.KnownAsConfirmed, f.KnownAsDomain = true, k.Confirmed, k.Address.Domain
 	}
 	if c := f.answer.Contact; c != nil {
 		f.Contact, f.Person, f.Preferred, f.Form = c.Listed(), c.Person, policy.Route(c.Prefer), c.Form
@@ -149,11 +153,4 @@ func subjectTags(s string) []string {
 		tags, s = append(tags, strings.ToLower(strings.TrimSpace(s[i+1:len(s)-1]))), s[:i]
 	}
 	return tags
-}
-
-// decide lets the policy decide; in observe mode its word is noted and everything leaves unchanged (handOn).
-func (g *Gateway) decide(f asked) policy.Decision {
-	d := g.policy.Decide(f.Facts)
-	mDecided.WithLabelValues(string(d.Route)).Inc()
-	return d
 }

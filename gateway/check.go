@@ -40,7 +40,13 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 			return nil, err
 		}
 	}
-	dir := directoryConfig(cfg, g.now, log)
+	if inTrust(cfg) {
+		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
+			return nil, fmt.Errorf("trust space: %w", err)
+		}
+	}
+	dir := g.directoryConfig(cfg)
+	dir.ReadOnly = true
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {
 		dir.ExtractionFile = ""
 	} else {
@@ -55,11 +61,6 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 		return nil, err
 	}
 	g.closers = append(g.closers, g.directory.Close)
-	if inTrust(cfg) {
-		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
-			return nil, fmt.Errorf("trust space: %w", err)
-		}
-	}
 	return g, nil
 }
 

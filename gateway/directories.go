@@ -3,13 +3,14 @@ package gateway
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"passerelle/config"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
+	"passerelle/gateway/trust"
 )
 
 // What the subcommands of the directory ask for and are given.
@@ -47,17 +48,38 @@ func DiffDirectory(ctx context.Context, stateDir, oldFile, newFile string, shrin
 func OpenDirectory(ctx context.Context, stateDir string, cfg *config.Config) (*directory.Directory, error) {
 	d := directory.Config{StateDir: stateDir}
 	if cfg != nil {
-		d = directoryConfig(cfg, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
-		d.ExtractionFile = ""
+		var err error
+		if d, err = besideGateway(cfg); err != nil {
+			return nil, err
+		}
 	}
 	return directory.Open(ctx, d)
+}
+
+// besideGateway is the directory of a config for a look: it imports nothing and keeps nothing of what remote sources say.
+func besideGateway(cfg *config.Config) (c directory.Config, err error) {
+	g := &Gateway{lasting: &lasting{}, log: slog.New(slog.DiscardHandler), now: time.Now, policy: cfg.Policy}
+	if g.set, err = newSettings(cfg, [32]byte{}); err != nil {
+		return c, err
+	}
+	if inTrust(cfg) {
+		if g.space, err = trust.New(trustConfig(cfg, g.now, g.log)); err != nil {
+			return c, fmt.Errorf("trust space: %w", err)
+		}
+	}
+	c = g.directoryConfig(cfg)
+	c.ExtractionFile, c.ReadOnly = "", true
+	return c, nil
 }
 
 // RefreshDirectory asks the source of directory.fetch for a new extraction now and takes it; a gateway that serves from the state folder picks it
 // up by itself. It gives the state after it, and whether there was another file. progress may be nil.
 func RefreshDirectory(ctx context.Context, cfg *config.Config, progress func(DirectoryFetched)) (_ DirectoryStatus, another bool, err error) {
-	c := directoryConfig(cfg, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	c.ExtractionFile, c.Fetch.Progress = "", progress
+	c, err := besideGateway(cfg)
+	if err != nil {
+		return DirectoryStatus{}, false, err
+	}
+	c.Fetch.Progress = progress
 	d, err := directory.Open(ctx, c)
 	if err != nil {
 		return DirectoryStatus{}, false, err

@@ -10,6 +10,12 @@ import (
 	"passerelle/policy"
 )
 
+// Record and Contact are the directory's, for whoever prints them.
+type (
+	Record  = directory.Record
+	Contact = directory.Contact
+)
+
 // Explanation is what `passerelle explain` prints: the real engine's word on one recipient, with all that it stands on.
 type Explanation struct {
 	From, To string
@@ -18,6 +24,8 @@ type Explanation struct {
 	Decision policy.Decision
 	Hop      string
 	Observe  bool
+	// Instead is where the message goes in the place of To, by an alias or a confirmed link; "" where it goes to To.
+	Instead string
 	// Sees says what the recipient would see.
 	Sees string
 }
@@ -41,11 +49,14 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if err != nil {
 		return nil, err
 	}
-	f, err := g.ask(ctx, m, env.Recipients[0])
+	w, err := g.settle(ctx, m, env.Recipients[0], g.policy.Explain)
 	if err != nil {
 		return nil, err
 	}
-	x := &Explanation{From: from, To: to, Answer: f.answer, Facts: f.Facts, Decision: g.policy.Explain(f.Facts), Observe: g.set.observe}
+	x := &Explanation{From: from, To: to, Answer: w.answer, Facts: w.facts, Decision: w.decision, Observe: g.set.observe}
+	if w.to != nil {
+		x.Instead = w.to.String()
+	}
 	x.Hop, x.Sees = g.sees(x)
 	return x, nil
 }

@@ -77,11 +77,11 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 		kind = ownReplies
 	}
 	return g.journey(ctx, c, kind, env, body, func(m *mail, r message.Recipient) (way, error) {
-		facts, err := g.ask(ctx, m, r)
-		if err != nil {
-			return way{}, err
+		w, err := g.settle(ctx, m, r, g.policy.Decide)
+		if err == nil {
+			mDecided.WithLabelValues(string(w.decision.Route)).Inc()
 		}
-		return way{decision: g.decide(facts), answer: facts.answer, facts: facts.Facts}, nil
+		return w, err
 	})
 }
 
@@ -136,6 +136,7 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 		}
 	}
 	decided(m.index)
+	g.redirect(m, ways)
 	s := &session{client: env.Client, sessions: c.Sessions, kind: kind, log: g.log.With("id", env.ID, "client", env.Client), claim: claim, told: make(chan struct{})}
 	defer close(s.told)
 	return g.finish(ctx, s.log, kind, m, claim, g.handOnFor(ctx, s, m, ways))

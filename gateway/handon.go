@@ -26,8 +26,12 @@ type way struct {
 	result   relay.Result
 	hop      string
 	deposit  string
-	clear    bool // left in clear
-	onWay    bool // told to go on behind the reply
+	// to is where the copy goes in the place of from, whom the sender wrote to: nil where both are one. redirected: by a link, not an alias.
+	to         *message.Recipient
+	from       message.Recipient
+	redirected bool
+	clear      bool // left in clear
+	onWay      bool // told to go on behind the reply
 }
 
 // handOn carries out the decisions and waits for their end. Recipients whose copies are the same bytes to the same hop share a
@@ -132,6 +136,10 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	}
 	switch d.Route {
 	case policy.Refuse:
+		if f := suggestion(w); f != nil {
+			fail(f)
+			return
+		}
 		fail(refuse(550, [3]int{5, 7, 1}, d.Text, nil))
 		return
 	case policy.Later:
@@ -165,6 +173,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	default:
 		fail(later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("route %q", d.Route)))
 	}
+	g.tellKnownAs(ctx, m, ways, group)
 }
 
 // inClear counts what left unprotected, at once: a note that fails later does not bring it back.

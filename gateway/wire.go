@@ -31,6 +31,7 @@ import (
 // settings are the plain values that the flow reads; no room knows the config.
 type settings struct {
 	observe          bool
+	knownAs          string // knownOff, knownSuggest, knownRedirect
 	hostname         string
 	clinicName       string
 	postmaster       string
@@ -85,6 +86,9 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.closers = append(g.closers, g.db.Close)
+	if err := g.db.Migrate(ctx, "gateway", knownTables); err != nil {
+		return nil, err
+	}
 	if g.ledger, err = ledger.New(ctx, g.db, ledger.Config{Key: derive(g.key, "ledger"), Now: g.now, Log: log}); err != nil {
 		return nil, err
 	}
@@ -131,9 +135,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 		}
 	}
 	if g.directory == nil {
-		g.directory, err = directory.Open(ctx, directoryConfig(cfg, g.now, g.log))
+		g.directory, err = directory.Open(ctx, g.directoryConfig(cfg))
 	} else {
-		g.directory, err = g.directory.With(ctx, directoryConfig(cfg, g.now, g.log))
+		g.directory, err = g.directory.With(ctx, g.directoryConfig(cfg))
 	}
 	if err != nil {
 		return err
@@ -228,13 +232,6 @@ func (v vaultBlob) ReadAt(p []byte, off int64) (int, error) { return v.b.ReadAt(
 func (v vaultBlob) Size() int64                             { return v.b.Size }
 func (v vaultBlob) Close() error                            { return v.b.Close() }
 
-func directoryConfig(cfg *config.Config, now func() time.Time, log *slog.Logger) directory.Config {
-	f := cfg.Directory.Fetch
-	return directory.Config{StateDir: cfg.StateDir, ExtractionFile: cfg.Directory.Extraction, ListFile: cfg.Directory.List,
-		Fetch:  directory.FetchConfig{URL: f.URL, Every: f.Every.Std(), CA: f.CA, RedirectHosts: f.RedirectHosts, Shrink: f.Shrink.Share()},
-		MaxAge: time.Duration(cfg.Directory.MaxAge), KeyFiles: cfg.Encrypt.Keys, Now: now, Log: log}
-}
-
 func trustConfig(cfg *config.Config, now func() time.Time, log *slog.Logger) trust.Config {
 	t := cfg.Trust
 	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: []string{t.CA}, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, Now: now, Log: log}
@@ -246,7 +243,7 @@ func trustConfig(cfg *config.Config, now func() time.Time, log *slog.Logger) tru
 
 func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 	s := settings{
-		observe: cfg.Mode == "observe", hostname: cfg.Hostname, clinicName: cfg.Clinic.Name, postmaster: cfg.Clinic.Postmaster,
+		observe: cfg.Mode == "observe", knownAs: cfg.Directory.KnownAs, hostname: cfg.Hostname, clinicName: cfg.Clinic.Name, postmaster: cfg.Clinic.Postmaster,
 		maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),

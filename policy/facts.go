@@ -59,6 +59,12 @@ type Facts struct {
 	Source      string    // which source said so
 	AsOf        time.Time // the source's own date
 
+	// Lookalike is the known mail domain that the recipient's may have been mistaken for, "" where none.
+	Lookalike string
+	// KnownAs tells that the person has an MSSanté mailbox at KnownAsDomain: the operator confirmed it in the list, or the RPPS is the same.
+	KnownAs, KnownAsConfirmed bool
+	KnownAsDomain             string
+
 	// From the clinic's own list.
 	Contact   bool   // the list has an entry
 	Person    string // patient, professional, partner, supplier, ...
@@ -115,6 +121,8 @@ type Decision struct {
 	VerifiedTLS bool
 	// Unreduced: the rule itself says plain, so that null-sender mail which is no report leaves as it is.
 	Unreduced bool
+	// Suggest: the sender who is refused is to be told the recipient's MSSanté address; the rule asked for it.
+	Suggest bool
 	// Qualified: the rule asserts that the patient's INS is qualified (Mon espace santé).
 	Qualified bool
 	Tried     []Trial

@@ -44,10 +44,20 @@ func matchers(r Rule) (plain, verdict []matcher) {
 		flag("opposed", r.Opposed, func(f *Facts) bool { return f.Opposed }),
 		flag("trust_domain", r.TrustDomain, func(f *Facts) bool { return f.TrustDomain }),
 		flag("patient", r.Patient, func(f *Facts) bool { return f.PatientINS }),
+		flag("known_as", r.KnownAs, func(f *Facts) bool { return f.KnownAs }),
 		flag("null", r.Null, func(f *Facts) bool { return f.Null }),
 		flag("auto", r.Auto, func(f *Facts) bool { return f.Auto }),
 		flag("list", r.List, func(f *Facts) bool { return f.List }),
 	)
+	if r.Lookalike != nil {
+		want := *r.Lookalike
+		plain = append(plain, matcher{"lookalike", func(f *Facts) bool { return (f.Lookalike != "") == want }, func(f *Facts) string {
+			if f.Lookalike == "" {
+				return "no"
+			}
+			return f.Lookalike
+		}})
+	}
 	if len(r.Has) > 0 {
 		plain = append(plain, matcher{"has", func(f *Facts) bool { return slices.ContainsFunc(r.Has, f.has) }, func(f *Facts) string {
 			return strings.Join(slices.DeleteFunc(slices.Clone(has), func(h string) bool { return !f.has(h) }), "+")

@@ -43,6 +43,11 @@ type Rule struct {
 	TrustDomain *bool `yaml:"trust_domain"`
 	Patient     *bool `yaml:"patient"`
 
+	// Lookalike: the recipient's domain is near a known one and none itself: gmial.com, mssante.com. KnownAs: the person has an MSSanté
+	// mailbox too, by the clinic's list or the same RPPS.
+	Lookalike *bool `yaml:"lookalike"`
+	KnownAs   *bool `yaml:"known_as"`
+
 	// SizeOver and SizeUnder compare the message's size as transferred: over 10MiB, under 1MiB.
 	SizeOver  Size `yaml:"size_over"`
 	SizeUnder Size `yaml:"size_under"`

@@ -35,7 +35,9 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		if text == "" {
 			text = textRefused
 		}
-		return c.refuse("", text)
+		d := c.refuse("", text)
+		d.Suggest = c.rule.KnownAs != nil && *c.rule.KnownAs
+		return d
 	case c.route == Local:
 		return c.end(Local, "", "")
 	case f.Marked:

@@ -36,6 +36,8 @@ type env struct {
 	TrustDomain  bool                `expr:"trust_domain"`
 	TrustSender  bool                `expr:"trust_sender"`
 	Patient      bool                `expr:"patient"`
+	Lookalike    string              `expr:"lookalike"`
+	KnownAs      bool                `expr:"known_as"`
 	Size         int64               `expr:"size"`
 	Recipients   int                 `expr:"recipients"`
 	Header       map[string][]string `expr:"header"`
@@ -91,6 +93,7 @@ func (w *when) holds(f *Facts) (bool, error) {
 		Verdict: string(f.Verdict), Kind: f.Kind, Profession: f.Profession, Category: f.Category, Structure: f.Structure,
 		Person: f.Person, OpenPGP: f.OpenPGP, Phone: f.Phone, Secret: f.Secret, Preferred: string(f.Preferred), Opposed: f.Opposed,
 		TrustDomain: f.TrustDomain, TrustSender: f.TrustSender, Patient: f.PatientINS,
+		Lookalike: f.Lookalike, KnownAs: f.KnownAs,
 		Size: f.Size, Recipients: f.Recipients, Header: f.Headers, Attachments: f.Attachments, Calendar: f.Calendar, Tag: f.Tags,
 		Sensitivity: f.Sensitivity, Null: f.Null, Auto: f.Auto, List: f.List, Marked: f.Marked,
 	}

@@ -49,13 +49,28 @@ func printAnswer(e *env, ans gateway.DirectoryAnswer) {
 	if !ans.AsOf.IsZero() {
 		fmt.Fprintf(e.stdout, "%s of %s (%s old)\n", ans.Source, ans.AsOf.Format(time.DateOnly), age(time.Since(ans.AsOf)))
 	}
+	if len(ans.Sources) > 1 {
+		for _, s := range ans.Sources {
+			fmt.Fprintln(e.stdout, wrap(strings.Join(nonEmpty("asked "+s.Name+": "+s.Verdict, dated(s.AsOf), s.Why, yes(!s.Verifies, "does not verify")), ", ")))
+		}
+	}
 	for _, r := range ans.Records {
 		fmt.Fprintln(e.stdout, wrap(strings.Join(nonEmpty(r.Kind, personOf(r), r.Profession, r.Speciality, r.Structure, r.Service, placeOf(r.PostalCode, r.City),
-			identifier(r.IDType, r.ID), accepts(r.Dematerialised), yes(r.RedList, "ON THE RED LIST"), yes(r.Inactive, "ENDED"), strings.Join(r.Flags, ", ")), ", ")))
+			identifier(r.IDType, r.ID), paperless(r.Dematerialised), yes(r.RedList, "ON THE RED LIST"), yes(r.Inactive, "ENDED"), strings.Join(r.Flags, ", "),
+			yes(len(ans.Sources) > 1, "by "+strings.Join(append([]string{r.Source}, r.Also...), "+"))), ", ")))
+	}
+	for _, c := range ans.Contradictions {
+		fmt.Fprintln(e.stdout, wrap("contradiction: "+c))
+	}
+	if ans.Lookalike != "" {
+		fmt.Fprintln(e.stdout, "the domain looks like "+ans.Lookalike)
+	}
+	if !ans.KnownAs.Address.IsNull() {
+		fmt.Fprintln(e.stdout, wrap("known as "+ans.KnownAs.Address.String()+" ("+ans.KnownAs.By()+")"))
 	}
 	if c := ans.Contact; c != nil {
 		fmt.Fprintln(e.stdout, wrap("own list: "+strings.Join(nonEmpty(c.Name, c.Person, ifAny("prefers ", c.Prefer), yes(len(c.OpenPGPKey) > 0, "OpenPGP key"),
-			yes(c.Phone != "", "phone"), yes(c.Secret != "", "agreed secret"), yes(c.Opposed, "OPPOSED"), c.Label), ", ")))
+			yes(c.Phone != "", "phone"), yes(c.Secret != "", "agreed secret"), yes(c.Opposed, "OPPOSED"), certificate(c), c.Label), ", ")))
 	}
 }
 
@@ -67,14 +82,11 @@ func identifier(kind, id string) string {
 	return strings.TrimSpace(kind + " " + id)
 }
 
-func accepts(demat *bool) string {
-	switch {
-	case demat == nil:
+func paperless(demat *bool) string {
+	if demat == nil {
 		return ""
-	case *demat:
-		return "accepts documents without paper"
 	}
-	return "wants paper too"
+	return "paperless: " + map[bool]string{true: "yes", false: "no"}[*demat]
 }
 
 func answerView(address string, ans gateway.DirectoryAnswer) any {
@@ -90,6 +102,17 @@ func answerView(address string, ans gateway.DirectoryAnswer) any {
 		Label   string `json:"label,omitempty"`
 		Lang    string `json:"lang,omitempty"`
 	}
+	type source struct {
+		Name     string    `json:"name"`
+		Verdict  string    `json:"verdict"`
+		AsOf     time.Time `json:"as_of,omitzero"`
+		Why      string    `json:"why,omitempty"`
+		Verifies bool      `json:"verifies"`
+	}
+	sources := []source{}
+	for _, s := range ans.Sources {
+		sources = append(sources, source{s.Name, s.Verdict, s.AsOf, s.Why, s.Verifies})
+	}
 	view := struct {
 		Address string       `json:"address"`
 		Verdict string       `json:"verdict"`
@@ -98,7 +121,17 @@ func answerView(address string, ans gateway.DirectoryAnswer) any {
 		AsOf    time.Time    `json:"as_of,omitzero"`
 		Records []recordView `json:"records"`
 		Contact *contact     `json:"own_list,omitempty"`
-	}{Address: address, Verdict: ans.Verdict, Why: ans.Why, Source: ans.Source, AsOf: ans.AsOf, Records: recordViews(ans.Records)}
+
+		Sources        []source `json:"sources"`
+		Contradictions []string `json:"contradictions,omitempty"`
+		Lookalike      string   `json:"looks_like,omitempty"`
+		KnownAs        string   `json:"known_as,omitempty"`
+		KnownBy        string   `json:"known_by,omitempty"`
+	}{Address: address, Verdict: ans.Verdict, Why: ans.Why, Source: ans.Source, AsOf: ans.AsOf, Records: recordViews(ans.Records),
+		Sources: sources, Contradictions: ans.Contradictions, Lookalike: ans.Lookalike, KnownBy: ans.KnownAs.By()}
+	if k := ans.KnownAs.Address; !k.IsNull() {
+		view.KnownAs = k.String()
+	}
 	if c := ans.Contact; c != nil { // the phone and the secret themselves are nobody's business here
 		view.Contact = &contact{c.Name, c.Person, c.Prefer, c.Form, len(c.OpenPGPKey) > 0, c.Phone != "", c.Secret != "", c.Opposed, c.Label, c.Lang}
 	}

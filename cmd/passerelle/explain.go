@@ -65,12 +65,24 @@ func printExplanation(e *env, x *gateway.Explanation) {
 	if !x.Answer.AsOf.IsZero() {
 		row("source", fmt.Sprintf("%s of %s (%s old)", x.Answer.Source, x.Answer.AsOf.Format(time.DateOnly), age(time.Since(x.Answer.AsOf))))
 	}
-	for _, r := range x.Answer.Records {
-		name := strings.Join(strings.Fields(strings.Join([]string{r.Title, r.FirstName, r.LastName}, " ")), " ")
-		row("record", strings.Join(nonEmpty(r.Kind, name, r.Profession, r.Structure, strings.TrimSpace(r.PostalCode+" "+r.City), ifAny("id ", r.ID)), ", "))
+	if len(x.Answer.Sources) > 1 {
+		for _, s := range x.Answer.Sources {
+			row("asked", strings.Join(nonEmpty(s.Name+": "+s.Verdict, dated(s.AsOf), s.Why, yes(!s.Verifies, "does not verify")), ", "))
+		}
 	}
+	for _, r := range x.Answer.Records {
+		row("record", recordLine(r))
+	}
+	for _, c := range x.Answer.Contradictions {
+		row("contradiction", c)
+	}
+	row("looks like", ifAny("the domain is near ", x.Facts.Lookalike))
+	if x.Facts.KnownAs && x.Instead == "" {
+		row("known as", x.Answer.KnownAs.Address.String()+" ("+x.Answer.KnownAs.By()+")")
+	}
+	row("goes to", ifAny("", x.Instead))
 	if c := x.Answer.Contact; c != nil {
-		row("own list", strings.Join(nonEmpty(c.Name, c.Person, ifAny("prefers ", c.Prefer), yes(len(c.OpenPGPKey) > 0, "OpenPGP key"), yes(c.Phone != "", "mobile phone"), yes(c.Opposed, "OPPOSED"), c.Label), ", "))
+		row("own list", strings.Join(nonEmpty(c.Name, c.Person, ifAny("prefers ", c.Prefer), yes(len(c.OpenPGPKey) > 0, "OpenPGP key"), yes(c.Phone != "", "mobile phone"), yes(c.Opposed, "OPPOSED"), certificate(c), c.Label), ", "))
 	}
 	row("trust space", yes(x.Facts.TrustDomain, "the recipient's domain is in the white list"))
 	for i, t := range x.Decision.Tried {
@@ -87,6 +99,34 @@ func printExplanation(e *env, x *gateway.Explanation) {
 	if x.Observe {
 		row("mode", "observe: noted as above, sent unchanged")
 	}
+}
+
+// recordLine writes a directory record for the operator.
+func recordLine(r gateway.Record) string {
+	name := strings.Join(strings.Fields(strings.Join([]string{r.Title, r.FirstName, r.LastName}, " ")), " ")
+	paperless := ""
+	if r.Dematerialised != nil {
+		paperless = "paperless: " + map[bool]string{true: "yes", false: "no"}[*r.Dematerialised]
+	}
+	return strings.Join(nonEmpty(r.Kind, name, r.Profession, r.Structure, strings.TrimSpace(r.PostalCode+" "+r.City), ifAny("id ", r.ID), paperless,
+		yes(r.RedList, "red list"), yes(r.Inactive, "INACTIVE"), strings.Join(r.Flags, ", "), ifAny("by ", strings.Join(nonEmpty(append([]string{r.Source}, r.Also...)...), "+"))), ", ")
+}
+
+func dated(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("%s (%s old)", t.Format(time.DateOnly), age(time.Since(t)))
+}
+
+func certificate(c *gateway.Contact) string {
+	switch {
+	case c.Certificate == nil:
+		return ""
+	case time.Now().After(c.Certificate.NotAfter):
+		return "certificate RAN OUT " + c.Certificate.NotAfter.Format(time.DateOnly)
+	}
+	return "certificate until " + c.Certificate.NotAfter.Format(time.DateOnly)
 }
 
 func age(d time.Duration) string {

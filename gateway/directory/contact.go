@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -18,14 +19,19 @@ func (Secret) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
 type Contact struct {
 	Address        string // key form (lower case, A-label), or "@domain" for all of a domain
 	Name           string
-	Person         string // patient, professional, partner, supplier, ... : a word of the operator's rules
-	Phone          string // E.164
-	Prefer         string // the route preferred: trust, encrypt, pickup, plain, refuse
-	Form           string // the form of encryption preferred: openpgp, zip
-	OpenPGPKey     []byte // as in the file, armoured or binary
-	OpenPGPKeyFile string // where it was read, "" where it stood in the list
+	Person         string            // patient, professional, partner, supplier, ... : a word of the operator's rules
+	Phone          string            // E.164
+	Prefer         string            // the route preferred: trust, encrypt, pickup, plain, refuse
+	Form           string            // the form of encryption preferred: openpgp, zip
+	OpenPGPKey     []byte            // as in the file, armoured or binary
+	OpenPGPKeyFile string            // where it was read, "" where it stood in the list
+	Certificate    *x509.Certificate // for S/MIME; it may have run out
+	CertFile       string
 	Secret         Secret
-	Opposed        bool // the person opposes being written to electronically
+	RPPS           string // of the person: links the address with the national extraction
+	MSS            string // the person's MSSanté mailbox, a link that the operator confirms; key form
+	AliasOf        string // the address for which this one stands, key form: it is decided on, and written to, in this one's place
+	Opposed        bool   // the person opposes being written to electronically
 	Label, Lang    string
 	File           string // base name of the list; "" where only a key of the config is known
 	Line           int

@@ -17,8 +17,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"passerelle/gateway/message"
@@ -47,6 +47,7 @@ type Record struct {
 	// Places are all lines of the mailbox in what Search found, nil where there is one.
 	Places []Place
 	Source string
+	Also   []string // the other sources that told of the same holder and filled what Source left empty
 	AsOf   time.Time
 }
 
@@ -57,8 +58,15 @@ type Answer struct {
 	Reply   string // the same for the sender's server: one line of ASCII French
 	Records []Record
 	Contact *Contact // the clinic's own entry, nil where none; it is no part of the verdict
-	Source  string   // "extraction"
+	Source  string   // the source that gave the verdict: extraction, fhir, ldap
 	AsOf    time.Time
+	// Sources are all that were asked, in their precedence; Contradictions where they differ, fit for the ledger.
+	Sources        []Said
+	Contradictions []string
+	// Lookalike is the known domain for which the address's own may have been taken by mistake, "" where it looks like none.
+	Lookalike string
+	// KnownAs is the MSSanté mailbox of the same person, where a link says so.
+	KnownAs KnownAs
 }
 
 // Config is what a Directory works from.
@@ -69,15 +77,29 @@ type Config struct {
 	ExtractionFile string
 	// ListFile is the clinic's own list, .yaml, .yml or .csv; "" if there is none.
 	ListFile string
-	// MaxAge is the age at which the extraction is no longer believed; 0 is 21 days.
-	MaxAge time.Duration
+	// MaxAge is the age at which the extraction is no longer believed; 0 is 21 days. From AlarmAge on, 0 is 2 days, the operator is told.
+	MaxAge, AlarmAge time.Duration
 	// Fetch is the download of the extraction; see Refresh and KeepFresh.
 	Fetch FetchConfig
+	// Precedence names the sources that are asked, first to last; where they contradict each other the first wins. Without it all that are
+	// configured are asked, extraction, fhir, ldap, and the newer wins.
+	Precedence []string
+	// Askable says of which domains FHIR may be asked, nil of none: who a clinic writes to at an ordinary address is nobody's business.
+	Askable func(domain string) bool
+	// Known are the domains for which others may be mistaken: white list, the clinic's own, its partners'.
+	Known []string
 	// KeyFiles are OpenPGP key files by address or @domain, beside those that the list names.
 	KeyFiles map[string]string
+	// ReadOnly keeps nothing that remote sources say: for a look beside a gateway that serves.
+	ReadOnly bool
 	Now      func() time.Time
 	Log      *slog.Logger
+
+	remotes []remoteSpec // a test's own in the place of those above
 }
+
+// specs are the sources over the network that the config names.
+func (c *Config) specs() (specs []remoteSpec) { return specs }
 
 // Status is the state of the mirror and the list.
 type Status struct {
@@ -91,15 +113,18 @@ type Status struct {
 	ListFault                string    // why the list's present file was not taken; the former content answers
 	FetchFault               string    // why the last look for a new extraction failed, "" if it went well
 	FetchChecked, FetchNext  time.Time // the last good look, and the next
+	CertificatesOver         int       // entries of the clinic's list whose certificate has run out
 	Searchable               bool      // the mirror has an index
 	Configured               bool      // an extraction file is set, or a mirror was there at some time
 }
 
 // Directory answers from the mirror and the list. It is safe for concurrent use.
 type Directory struct {
-	cfg  Config
-	path string
-	list *list
+	cfg       Config
+	path      string
+	list      *list
+	remotes   []*asker
+	lookalike *lookalikes
 	*holder
 }
 
@@ -112,6 +137,8 @@ type holder struct {
 	tried  time.Time
 	had    bool
 	closed bool
+
+	asking atomic.Pointer[asking] // the remotes' answers and who asks them, nil where no remote was ever configured
 
 	opening     sync.Mutex   // one at a time opens the mirror or imports
 	importFault string       // guarded by mu
@@ -126,14 +153,24 @@ type fault struct{ why, reply string }
 // A faulty mirror is looked at again after this time even if its file seems unchanged: the fault may have been ours.
 const retryAfter = 2 * time.Second
 
-const defaultMaxAge = 21 * 24 * time.Hour
+const (
+	defaultMaxAge   = 21 * 24 * time.Hour
+	defaultAlarmAge = 2 * 24 * time.Hour
+)
+
+func (c *Config) complete() {
+	if c.MaxAge <= 0 {
+		c.MaxAge = defaultMaxAge
+	}
+	if c.AlarmAge <= 0 {
+		c.AlarmAge = defaultAlarmAge
+	}
+}
 
 // Open reads the list, imports the extraction file where it is new, and opens the mirror. It fails for the operator's own faults
 // (no state folder, a faulty list or key: *ListError), never for a missing or bad extraction: then the answers are CouldNotAsk.
 func Open(ctx context.Context, cfg Config) (*Directory, error) {
-	if cfg.MaxAge <= 0 {
-		cfg.MaxAge = defaultMaxAge
-	}
+	cfg.complete()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -154,7 +191,10 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, holder: &holder{fault: faultMissing(), fetch: loadFetchState(abs)}}
+	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, lookalike: newLookalikes(cfg.Known), holder: &holder{fault: faultMissing(), fetch: loadFetchState(abs)}}
+	if err := d.furnish(ctx, nil); err != nil {
+		return nil, err
+	}
 	d.importConfigured(ctx)
 	d.ensure(ctx, true)
 	live.Store(d)
@@ -165,14 +205,15 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 // is a *ListError and d goes on alone. Both answer until one of them is closed: that closes the mirror for both.
 func (d *Directory) With(ctx context.Context, cfg Config) (*Directory, error) {
 	cfg.StateDir, cfg.Now, cfg.Log = d.cfg.StateDir, d.cfg.Now, d.cfg.Log
-	if cfg.MaxAge <= 0 {
-		cfg.MaxAge = defaultMaxAge
-	}
+	cfg.complete()
 	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.Now, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
-	n := &Directory{cfg: cfg, path: d.path, list: l, holder: d.holder}
+	n := &Directory{cfg: cfg, path: d.path, list: l, lookalike: newLookalikes(cfg.Known), holder: d.holder}
+	if err := n.furnish(ctx, d.remotes); err != nil {
+		return nil, err
+	}
 	if n.importConfigured(ctx); ctx.Err() != nil {
 		return nil, fmt.Errorf("open directory: %w", ctx.Err())
 	}
@@ -185,14 +226,16 @@ func (d *Directory) With(ctx context.Context, cfg Config) (*Directory, error) {
 func (d *Directory) Ask(ctx context.Context, a message.Address) Answer {
 	ans := d.ask(ctx, a)
 	ans.Contact = d.list.find(a)
+	if ans.Verdict != Verified && !a.IsNull() {
+		ans.Lookalike = d.lookalike.of(a.Domain, d.list)
+		ans.KnownAs = d.knownAs(ctx, a, ans)
+	}
 	asked.WithLabelValues(ans.Verdict).Inc()
 	return ans
 }
 
-func (d *Directory) ask(ctx context.Context, a message.Address) Answer {
-	if a.IsNull() {
-		return Answer{Verdict: NotListed}
-	}
+// askMirror is the national extraction's word.
+func (d *Directory) askMirror(ctx context.Context, a message.Address) Said {
 	for range 3 {
 		d.ensure(ctx, false)
 		d.mu.RLock()
@@ -203,7 +246,7 @@ func (d *Directory) ask(ctx context.Context, a message.Address) Answer {
 		if f != nil {
 			f = d.because(f)
 			d.mu.RUnlock()
-			return couldNotAsk(f)
+			return notAsked(sourceExtraction, f)
 		}
 		key := a.Key()
 		recs, known := m.remembered(key)
@@ -214,11 +257,11 @@ func (d *Directory) ask(ctx context.Context, a message.Address) Answer {
 		d.mu.RUnlock()
 		switch {
 		case ctx.Err() != nil:
-			return couldNotAsk(&fault{"the question was given up: " + ctx.Err().Error(), "annuaire national non consulte, nouvel essai plus tard"})
+			return notAsked(sourceExtraction, &fault{"the question was given up: " + ctx.Err().Error(), "annuaire national non consulte, nouvel essai plus tard"})
 		case err != nil:
 			d.cfg.Log.Error("directory: the mirror does not answer", "err", err)
 			d.drop(m, err)
-			return couldNotAsk(faultOf(err))
+			return notAsked(sourceExtraction, faultOf(err))
 		}
 		// An answer counts, and is kept, only if the file that gave it is still whole behind it.
 		if !known {
@@ -227,15 +270,15 @@ func (d *Directory) ask(ctx context.Context, a message.Address) Answer {
 			}
 			m.remember(key, recs)
 		}
-		if len(recs) > 0 {
-			return Answer{Verdict: Verified, Records: slices.Clone(recs), Source: "extraction", AsOf: m.meta.asOf}
-		}
-		return Answer{Verdict: NotListed, Source: "extraction", AsOf: m.meta.asOf}
+		return Said{Name: sourceExtraction, AsOf: m.meta.asOf, Verdict: verdictOf(recs), Verifies: true, records: recs}
 	}
-	return couldNotAsk(&fault{"the mirror is being changed", "annuaire national en cours de mise a jour, nouvel essai plus tard"})
+	return notAsked(sourceExtraction, &fault{"the mirror is being changed", "annuaire national en cours de mise a jour, nouvel essai plus tard"})
 }
 
-func couldNotAsk(f *fault) Answer { return Answer{Verdict: CouldNotAsk, Why: f.why, Reply: f.reply} }
+// notAsked is a verifying source's silence.
+func notAsked(name string, f *fault) Said {
+	return Said{Name: name, Verdict: CouldNotAsk, Why: f.why, reply: f.reply, Verifies: true}
+}
 
 // stale tells why an extraction of that date is not believed.
 func (d *Directory) stale(asOf time.Time) *fault {
@@ -417,7 +460,7 @@ func (d *Directory) Status() Status {
 	defer d.mu.RUnlock()
 	s := Status{ImportFault: d.importFault, Configured: d.had || d.cfg.ExtractionFile != "" || d.cfg.Fetch.URL != "",
 		FetchFault: d.fetch.Fault, FetchChecked: d.fetch.Checked, FetchNext: d.fetch.Next}
-	s.Contacts, s.ListFault = d.list.status()
+	s.Contacts, s.CertificatesOver, s.ListFault = d.list.status()
 	if d.mirror == nil {
 		s.Fault = d.because(d.fault).why
 		return s
@@ -436,6 +479,9 @@ func (d *Directory) Status() Status {
 func (d *Directory) Close() error {
 	if l := live.Load(); l != nil && l.holder == d.holder {
 		live.CompareAndSwap(l, nil)
+	}
+	if a := d.asking.Load(); a != nil {
+		a.close()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -31,6 +31,7 @@ const (
 type Fault struct {
 	File string // base name
 	Line int
+	Col  int // 0 where the whole line is meant
 	Text string
 }
 
@@ -47,9 +48,12 @@ func (e *ListError) Error() string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		if f.Line > 0 {
+		switch {
+		case f.Col > 0:
+			fmt.Fprintf(&b, "%s:%d:%d: %s", f.File, f.Line, f.Col, f.Text)
+		case f.Line > 0:
 			fmt.Fprintf(&b, "%s:%d: %s", f.File, f.Line, f.Text)
-		} else {
+		default:
 			fmt.Fprintf(&b, "%s: %s", f.File, f.Text)
 		}
 	}
@@ -185,10 +189,26 @@ func faultCount(err error) int {
 	return 1
 }
 
-func (l *list) status() (contacts int, fault string) {
+// knows tells whether the list has an entry for all of a domain.
+func (l *list) knows(domain string) bool {
+	if l == nil {
+		return false
+	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.count, l.fault
+	return l.contacts["@"+domain] != nil
+}
+
+func (l *list) status() (contacts, certificatesOver int, fault string) {
+	now := l.now()
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, c := range l.contacts {
+		if c.Certificate != nil && now.After(c.Certificate.NotAfter) {
+			certificatesOver++
+		}
+	}
+	return l.count, certificatesOver, l.fault
 }
 
 // readContacts reads the list and the keys. used are the key files that the list names.
@@ -210,21 +230,36 @@ func readContacts(file string, keyFiles map[string]string) (contacts map[string]
 		count = len(cs)
 		for _, c := range cs {
 			if other, twice := contacts[c.Address]; twice {
-				faults = append(faults, Fault{c.File, c.Line, fmt.Sprintf("address stands in line %d already", other.Line)})
+				faults = append(faults, Fault{File: c.File, Line: c.Line, Text: fmt.Sprintf("address stands in line %d already", other.Line)})
 				continue
 			}
 			contacts[c.Address] = c
-			if c.OpenPGPKeyFile == "" {
-				continue
+			beside := func(path *string) bool {
+				if *path == "" {
+					return false
+				}
+				if !filepath.IsAbs(*path) {
+					*path = filepath.Join(filepath.Dir(file), *path)
+				}
+				used = append(used, *path)
+				return true
 			}
-			if !filepath.IsAbs(c.OpenPGPKeyFile) {
-				c.OpenPGPKeyFile = filepath.Join(filepath.Dir(file), c.OpenPGPKeyFile)
+			if beside(&c.OpenPGPKeyFile) {
+				if c.OpenPGPKey, err = readKey(c.OpenPGPKeyFile); err != nil {
+					faults = append(faults, Fault{File: c.File, Line: c.Line, Text: "openpgp: " + err.Error()})
+				}
 			}
-			used = append(used, c.OpenPGPKeyFile)
-			if c.OpenPGPKey, err = readKey(c.OpenPGPKeyFile); err != nil {
-				faults = append(faults, Fault{c.File, c.Line, "openpgp: " + err.Error()})
+			if beside(&c.CertFile) {
+				text, err := readBounded(c.CertFile, maxKeySize)
+				if err == nil {
+					c.Certificate, err = readCertificate(text)
+				}
+				if err != nil {
+					faults = append(faults, Fault{File: c.File, Line: c.Line, Text: "certificate: " + err.Error()})
+				}
 			}
 		}
+		faults = append(faults, resolveAliases(contacts)...)
 	}
 	faults = append(faults, overlayKeys(contacts, keyFiles)...)
 	if faults != nil {

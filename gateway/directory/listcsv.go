@@ -17,7 +17,7 @@ import (
 func parseCSV(file string, text []byte) (cs []*Contact, faults []Fault) {
 	text, err := toUTF8(text)
 	if err != nil {
-		return nil, []Fault{{file, 0, err.Error()}}
+		return nil, []Fault{{File: file, Line: 0, Text: err.Error()}}
 	}
 	r := csv.NewReader(bytes.NewReader(text))
 	r.Comma = separator(text)
@@ -28,7 +28,7 @@ func parseCSV(file string, text []byte) (cs []*Contact, faults []Fault) {
 		if err == io.EOF {
 			err = errors.New("the list is empty: its first row must name the columns")
 		}
-		return nil, []Fault{{file, 1, err.Error()}}
+		return nil, []Fault{{File: file, Line: 1, Text: err.Error()}}
 	}
 	fields := make([]string, len(head))
 	seen := make(map[string]bool)
@@ -36,14 +36,14 @@ func parseCSV(file string, text []byte) (cs []*Contact, faults []Fault) {
 		f, err := fieldKey(h)
 		switch {
 		case err != nil:
-			faults = append(faults, Fault{file, 1, err.Error()})
+			faults = append(faults, Fault{File: file, Line: 1, Text: err.Error()})
 		case seen[f]:
-			faults = append(faults, Fault{file, 1, fmt.Sprintf("two columns for %s", f)})
+			faults = append(faults, Fault{File: file, Line: 1, Text: fmt.Sprintf("two columns for %s", f)})
 		}
 		fields[i], seen[f] = f, true
 	}
 	if !seen["address"] {
-		faults = append(faults, Fault{file, 1, "no column for address"})
+		faults = append(faults, Fault{File: file, Line: 1, Text: "no column for address"})
 	}
 	if faults != nil {
 		return nil, faults
@@ -58,32 +58,33 @@ func parseCSV(file string, text []byte) (cs []*Contact, faults []Fault) {
 			if pe := new(csv.ParseError); errors.As(err, &pe) {
 				line, err = pe.Line, pe.Err
 			}
-			return cs, append(faults, Fault{file, line, err.Error()}) // what follows cannot be told apart
+			return cs, append(faults, Fault{File: file, Line: line, Text: err.Error()}) // what follows cannot be told apart
 		}
 		line, _ := r.FieldPos(0)
 		if blank(rec) {
 			continue
 		}
 		if len(rec) != len(fields) {
-			faults = append(faults, Fault{file, line, fmt.Sprintf("the row has %d columns, the first row has %d", len(rec), len(fields))})
+			faults = append(faults, Fault{File: file, Line: line, Text: fmt.Sprintf("the row has %d columns, the first row has %d", len(rec), len(fields))})
 			continue
 		}
 		c := &Contact{File: file, Line: line}
 		good := true
 		for i, v := range rec {
 			if err := c.set(fields[i], v); err != nil {
-				faults, good = append(faults, Fault{file, line, err.Error()}), false
+				at, col := r.FieldPos(i)
+				faults, good = append(faults, Fault{File: file, Line: at, Col: col, Text: err.Error()}), false
 			}
 		}
 		if !good {
 			continue
 		}
 		if err := c.whole(); err != nil {
-			faults = append(faults, Fault{file, line, err.Error()})
+			faults = append(faults, Fault{File: file, Line: line, Text: err.Error()})
 			continue
 		}
 		if cs = append(cs, c); len(cs) > maxContacts {
-			return nil, []Fault{{file, line, fmt.Sprintf("the list has more than %d entries", maxContacts)}}
+			return nil, []Fault{{File: file, Line: line, Text: fmt.Sprintf("the list has more than %d entries", maxContacts)}}
 		}
 	}
 }

@@ -18,7 +18,11 @@ var fieldNames = map[string]string{
 	"prefer": "prefer", "route": "prefer", "voie": "prefer",
 	"form": "form", "forme": "form",
 	"openpgp": "openpgp", "key": "openpgp", "cle": "openpgp", "clé": "openpgp",
-	"secret":  "secret",
+	"certificate": "certificate", "certificat": "certificate", "smime": "certificate",
+	"secret": "secret",
+	"rpps":   "rpps",
+	"mss":    "mss", "mssante": "mss", "mssanté": "mss", "adresse mssante": "mss", "adresse mssanté": "mss",
+	"alias_of": "alias_of", "alias de": "alias_of", "alias": "alias_of",
 	"opposed": "opposed", "oppose": "opposed", "opposé": "opposed", "opposition": "opposed",
 	"label": "label", "libelle": "label", "libellé": "label", "note": "label",
 	"lang": "lang", "langue": "lang",
@@ -32,7 +36,7 @@ func fieldKey(s string) (string, error) {
 	if k, ok := fieldNames[s]; ok {
 		return k, nil
 	}
-	return "", fmt.Errorf("unknown field %q; known are address, name, person, phone, prefer, form, openpgp, secret, opposed, label, lang", s)
+	return "", fmt.Errorf("unknown field %q; known are address, name, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, opposed, label, lang", s)
 }
 
 // set takes one field of an entry.
@@ -40,7 +44,7 @@ func (c *Contact) set(field, v string) (err error) {
 	if v = strings.TrimSpace(v); v == "" {
 		return nil
 	}
-	if field != "openpgp" && (len(v) > maxField || strings.ContainsFunc(v, isControl)) {
+	if field != "openpgp" && field != "certificate" && (len(v) > maxField || strings.ContainsFunc(v, isControl)) {
 		return fmt.Errorf("%s is longer than %d bytes or holds a control character", field, maxField)
 	}
 	switch field {
@@ -70,6 +74,27 @@ func (c *Contact) set(field, v string) (err error) {
 			return errors.New("openpgp is neither an armoured key nor the name of a file")
 		}
 		c.OpenPGPKeyFile = v
+	case "certificate":
+		if strings.HasPrefix(v, "-----BEGIN ") {
+			c.Certificate, err = readCertificate([]byte(v))
+			return err
+		}
+		if len(v) > 4096 || strings.ContainsFunc(v, isControl) {
+			return errors.New("certificate is neither PEM nor the name of a file")
+		}
+		c.CertFile = v
+	case "rpps":
+		if c.RPPS = strings.ReplaceAll(v, " ", ""); !validRPPS(c.RPPS) {
+			return errors.New("rpps is no RPPS number: eleven digits, the last a check digit") // here an operator mistyped, and mail would be shown a stranger's address
+		}
+	case "mss":
+		if c.MSS, err = addressKey(v); err != nil {
+			err = fmt.Errorf("mss: %w", err)
+		}
+	case "alias_of":
+		if c.AliasOf, err = addressKey(v); err != nil {
+			err = fmt.Errorf("alias_of: %w", err)
+		}
 	case "secret":
 		c.Secret = Secret(v)
 	case "opposed":
@@ -146,6 +171,17 @@ func (c *Contact) whole() error {
 	}
 	if c.OpenPGPKey != nil && c.OpenPGPKeyFile != "" {
 		return errors.New("the entry has two keys")
+	}
+	if c.Certificate != nil && c.CertFile != "" {
+		return errors.New("the entry has two certificates")
+	}
+	switch {
+	case c.Address[0] == '@' && c.MSS+c.AliasOf+c.RPPS != "":
+		return errors.New("mss, alias_of and rpps are for one address, not for a domain")
+	case c.MSS != "" && c.AliasOf != "":
+		return errors.New("the entry has both mss and alias_of")
+	case c.MSS == c.Address:
+		return errors.New("mss is the entry's own address")
 	}
 	return nil
 }

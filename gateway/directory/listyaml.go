@@ -14,7 +14,7 @@ import (
 // fault is told with its line, not only the first.
 func parseYAML(file string, text []byte) (cs []*Contact, faults []Fault) {
 	if !utf8.Valid(text) {
-		return nil, []Fault{{file, 0, "the list is not UTF-8"}}
+		return nil, []Fault{{File: file, Line: 0, Text: "the list is not UTF-8"}}
 	}
 	tree, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
@@ -25,18 +25,18 @@ func parseYAML(file string, text []byte) (cs []*Contact, faults []Fault) {
 			}
 			err = errors.New(ye.GetMessage())
 		}
-		return nil, []Fault{{file, line, err.Error()}}
+		return nil, []Fault{{File: file, Line: line, Text: err.Error()}}
 	}
 	at := func(n ast.Node, format string, args ...any) {
 		line := 0
 		if n != nil && n.GetToken() != nil {
 			line = n.GetToken().Position.Line
 		}
-		faults = append(faults, Fault{file, line, fmt.Sprintf(format, args...)})
+		faults = append(faults, Fault{File: file, Line: line, Text: fmt.Sprintf(format, args...)})
 	}
 	seq, err := contactsOf(tree)
 	if err != nil {
-		return nil, []Fault{{file, 1, err.Error()}}
+		return nil, []Fault{{File: file, Line: 1, Text: err.Error()}}
 	}
 	if seq == nil {
 		return nil, nil
@@ -79,7 +79,7 @@ func parseYAML(file string, text []byte) (cs []*Contact, faults []Fault) {
 			continue
 		}
 		if cs = append(cs, c); len(cs) > maxContacts {
-			return nil, []Fault{{file, c.Line, fmt.Sprintf("the list has more than %d entries", maxContacts)}}
+			return nil, []Fault{{File: file, Line: c.Line, Text: fmt.Sprintf("the list has more than %d entries", maxContacts)}}
 		}
 	}
 	return cs, faults

@@ -19,6 +19,13 @@ var (
 		Help: "Looks for a new extraction, by what came of them: imported and unchanged are good, with the rest the mirror in use stays."},
 		[]string{"result"}) // imported, unchanged, refused, down, timeout, tls, redirect, status, cut, size, local
 
+	remoteAsked = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_remote_asked_total",
+		Help: "Questions to sources over the network."}, []string{"source", "result"}) // fhir, ldap; listed, none, failed
+
+	_ = promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_remote_waiting",
+		Help: "Addresses that a source over the network has not answered for yet."}, remoteWaiting)
+	_ = promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_alarm_age_seconds",
+		Help: "Age of the extraction at which the operator wants to be told (directory.alarm_age)."}, alarmAge)
 	_ = promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_age_seconds",
 		Help: "Age of the national extraction; +Inf where there is none to ask, NaN where none was ever set."}, age)
 	_ = entries("PER", func(s Status) int { return s.PER })
@@ -49,4 +56,20 @@ func entries(kind string, of func(Status) int) prometheus.GaugeFunc {
 		}
 		return 0
 	})
+}
+
+func alarmAge() float64 {
+	if d := live.Load(); d != nil {
+		return d.cfg.AlarmAge.Seconds()
+	}
+	return defaultAlarmAge.Seconds()
+}
+
+func remoteWaiting() float64 {
+	if d := live.Load(); d != nil {
+		if a := d.asking.Load(); a != nil {
+			return float64(a.waiting())
+		}
+	}
+	return 0
 }

@@ -32,6 +32,7 @@ type mirror struct {
 	closing bool
 
 	mu     sync.Mutex
+	people map[string]string   // personal mailbox by RPPS, "" where there is none
 	cached map[string][]Record // by address key, "none" too: a clinic writes to the same people again and again
 }
 
@@ -154,6 +155,40 @@ func (m *mirror) remember(key string, recs []Record) {
 	m.cached[key] = recs
 }
 
+func (m *mirror) rememberedPerson(rpps string) (address string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	address, ok = m.people[rpps]
+	return address, ok
+}
+
+func (m *mirror) rememberPerson(rpps, address string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.people == nil || len(m.people) >= maxCached {
+		m.people = make(map[string]string)
+	}
+	m.people[rpps] = address
+}
+
+// person gives the first personal mailbox of an RPPS, "" where there is none. A mirror of formatUnsearched does not know.
+func (m *mirror) person(ctx context.Context, rpps string) (address string, err error) {
+	if m.index == nil || len(rpps) != idDigits {
+		return "", nil
+	}
+	rows, err := m.identified(ctx, rpps)
+	if err != nil {
+		return "", err
+	}
+	for _, row := range rows {
+		err = m.db.QueryRowContext(ctx, "SELECT address FROM record WHERE rowid = ? AND id = ? AND id_type = 'RPPS' AND kind = 'PER'", row, rpps).Scan(&address)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return address, err
+		}
+	}
+	return "", nil
+}
+
 // lookup gives the records of an address key, none if it is not listed. The pool may open the path anew after a swap that was not
 // noticed yet: then it is the next mirror that answers, whole as every published mirror is; what else may lie there is caught by
 // the look that Ask takes behind every "no".
@@ -186,6 +221,7 @@ func (m *mirror) scan(row interface{ Scan(...any) error }) (Record, error) {
 	if demat.Valid {
 		r.Dematerialised = &demat.Bool
 	}
+	r.flag()
 	return r, err
 }
 

@@ -1,0 +1,139 @@
+package directory
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"passerelle/gateway/message"
+)
+
+// Asking says how a source over the network is asked.
+type Asking struct {
+	// Every is the age at which an answer is asked for again in the background; 0 is a day.
+	Every time.Duration
+	// MaxAge is the age at which an answer is no longer believed; 0 is 21 days.
+	MaxAge time.Duration
+	// Timeout bounds a question on the mail's way; 0 is 2 s.
+	Timeout time.Duration
+	// OnMail: an address without a fresh answer is asked about while its mail waits.
+	OnMail bool
+	// Verifies: the source's word counts for the verdict.
+	Verifies bool
+}
+
+func (a Asking) complete() Asking {
+	if a.Every <= 0 {
+		a.Every = 24 * time.Hour
+	}
+	if a.MaxAge <= 0 {
+		a.MaxAge = defaultMaxAge
+	}
+	if a.Timeout <= 0 {
+		a.Timeout = 2 * time.Second
+	}
+	return a
+}
+
+// asker is a remote with how it is asked.
+type asker struct {
+	remote
+	Asking
+	// key names the source and what exactly it is asked of: answers that another server gave are not its own.
+	key     string
+	askable func(domain string) bool // nil: of every domain
+	made    any                      // the config that it was made from
+}
+
+// concerns tells whether the source is asked about the address at all.
+func (r *asker) concerns(a message.Address) bool { return r.askable == nil || r.askable(a.Domain) }
+
+// question asks the source; what panics on a stranger's answer could not be asked.
+func (r *asker) question(ctx context.Context, a message.Address) (recs []Record, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			recs, err = nil, fmt.Errorf("panic: %T", p)
+		}
+		result := "listed"
+		switch {
+		case err != nil:
+			result = "failed"
+		case len(recs) == 0:
+			result = "none"
+		}
+		remoteAsked.WithLabelValues(r.name(), result).Inc()
+	}()
+	if recs, err = r.ask(ctx, a); err != nil {
+		return nil, err
+	}
+	key := a.Key()
+	named := recs[:0:0]
+	for _, rec := range recs { // a record that does not name the address proves nothing about it
+		if k, err := addressKey(rec.Address); err != nil || k != key {
+			continue
+		}
+		rec.Address, rec.Source = key, r.name()
+		rec.flag()
+		if named = append(named, rec); len(named) == maxRecords {
+			break
+		}
+	}
+	return named, nil
+}
+
+// remoteSpec is one remote source of the config, and how it is opened.
+type remoteSpec struct {
+	key    string
+	config any
+	Asking
+	open func() (remote, error)
+}
+
+// furnish opens the sources of d's config; those of a former Directory that are the same go on.
+func (d *Directory) furnish(ctx context.Context, former []*asker) error {
+	specs := d.cfg.remotes
+	if specs == nil {
+		specs = d.cfg.specs()
+	}
+	a := d.asking.Load()
+	if len(specs) == 0 {
+		if a != nil {
+			a.set(nil)
+		}
+		return nil
+	}
+	if a == nil {
+		var err error
+		if a, err = openAsking(ctx, d.cfg); err != nil {
+			return err
+		}
+		d.asking.Store(a)
+	}
+	for _, s := range specs {
+		r := &asker{Asking: s.Asking.complete(), key: s.key, made: s.config}
+		for _, f := range former {
+			if f.key == s.key && reflect.DeepEqual(f.made, s.config) {
+				r.remote = f.remote
+			}
+		}
+		if r.remote == nil {
+			var err error
+			if r.remote, err = s.open(); err != nil {
+				if former == nil {
+					a.close()
+				}
+				return fmt.Errorf("directory: %w", err)
+			}
+			a.own(r.remote)
+		}
+		if r.name() == sourceFHIR {
+			if r.askable = d.cfg.Askable; r.askable == nil {
+				r.askable = func(string) bool { return false }
+			}
+		}
+		d.remotes = append(d.remotes, r)
+	}
+	a.set(d.remotes)
+	return nil
+}
