@@ -123,8 +123,7 @@ func TestFaultDepositsFull(t *testing.T) {
 }
 
 // TestFaultReadOnly: the kernel sets a disk with errors to read-only. That ends with a repair, and so with a start.
-func TestFaultReadOnly(t *testing.T) {
-	t.Parallel()
+func TestFaultReadOnly(t *testing.T) { // not beside others: a mount namespace of theirs would keep the broken file system alive behind umount
 	f := newFaulty(t, "plain", gatewaytest.Options{})
 	image := mounted(t, f.state(), "16M")
 	f.start(t)
