@@ -123,7 +123,7 @@ func TestAddressBook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	narrow := strings.NewReplacer("ldap: {", "ldap: {networks: [192.0.2.0/24], ", "addressbook: {", "addressbook: {networks: [192.0.2.0/24], ").Replace(string(old))
+	narrow := strings.NewReplacer("ldap: {", "ldap: {networks: [192.0.2.0/24], ", "addressbook: {", "addressbook: {networks: [192.0.2.0/24], ", ldap, freeAddr(t)).Replace(string(old))
 	if err := os.WriteFile(path, []byte(narrow), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +134,9 @@ func TestAddressBook(t *testing.T) {
 		t.Errorf("from another network: %d", code)
 	}
 	search(1, "(sn=dupont)")
+	if !strings.Contains(h.log.String(), "listen.ldap.addr") {
+		t.Error("nothing says that another address takes a restart")
+	}
 	if log := h.log.String(); strings.Contains(strings.ToLower(log), "dupont") || strings.Contains(log, "lefevre") {
 		t.Errorf("the log says who was searched for: %s", log)
 	}
