@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -51,6 +52,9 @@ type finder struct{ d *directory.Directory }
 
 func (f finder) Find(ctx context.Context, text string, limit int) ([]addressbook.Entry, error) {
 	found, err := f.d.Search(ctx, directory.Query{Text: text, Limit: limit})
+	if errors.Is(err, directory.ErrNothingAsked) { // "docteur" alone
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
