@@ -16,7 +16,6 @@ import (
 // What the subcommands of the directory ask for and are given.
 type (
 	DirectoryQuery    = directory.Query
-	DirectoryRecord   = directory.Record
 	DirectoryAnswer   = directory.Answer
 	DirectoryStatus   = directory.Status
 	DirectoryChange   = directory.Change

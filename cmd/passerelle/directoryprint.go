@@ -55,7 +55,7 @@ type placeView struct {
 	Department  string `json:"department,omitempty"`
 }
 
-func recordViews(list []gateway.DirectoryRecord) []recordView {
+func recordViews(list []gateway.Record) []recordView {
 	out := []recordView{} // an empty list, not null
 	for _, r := range list {
 		v := recordView{Address: r.Address, Kind: r.Kind, Title: r.Title, FirstName: r.FirstName, LastName: r.LastName, IDType: r.IDType, ID: r.ID, Category: r.Category,
@@ -71,7 +71,7 @@ func recordViews(list []gateway.DirectoryRecord) []recordView {
 	return out
 }
 
-func personOf(r gateway.DirectoryRecord) string {
+func personOf(r gateway.Record) string {
 	return strings.Join(strings.Fields(r.Title+" "+r.FirstName+" "+r.LastName), " ")
 }
 

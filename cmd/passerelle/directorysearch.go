@@ -68,7 +68,7 @@ func (c directorySearchCmd) Run(e *env) error {
 
 // printFound writes a table that fits a terminal of 100 columns; an address that does not fit has a line of its own, since half of it is
 // of no use.
-func printFound(e *env, found []gateway.DirectoryRecord, took time.Duration) {
+func printFound(e *env, found []gateway.Record, took time.Duration) {
 	if len(found) == 0 {
 		return
 	}

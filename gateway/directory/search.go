@@ -44,7 +44,7 @@ func (d *Directory) Search(ctx context.Context, q Query) ([]Record, error) {
 		}
 		m.hold() // not the lock: who swaps the mirror, and all who ask behind him, would wait for a search
 		d.mu.RUnlock()
-		found, err := m.search(ctx, words, q.limit())
+		found, err := m.search(ctx, words, q.limit(), d.hidden)
 		m.release()
 		switch {
 		case ctx.Err() != nil:
@@ -65,7 +65,7 @@ func (d *Directory) Search(ctx context.Context, q Query) ([]Record, error) {
 }
 
 // search looks for the words as they are and then, if nothing was found, with a wrong letter in each.
-func (m *mirror) search(ctx context.Context, words []wanted, limit int) ([]Record, error) {
+func (m *mirror) search(ctx context.Context, words []wanted, limit int, hidden func(string) bool) ([]Record, error) {
 	if m.index == nil {
 		return nil, fmt.Errorf("%w: the mirror was made by an older version and has no index: import the extraction again", ErrNotSearched)
 	}
@@ -85,7 +85,7 @@ func (m *mirror) search(ctx context.Context, words []wanted, limit int) ([]Recor
 	if err != nil {
 		return nil, err
 	}
-	return m.collect(ctx, s.best(limit), limit)
+	return m.collect(ctx, s.best(limit), limit, hidden)
 }
 
 // searches is how many run at once on one mirror: each takes three octets of memory for a record, and mail goes first.
@@ -207,8 +207,26 @@ func (s *scorer) best(limit int) []uint32 {
 	return rows
 }
 
+// hidden tells whether a source over the network said of an address that its owner does not want to be shown, or that it has ended. How old
+// its answer is does not matter: a wish is not forgotten.
+func (d *Directory) hidden(address string) bool {
+	a := d.asking.Load()
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range d.remotes {
+		said := a.answers[answerKey{r.key, address}]
+		if said != nil && (verdictOf(said.records) == Inactive || slices.ContainsFunc(said.records, func(r Record) bool { return r.RedList })) {
+			return true
+		}
+	}
+	return false
+}
+
 // collect reads the mailboxes of rows, in their order.
-func (m *mirror) collect(ctx context.Context, rows []uint32, limit int) ([]Record, error) {
+func (m *mirror) collect(ctx context.Context, rows []uint32, limit int, hidden func(string) bool) ([]Record, error) {
 	one, err := m.db.PrepareContext(ctx, "SELECT "+recordColumns+" FROM record WHERE rowid = ?")
 	if err != nil {
 		return nil, err
@@ -227,16 +245,15 @@ func (m *mirror) collect(ctx context.Context, rows []uint32, limit int) ([]Recor
 		if err != nil {
 			return nil, err
 		}
-		if seen[r.Address] || r.RedList || r.Inactive {
+		if seen[r.Address] {
 			continue
 		}
-		seen[r.Address] = true
+		if seen[r.Address] = true; hidden(r.Address) {
+			continue
+		}
 		all, err := m.lookup(ctx, r.Address)
 		if err != nil {
 			return nil, err
-		}
-		if slices.ContainsFunc(all, func(r Record) bool { return r.RedList }) {
-			continue
 		}
 		if len(all) > 1 {
 			for _, l := range all {

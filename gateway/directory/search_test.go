@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"passerelle/gateway/directory/extraction"
+	"passerelle/gateway/message"
 )
 
 // searchable gives a directory of a few people with the names that make searches fail, among 2000 synthetic ones.
@@ -282,5 +283,28 @@ func BenchmarkSearch(b *testing.B) {
 			slices.Sort(took)
 			b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "p95-ms")
 		})
+	}
+}
+
+// Who is on the red list of another source, or has ended there, is not shown, though the extraction has him still.
+func TestSearchHides(t *testing.T) {
+	_, dir := searchable(t)
+	f := &far{as: "fhir"}
+	f.set(func(_ context.Context, a message.Address) ([]Record, error) {
+		return []Record{{Address: a.Key(), Kind: "PER", RedList: a.Key() == jeanluc, Inactive: a.Key() == zoe}}, nil
+	})
+	d := withFar(t, dir, &clock{t: day}, f, Asking{OnMail: true})
+	for _, c := range []struct {
+		words, address string
+		hidden         bool
+	}{{"zwickert psychiatrie", jeanluc, true}, {"lavergne ajaccio", zoe, true}, {"legoff quimper", legoff, false}} {
+		got, err := d.Search(t.Context(), Query{Text: c.words})
+		if err != nil || len(got) != 1 || got[0].Address != c.address {
+			t.Fatalf("%s before: %v, %+v", c.words, err, got)
+		}
+		d.Ask(t.Context(), address(t, c.address))
+		if got, err = d.Search(t.Context(), Query{Text: c.words}); err != nil || (len(got) == 0) != c.hidden {
+			t.Errorf("%s: hidden %v, want %v, %v", c.words, len(got) == 0, c.hidden, err)
+		}
 	}
 }
