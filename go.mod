@@ -12,6 +12,7 @@ require (
 	github.com/emersion/go-msgauth v0.7.0 // DKIM: signs what leaves, streaming; tests verify with it
 	github.com/emersion/go-smtp v0.25.1 // SMTP and LMTP server
 	github.com/expr-lang/expr v1.17.8 // typed `when:` expressions of the policy
+	github.com/go-ldap/ldap/v3 v3.4.15 // a clinic's or a region's directory
 	github.com/goccy/go-yaml v1.19.2 // config with line and column in every fault
 	github.com/google/go-cmp v0.7.0 // tests only: readable differences
 	github.com/hashicorp/go-retryablehttp v0.7.8 // the SMS provider's API
@@ -31,12 +32,14 @@ require (
 
 require (
 	filippo.io/hpke v0.4.0 // indirect
+	github.com/Azure/go-ntlmssp v0.1.1 // indirect
 	github.com/aymerick/douceur v0.2.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
+	github.com/go-asn1-ber/asn1-ber v1.5.8 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/gorilla/css v1.0.1 // indirect

@@ -102,7 +102,7 @@ func (v *validator) weburl(key, s string, bare bool) {
 	case u.Scheme != "https" && u.Scheme != "http":
 		v.fault(key, "must begin with https://")
 	case bare && (u.User != nil || u.RawQuery != "" || u.Fragment != ""):
-		v.fault(key, "must have no user, query or fragment: links are made from it")
+		v.fault(key, "must have no user, query or fragment: more is appended to it")
 	}
 }
 

@@ -228,6 +228,10 @@ type Directory struct {
 	// KnownAs is what is done where somebody written to at an ordinary address has an MSSanté mailbox: off, suggest (the sender is told),
 	// redirect (links that the list confirms are followed, the rest is suggested).
 	KnownAs string `yaml:"known_as"`
+	// FHIR is the national directory's API, which knows more than the extraction and knows it earlier.
+	FHIR FHIR `yaml:"fhir"`
+	// LDAP is a clinic's or a region's own directory.
+	LDAP LDAP `yaml:"ldap"`
 }
 
 // DirectoryFetch is where the extraction is downloaded from. A file that is not taken leaves the mirror in use as it is.
@@ -312,11 +316,12 @@ func Default() *Config {
 			Message: 50 << 20, Memory: 64 << 20, Spill: 2 << 30, Recipients: 1000, Received: 100,
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
-		Relay:     Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust:     TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
-		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
-		Encrypt:   Encrypt{Subject: "Message sécurisé"},
-		Pickup:    Pickup{Expiry: Duration(30 * day)},
+		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
+		Trust: TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
+		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
+			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
+		Encrypt: Encrypt{Subject: "Message sécurisé"},
+		Pickup:  Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),
 			Body: `{"to": {{.To | json}}, "text": {{.Text | json}}}`,

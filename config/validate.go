@@ -257,6 +257,13 @@ func (v *validator) directory() {
 	if len(v.c.Directory.Precedence) > 0 && v.c.Directory.Extraction != "" && !slices.Contains(v.c.Directory.Precedence, "extraction") {
 		v.fault("directory.precedence", "lacks extraction, which is configured: it would not be asked")
 	}
+	for name, on := range map[string]bool{"fhir": v.c.Directory.FHIR.URL != "" && v.c.Directory.FHIR.Ask != "never", "ldap": v.c.Directory.LDAP.URL != "" && v.c.Directory.LDAP.Ask != "never"} {
+		if on && len(v.c.Directory.Precedence) > 0 && !slices.Contains(v.c.Directory.Precedence, name) {
+			v.fault("directory.precedence", "lacks %s, which is configured: it would not be asked", name)
+		}
+	}
+	v.fhir()
+	v.ldap()
 }
 
 func (v *validator) encrypt() {

@@ -21,6 +21,8 @@ need python3 python3
 need python3-dkim /usr/lib/python3/dist-packages/dkim/__init__.py # verifies our DKIM signatures, a second opinion
 need python3-nacl /usr/lib/python3/dist-packages/nacl/__init__.py # with it: Ed25519
 need procps ps
+need slapd /usr/sbin/slapd # a region's directory, asked over LDAP
+need ldap-utils ldapsearch
 need util-linux prlimit # faults: few descriptors, another user, a namespace
 need mount mount # faults: a disk that fills up and fails
 need e2fsprogs /sbin/mkfs.ext4
@@ -37,6 +39,9 @@ case " $missing " in
 	echo "postfix postfix/main_mailer_type select Local only" | debconf-set-selections
 	echo "postfix postfix/mailname string localhost" | debconf-set-selections
 	;;
+esac
+case " $missing " in
+*" slapd "*) echo "slapd slapd/no_configuration boolean true" | debconf-set-selections ;;
 esac
 apt-get update -q
 # shellcheck disable=SC2086

@@ -125,7 +125,7 @@ func TestList(t *testing.T) {
 // TestListNames: every name of a field that the page gives is one, alone in a header row beside an address.
 func TestListNames(t *testing.T) {
 	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\|([^|]*)\\|").FindAllStringSubmatch(page(t, "list.md"), -1)
-	if len(rows) != 11 {
+	if len(rows) != 15 {
 		t.Fatalf("%d fields on the page", len(rows))
 	}
 	for _, r := range rows {
@@ -289,7 +289,7 @@ func TestState(t *testing.T) {
 	if _, err := gateway.ImportDirectory(t.Context(), dir, "../testdata/directory/extraction-sample.txt", false, nil); err != nil {
 		t.Fatal(err)
 	}
-	c, err := parse("state_dir: " + dir)
+	c, err := parse("state_dir: " + dir + "\ndirectory: {fhir: {url: \"http://127.0.0.1:9\"}}")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,3 +101,11 @@ func LookUp(ctx context.Context, d *directory.Directory, address string) (Direct
 	}
 	return d.Ask(ctx, a), nil
 }
+
+// ImportList makes a clean list of a spreadsheet's export, and writes it to out unless that is "".
+func ImportList(file string, ignore []string, out string) (clean []byte, entries int, err error) {
+	if clean, entries, err = directory.ImportList(file, ignore); err == nil && out != "" {
+		err = directory.WriteList(out, clean)
+	}
+	return clean, entries, err
+}

@@ -39,8 +39,9 @@ func newInSpace(t *testing.T, more string, reply func(string) gatewaytest.Reply,
 	}
 	t.Cleanup(func() { peer.Close() })
 	file := filepath.Join(t.TempDir(), "extraction.txt")
+	_, keys, _ := strings.Cut(more, "#directory:") // further keys of directory
 	text := withRules(more) +
-		strings.Replace(trustText, "127.0.0.1:1", "{peer}", 1) + "directory: {extraction: \"" + file + "\"}\n"
+		strings.Replace(trustText, "127.0.0.1:1", "{peer}", 1) + "directory: {extraction: \"" + file + "\", " + strings.TrimSpace(keys) + "}\n"
 	boxes := []gatewaytest.Mailbox{gatewaytest.Doctor("marie.durand@peer.mssante.test", "Marie", "Durand")}
 	for i := range 500 {
 		boxes = append(boxes, gatewaytest.Doctor(fmt.Sprintf("d%d@peer.mssante.test", i), "Paul", "Petit"))

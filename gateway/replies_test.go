@@ -257,6 +257,12 @@ func ruleReplies(t *testing.T, tab *replyTable) {
 	tab.hears(t, h.send(h.lmtp, from, hello, "255081416802538@patient.mssante.fr", "a@dest.test")[:1], "un seul patient")
 	tab.hears(t, h.send(h.lmtp, from, hello, "255081416802538@patient.mssante.fr"), "qualifiee")
 	tab.hears(t, h.send(h.lmtp, from, hello, "broken@dest.test"), "inapplicable")
+	h = newInSpace(t, "rules:\n  - {name: elsewhere, known_as: true, route: refuse}\n  - {name: rest, route: plain}\n#directory: known_as: suggest, list: \""+
+		listFile(t, "adresse;mss\nmarie@dest.test;marie.durand@peer.mssante.test\n")+"\"\n", nil, nil)
+	tab.hears(t, h.send(h.lmtp, from, hello, "marie@dest.test"), "ecrivez-lui a marie.durand@peer.mssante.test")
+	if strings.Contains(h.log.String(), "marie") {
+		t.Error("the log names who was written to")
+	}
 }
 
 func directoryReplies(t *testing.T, tab *replyTable) {

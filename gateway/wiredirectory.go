@@ -24,6 +24,15 @@ func (g *Gateway) directoryConfig(cfg *config.Config) directory.Config {
 		}
 	}
 	slices.Sort(c.Known) // of two that are as near the first is named, always the same
+	if f := d.FHIR; f.URL != "" && f.Ask != "never" {
+		c.FHIR = &directory.FHIRConfig{URL: f.URL, APIKey: directory.Secret(f.APIKey.Reveal()), CA: f.CA}
+		c.FHIRAsking = directory.Asking{Every: f.Every.Std(), MaxAge: f.MaxAge.Std(), Timeout: f.Timeout.Std(), OnMail: f.Ask == "mail", Verifies: true}
+	}
+	if l := d.LDAP; l.URL != "" && l.Ask != "never" {
+		c.LDAP = &directory.LDAPConfig{URL: l.URL, Base: l.Base, Filter: l.Filter, BindDN: l.BindDN, Password: directory.Secret(l.Password.Reveal()), PasswordFile: l.PasswordFile,
+			StartTLS: l.StartTLS, Clear: l.Clear, CA: l.CA, Timeout: l.Timeout.Std(), SizeLimit: l.SizeLimit, MSS: l.MSS, Attributes: directory.LDAPAttributes(l.Attributes)}
+		c.LDAPAsking = directory.Asking{Every: l.Every.Std(), MaxAge: l.MaxAge.Std(), Timeout: l.Timeout.Std(), OnMail: l.Ask == "mail", Verifies: l.Verifies}
+	}
 	if g.space != nil {
 		c.Askable = g.space.Listed
 	}

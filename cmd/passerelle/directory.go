@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,15 +47,27 @@ type directoryImportCmd struct {
 	File  string `arg:"" type:"existingfile" help:"Extraction_Correspondance_MSSante file, .txt or .zip."`
 	Force bool   `help:"Take the file even if it lost more than a fifth of the addresses."`
 	Quiet bool   `short:"q" help:"No progress."`
+
+	List   bool     `help:"FILE is a spreadsheet's export (CSV) of the clinic's own correspondents: make a clean list of it."`
+	Out    string   `placeholder:"LIST" help:"With --list: write it there (mode 0600); else to the output." type:"path"`
+	Ignore []string `placeholder:"COLUMN" help:"With --list: a column that is none of the list's."`
 }
 
 func (directoryImportCmd) Help() string {
 	return "A running gateway takes the new mirror by itself. A file that is cut short, has lost columns or is much smaller than the one before is refused " +
 		"and the mirror in use stays. Run it as the user that serves (sudo -u passerelle).\n\n" +
-		"Example: passerelle directory import --state-dir /var/lib/passerelle Extraction_Correspondance_MSSante_202611220600.txt"
+		"With --list nothing is written where a line is faulty; each is told with its line and column.\n\n" +
+		"Example: passerelle directory import --state-dir /var/lib/passerelle Extraction_Correspondance_MSSante_202611220600.txt\n" +
+		"Example: passerelle directory import --list --ignore Ville --out /etc/passerelle/correspondants.csv export.csv"
 }
 
 func (c directoryImportCmd) Run(e *env) error {
+	if c.List {
+		return c.list(e)
+	}
+	if c.Out != "" || len(c.Ignore) > 0 {
+		return errors.New("--out and --ignore go with --list")
+	}
 	dir, _, err := c.load()
 	if err != nil {
 		return err
@@ -97,4 +110,17 @@ func isTerminal(w any) bool {
 	}
 	st, err := f.Stat()
 	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}
+
+func (c directoryImportCmd) list(e *env) error {
+	clean, n, err := gateway.ImportList(c.File, c.Ignore, c.Out)
+	if err != nil {
+		return err
+	}
+	if c.Out == "" {
+		_, err = e.stdout.Write(clean)
+		return err
+	}
+	fmt.Fprintf(e.stdout, "%d entries\n", n)
+	return nil
 }

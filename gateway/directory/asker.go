@@ -2,8 +2,11 @@ package directory
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"passerelle/gateway/message"
@@ -87,7 +90,26 @@ type remoteSpec struct {
 	key    string
 	config any
 	Asking
-	open func() (remote, error)
+	open func(*fhirLimit) (remote, error)
+}
+
+// specs are the sources over the network that the config names.
+func (c *Config) specs() (specs []remoteSpec) {
+	if f := c.FHIR; f != nil && f.URL != "" {
+		specs = append(specs, remoteSpec{key: answersOf(sourceFHIR, f.URL), config: *f, Asking: c.FHIRAsking,
+			open: func(l *fhirLimit) (remote, error) { return newFHIR(*f, l, c.Now, c.Log) }})
+	}
+	if l := c.LDAP; l != nil && l.URL != "" {
+		specs = append(specs, remoteSpec{key: answersOf(sourceLDAP, l.URL, l.Base, l.Filter, l.MSS, fmt.Sprintf("%+v", l.Attributes)), config: *l, Asking: c.LDAPAsking,
+			open: func(*fhirLimit) (remote, error) { return newLDAP(*l, c.Now) }})
+	}
+	return specs
+}
+
+// answersOf tells answers of one server, asked in one way, from others'.
+func answersOf(name string, what ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(what, "\x00")))
+	return name + " " + hex.EncodeToString(sum[:8])
 }
 
 // furnish opens the sources of d's config; those of a former Directory that are the same go on.
@@ -119,7 +141,7 @@ func (d *Directory) furnish(ctx context.Context, former []*asker) error {
 		}
 		if r.remote == nil {
 			var err error
-			if r.remote, err = s.open(); err != nil {
+			if r.remote, err = s.open(a.limit); err != nil {
 				if former == nil {
 					a.close()
 				}

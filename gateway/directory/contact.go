@@ -35,6 +35,8 @@ type Contact struct {
 	Label, Lang    string
 	File           string // base name of the list; "" where only a key of the config is known
 	Line           int
+
+	first string // first name, until the entry is whole
 }
 
 // Listed tells whether the clinic's list has the entry; without it, only a key from the config is known.

@@ -86,6 +86,11 @@ type Config struct {
 	Precedence []string
 	// Askable says of which domains FHIR may be asked, nil of none: who a clinic writes to at an ordinary address is nobody's business.
 	Askable func(domain string) bool
+	// FHIR and LDAP are asked as their Asking says; nil where they are not.
+	FHIR       *FHIRConfig
+	FHIRAsking Asking
+	LDAP       *LDAPConfig
+	LDAPAsking Asking
 	// Known are the domains for which others may be mistaken: white list, the clinic's own, its partners'.
 	Known []string
 	// KeyFiles are OpenPGP key files by address or @domain, beside those that the list names.
@@ -97,9 +102,6 @@ type Config struct {
 
 	remotes []remoteSpec // a test's own in the place of those above
 }
-
-// specs are the sources over the network that the config names.
-func (c *Config) specs() (specs []remoteSpec) { return specs }
 
 // Status is the state of the mirror and the list.
 type Status struct {
@@ -270,7 +272,7 @@ func (d *Directory) askMirror(ctx context.Context, a message.Address) Said {
 			}
 			m.remember(key, recs)
 		}
-		return Said{Name: sourceExtraction, AsOf: m.meta.asOf, Verdict: verdictOf(recs), Verifies: true, records: recs}
+		return Said{Name: sourceExtraction, AsOf: m.meta.asOf, Verdict: verdictBy(recs), Verifies: true, records: recs}
 	}
 	return notAsked(sourceExtraction, &fault{"the mirror is being changed", "annuaire national en cours de mise a jour, nouvel essai plus tard"})
 }

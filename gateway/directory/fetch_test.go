@@ -133,10 +133,10 @@ func refresh(t *testing.T, d *Directory, result, why string) {
 	}
 }
 
-func people(t testing.TB, lines int) []byte { return []byte(text(t, extraction.Options{Lines: lines})) }
+func extractionOf(t testing.TB, lines int) []byte { return []byte(text(t, extraction.Options{Lines: lines})) }
 
 func TestFetch(t *testing.T) {
-	n, c, dir := startNational(t, people(t, 500)), &clock{t: day.Add(time.Hour)}, t.TempDir()
+	n, c, dir := startNational(t, extractionOf(t, 500)), &clock{t: day.Add(time.Hour)}, t.TempDir()
 	d := open(t, n.config(dir, c))
 	want(t, d, someone, CouldNotAsk, "missing")
 	refresh(t, d, resultImported, "")
@@ -167,7 +167,7 @@ func TestFetch(t *testing.T) {
 	}
 	// A new file is taken, a mirror that is gone is made again from the last one.
 	n.set(func() {
-		n.content, n.etag, n.name = people(t, 600), `"2"`, strings.Replace(daily, "20261120", "20261121", 1)
+		n.content, n.etag, n.name = extractionOf(t, 600), `"2"`, strings.Replace(daily, "20261120", "20261121", 1)
 		c.add(24 * time.Hour)
 	})
 	refresh(t, d, resultImported, "")
@@ -191,7 +191,7 @@ func TestFetch(t *testing.T) {
 
 // What was cut is gone on with, if the server still has the same content, however it names it; else it begins anew.
 func TestFetchResumes(t *testing.T) {
-	whole := people(t, 3000)
+	whole := extractionOf(t, 3000)
 	half := len(whole) / 2
 	for name, c := range map[string]struct {
 		etag, name string
@@ -261,7 +261,7 @@ func noHead(w http.ResponseWriter, r *http.Request) bool {
 // Every state of the source: the old mirror answers on, the metric and Status say why; where the mirror is then too old, the answer is
 // "could not ask" and names the same reason, never "not listed".
 func TestFetchStates(t *testing.T) {
-	good := people(t, 500)
+	good := extractionOf(t, 500)
 	redirect := func(to string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, to, http.StatusFound)
@@ -305,15 +305,15 @@ func TestFetchStates(t *testing.T) {
 		"a column lost":      {content: bytes.Replace(good, []byte("Adresse BAL"), []byte("Adresse"), 1), result: resultRefused, why: "mandatory columns"},
 		"502":                {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = answer(502, "<html>") }, result: resultStatus, why: "502 Bad Gateway"},
 		"404":                {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = answer(404, "") }, result: resultStatus, why: "404 Not Found"},
-		"half of the lines":  {content: people(t, 250), result: resultRefused, why: "it holds 250 addresses where the mirror in use holds 500: more than 20 % fewer; where that is right: passerelle directory import --force"},
-		"lines gone, mailboxes there": {content: people(t, 420), spoil: func(t *testing.T, n *national, cfg *Config) {
+		"half of the lines":  {content: extractionOf(t, 250), result: resultRefused, why: "it holds 250 addresses where the mirror in use holds 500: more than 20 % fewer; where that is right: passerelle directory import --force"},
+		"lines gone, mailboxes there": {content: extractionOf(t, 420), spoil: func(t *testing.T, n *national, cfg *Config) {
 			importInto(t, cfg.StateDir, extraction.Options{Lines: 1000, Duplicates: 500})
 		}, result: resultRefused, why: "it holds 420 good lines where the mirror in use holds 1000"},
 		"older than the mirror": {spoil: func(_ *testing.T, n *national, _ *Config) { n.name = "E_202611010000.txt" }, result: resultRefused, why: "older than the mirror in use"},
 		"no date":               {spoil: func(_ *testing.T, n *national, _ *Config) { n.name, n.changed = "", time.Time{} }, result: resultRefused, why: "bears no date"},
 		"a date to come":        {spoil: func(_ *testing.T, n *national, _ *Config) { n.name = "E_209911010000.txt" }, result: resultRefused, why: "future"},
 		"redirect elsewhere":    {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = redirect("https://annuaire.evil.test/x") }, result: resultRedirect, why: "forged redirect refused"},
-		"redirect, other port":  {spoil: func(t *testing.T, n *national, _ *Config) { n.fault = redirect(startNational(t, people(t, 900)).URL) }, result: resultRedirect, why: "forged redirect refused"},
+		"redirect, other port":  {spoil: func(t *testing.T, n *national, _ *Config) { n.fault = redirect(startNational(t, extractionOf(t, 900)).URL) }, result: resultRedirect, why: "forged redirect refused"},
 		"redirect out of https": {spoil: func(_ *testing.T, n *national, _ *Config) {
 			n.fault = redirect(strings.Replace(n.URL, "https", "http", 1))
 		}, result: resultRedirect, why: "forged redirect refused"},
@@ -395,7 +395,7 @@ func stall(n int) func(http.ResponseWriter, *http.Request) bool {
 
 // A file that is older than the limit is taken where nothing newer is there, and then believed no more than any other of that age.
 func TestFetchOlderThanTheLimit(t *testing.T) {
-	n, clk := startNational(t, people(t, 50)), &clock{t: day.Add(40 * 24 * time.Hour)}
+	n, clk := startNational(t, extractionOf(t, 50)), &clock{t: day.Add(40 * 24 * time.Hour)}
 	d := open(t, n.config(t.TempDir(), clk))
 	refresh(t, d, resultImported, "")
 	want(t, d, someone, CouldNotAsk, "older than 21 days")
@@ -404,7 +404,7 @@ func TestFetchOlderThanTheLimit(t *testing.T) {
 
 // The refused smaller file is kept, not fetched again and again; the operator's --force takes it, and the next look agrees.
 func TestFetchForcedByOperator(t *testing.T) {
-	n, clk, dir := startNational(t, people(t, 250)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
+	n, clk, dir := startNational(t, extractionOf(t, 250)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
 	importInto(t, dir, extraction.Options{Lines: 500})
 	d := open(t, n.config(dir, clk))
 	refresh(t, d, resultRefused, "--force")
@@ -424,7 +424,7 @@ func TestFetchForcedByOperator(t *testing.T) {
 }
 
 func TestFetchRedirectAllowed(t *testing.T) {
-	n, clk := startNational(t, people(t, 50)), &clock{t: day.Add(4 * time.Hour)}
+	n, clk := startNational(t, extractionOf(t, 50)), &clock{t: day.Add(4 * time.Hour)}
 	to := strings.TrimPrefix(n.URL, "https://")
 	cfg := n.config(t.TempDir(), clk)
 	cfg.Fetch.URL = strings.Replace(n.URL, "127.0.0.1", "example.com", 1) // httptest's certificate has this name too
@@ -447,7 +447,7 @@ func TestFetchRedirectAllowed(t *testing.T) {
 }
 
 func TestFetchOneAtATime(t *testing.T) {
-	n, clk, dir := startNational(t, people(t, 50)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
+	n, clk, dir := startNational(t, extractionOf(t, 50)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
 	d := open(t, n.config(dir, clk))
 	unlock, err := lockFile(dir, fetchLock, "")
 	if err != nil {
@@ -467,7 +467,7 @@ func TestFetchOneAtATime(t *testing.T) {
 func TestFetchStateSpoilt(t *testing.T) {
 	for name, s := range map[string]string{"empty": "", "garbage": "\x00{", "sizes": `{"part_size": -5, "failures": -7}`} {
 		t.Run(name, func(t *testing.T) {
-			n, clk, dir := startNational(t, people(t, 50)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
+			n, clk, dir := startNational(t, extractionOf(t, 50)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
 			writeFile(t, filepath.Join(dir, fetchName), s)
 			writeFile(t, filepath.Join(dir, partName), "left")
 			refresh(t, open(t, n.config(dir, clk)), resultImported, "")
@@ -476,7 +476,7 @@ func TestFetchStateSpoilt(t *testing.T) {
 }
 
 func TestKeepFresh(t *testing.T) {
-	n, clk, dir := startNational(t, people(t, 50)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
+	n, clk, dir := startNational(t, extractionOf(t, 50)), &clock{t: day.Add(4 * time.Hour)}, t.TempDir()
 	d := open(t, n.config(dir, clk))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -516,7 +516,7 @@ func TestKeepFresh(t *testing.T) {
 		t.Fatalf("after Retry-After of 2h: %v", wait)
 	}
 	// A reload with another URL is looked at at once, though the old one is to wait; the stuck download of the old one is given up.
-	other := startNational(t, people(t, 70))
+	other := startNational(t, extractionOf(t, 70))
 	n.set(func() { n.fault = stall(10) })
 	clk.add(3 * time.Hour)
 	cfg := other.config(dir, clk)

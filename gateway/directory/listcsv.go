@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding/charmap"
@@ -13,8 +14,8 @@ import (
 )
 
 // parseCSV reads a spreadsheet's export: a header row, then one entry per row; separated by semicolons, commas or tabs; UTF-8,
-// UTF-16 with a byte order mark, or else Windows-1252, which is what a French Excel writes.
-func parseCSV(file string, text []byte) (cs []*Contact, faults []Fault) {
+// UTF-16 with a byte order mark, or else Windows-1252, which is what a French Excel writes. The columns in ignore are passed over.
+func parseCSV(file string, text []byte, ignore ...string) (cs []*Contact, faults []Fault) {
 	text, err := toUTF8(text)
 	if err != nil {
 		return nil, []Fault{{File: file, Line: 0, Text: err.Error()}}
@@ -33,10 +34,14 @@ func parseCSV(file string, text []byte) (cs []*Contact, faults []Fault) {
 	fields := make([]string, len(head))
 	seen := make(map[string]bool)
 	for i, h := range head {
+		if slices.ContainsFunc(ignore, func(s string) bool { return foldName(s) == foldName(h) }) {
+			continue
+		}
 		f, err := fieldKey(h)
 		switch {
 		case err != nil:
-			faults = append(faults, Fault{File: file, Line: 1, Text: err.Error()})
+			_, col := r.FieldPos(i)
+			faults = append(faults, Fault{File: file, Line: 1, Col: col, Text: err.Error()})
 		case seen[f]:
 			faults = append(faults, Fault{File: file, Line: 1, Text: fmt.Sprintf("two columns for %s", f)})
 		}
@@ -71,6 +76,9 @@ func parseCSV(file string, text []byte) (cs []*Contact, faults []Fault) {
 		c := &Contact{File: file, Line: line}
 		good := true
 		for i, v := range rec {
+			if fields[i] == "" { // ignored
+				continue
+			}
 			if err := c.set(fields[i], v); err != nil {
 				at, col := r.FieldPos(i)
 				faults, good = append(faults, Fault{File: file, Line: at, Col: col, Text: err.Error()}), false

@@ -6,37 +6,57 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"passerelle/gateway/message"
 )
 
-// The fields of an entry, by every name that a list may give them.
+// The fields of an entry, by every name that a list may give them: without accents, in lower case, anything else than letters and digits a
+// space (foldName).
 var fieldNames = map[string]string{
-	"address": "address", "adresse": "address", "email": "address", "e-mail": "address", "mail": "address", "courriel": "address",
-	"name": "name", "nom": "name",
-	"person": "person", "personne": "person", "type": "person", "classe": "person",
-	"phone": "phone", "telephone": "phone", "téléphone": "phone", "mobile": "phone", "portable": "phone",
-	"prefer": "prefer", "route": "prefer", "voie": "prefer",
+	"address": "address", "adresse": "address", "email": "address", "e mail": "address", "mail": "address", "courriel": "address",
+	"adresse mail": "address", "adresse email": "address", "adresse e mail": "address", "adresse electronique": "address", "adresse courriel": "address",
+	"name": "name", "nom": "name", "nom complet": "name", "nom et prenom": "name", "nom prenom": "name", "nom de famille": "name", "raison sociale": "name", "correspondant": "name",
+	"prenom": "first", "first name": "first",
+	"person": "person", "personne": "person", "type": "person", "classe": "person", "categorie": "person", "type de correspondant": "person",
+	"phone": "phone", "telephone": "phone", "mobile": "phone", "portable": "phone", "tel": "phone", "telephone portable": "phone", "telephone mobile": "phone",
+	"tel portable": "phone", "tel mobile": "phone", "n de telephone": "phone", "numero de telephone": "phone", "no de telephone": "phone",
+	"prefer": "prefer", "route": "prefer", "voie": "prefer", "voie preferee": "prefer", "mode d envoi": "prefer",
 	"form": "form", "forme": "form",
-	"openpgp": "openpgp", "key": "openpgp", "cle": "openpgp", "clé": "openpgp",
-	"certificate": "certificate", "certificat": "certificate", "smime": "certificate",
-	"secret": "secret",
-	"rpps":   "rpps",
-	"mss":    "mss", "mssante": "mss", "mssanté": "mss", "adresse mssante": "mss", "adresse mssanté": "mss",
-	"alias_of": "alias_of", "alias de": "alias_of", "alias": "alias_of",
-	"opposed": "opposed", "oppose": "opposed", "opposé": "opposed", "opposition": "opposed",
-	"label": "label", "libelle": "label", "libellé": "label", "note": "label",
+	"openpgp": "openpgp", "key": "openpgp", "cle": "openpgp", "cle pgp": "openpgp", "cle openpgp": "openpgp",
+	"certificate": "certificate", "certificat": "certificate", "smime": "certificate", "s mime": "certificate",
+	"secret": "secret", "mot de passe": "secret", "phrase convenue": "secret",
+	"rpps": "rpps", "n rpps": "rpps", "no rpps": "rpps", "numero rpps": "rpps", "identifiant rpps": "rpps",
+	"mss": "mss", "mssante": "mss", "adresse mss": "mss", "adresse mssante": "mss", "bal mssante": "mss", "mail mssante": "mss", "email mssante": "mss",
+	"alias of": "alias_of", "alias": "alias_of", "alias de": "alias_of",
+	"opposed": "opposed", "oppose": "opposed", "opposition": "opposed", "ne pas ecrire": "opposed", "ne pas envoyer": "opposed", "refus": "opposed",
+	"label": "label", "libelle": "label", "note": "label", "remarque": "label", "remarques": "label", "commentaire": "label", "commentaires": "label", "observations": "label",
 	"lang": "lang", "langue": "lang",
+}
+
+// foldName writes a field's name as people and spreadsheets do not agree on it.
+func foldName(s string) string {
+	var b strings.Builder
+	for _, r := range norm.NFD.String(strings.ToLower(s)) {
+		switch {
+		case r >= 0x300 && r < 0x370: // an accent
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+			b.WriteRune(r)
+		default:
+			b.WriteByte(' ')
+		}
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
 }
 
 var personNames = map[string]string{"professionnel": "professional", "fournisseur": "supplier", "partenaire": "partner"}
 
 // fieldKey gives a field's own name; an unknown one is a fault, for a misspelt "opposed" would send what must not be sent.
 func fieldKey(s string) (string, error) {
-	s = strings.ToLower(strings.TrimSpace(s))
-	if k, ok := fieldNames[s]; ok {
+	if k, ok := fieldNames[foldName(s)]; ok {
 		return k, nil
 	}
-	return "", fmt.Errorf("unknown field %q; known are address, name, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, opposed, label, lang", s)
+	return "", fmt.Errorf("unknown field %q; known are address, name, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, opposed, label, lang", strings.ToLower(strings.TrimSpace(s)))
 }
 
 // set takes one field of an entry.
@@ -52,6 +72,8 @@ func (c *Contact) set(field, v string) (err error) {
 		c.Address, err = contactKey(v)
 	case "name":
 		c.Name = v
+	case "first":
+		c.first = v
 	case "person":
 		if c.Person = strings.ToLower(v); personNames[c.Person] != "" {
 			c.Person = personNames[c.Person]
@@ -169,6 +191,7 @@ func (c *Contact) whole() error {
 	if c.Address == "" {
 		return errors.New("the entry has no address")
 	}
+	c.Name, c.first = strings.TrimSpace(c.first+" "+c.Name), ""
 	if c.OpenPGPKey != nil && c.OpenPGPKeyFile != "" {
 		return errors.New("the entry has two keys")
 	}

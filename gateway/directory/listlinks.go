@@ -61,3 +61,10 @@ func readCertificate(text []byte) (*x509.Certificate, error) {
 		text = rest
 	}
 }
+
+func certPEM(c *Contact) string {
+	if c.Certificate == nil || c.CertFile != "" {
+		return ""
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate.Raw}))
+}

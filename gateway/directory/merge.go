@@ -36,8 +36,8 @@ type Said struct {
 	records []Record
 }
 
-// verdictOf gives a source's verdict on the records that it holds.
-func verdictOf(recs []Record) string {
+// verdictBy gives a source's verdict on the records that it holds.
+func verdictBy(recs []Record) string {
 	switch {
 	case len(recs) == 0:
 		return NotListed

@@ -26,6 +26,9 @@ var (
 		Help: "Addresses that a source over the network has not answered for yet."}, remoteWaiting)
 	_ = promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_alarm_age_seconds",
 		Help: "Age of the extraction at which the operator wants to be told (directory.alarm_age)."}, alarmAge)
+	fhirCalls = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_fhir_calls_total",
+		Help: "Calls of the national FHIR service."}, []string{"result"}) // answered, failed, held
+
 	_ = promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_age_seconds",
 		Help: "Age of the national extraction; +Inf where there is none to ask, NaN where none was ever set."}, age)
 	_ = entries("PER", func(s Status) int { return s.PER })

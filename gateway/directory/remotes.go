@@ -37,7 +37,8 @@ const remoteTables = `CREATE TABLE remote_answer (source TEXT NOT NULL, address 
 type asking struct {
 	now   func() time.Time
 	log   *slog.Logger
-	db    *store.DB // nil where another process holds it: explain beside a gateway
+	db    *store.DB  // nil where another process holds it: explain beside a gateway
+	limit *fhirLimit // of the process, whatever clients a reload makes
 	slots chan struct{}
 	queue chan question
 	stop  context.CancelFunc
@@ -74,7 +75,7 @@ type question struct {
 }
 
 func openAsking(ctx context.Context, cfg Config) (*asking, error) {
-	a := &asking{now: cfg.Now, log: cfg.Log, slots: make(chan struct{}, atOnce), queue: make(chan question, 1024), done: make(chan struct{}),
+	a := &asking{now: cfg.Now, log: cfg.Log, limit: newFHIRLimit(), slots: make(chan struct{}, atOnce), queue: make(chan question, 1024), done: make(chan struct{}),
 		answers: make(map[answerKey]*dated), health: make(map[string]*health)}
 	if err := a.load(ctx, cfg.StateDir, cfg.ReadOnly); err != nil {
 		return nil, fmt.Errorf("open %s: %w", RemotesName, err)
@@ -194,7 +195,7 @@ func (a *asking) said(r *asker, d *dated, h *health) Said {
 		}
 		f = &fault{why, "derniere reponse de l'annuaire trop ancienne, nouvel essai plus tard"}
 	default:
-		s.Verdict, s.records = verdictOf(d.records), d.records
+		s.Verdict, s.records = verdictBy(d.records), d.records
 		return s
 	}
 	s.AsOf, s.Why, s.reply = time.Time{}, f.why, f.reply

@@ -61,7 +61,7 @@ func withFar(t *testing.T, dir string, c *clock, f *far, a Asking) *Directory {
 		}
 	}
 	d, err := Open(t.Context(), Config{StateDir: dir, Now: c.now, Askable: func(d string) bool { return d != "private.test" },
-		remotes: []remoteSpec{{key: f.as + " of a test", config: 1, Asking: a, open: func() (remote, error) { return f, nil }}}})
+		remotes: []remoteSpec{{key: f.as + " of a test", config: 1, Asking: a, open: func(*fhirLimit) (remote, error) { return f, nil }}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestRemoteReload(t *testing.T) {
 	a := address(t, "a@x.test")
 	until(t, "never verified", func() bool { return d.Ask(t.Context(), a).Verdict == Verified })
 	opened := 0
-	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true}, open: func() (remote, error) { opened++; return f, nil }}
+	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true}, open: func(*fhirLimit) (remote, error) { opened++; return f, nil }}
 	n, err := d.With(t.Context(), Config{remotes: []remoteSpec{spec}, Askable: func(string) bool { return true }})
 	if err != nil || opened != 0 {
 		t.Fatalf("%v, opened %d times", err, opened)
@@ -196,7 +196,7 @@ func TestRemoteReload(t *testing.T) {
 		t.Errorf("after a reload: %+v", got)
 	}
 	other := &far{as: "fhir", answer: none}
-	spec.key, spec.config, spec.open = "fhir of another", 2, func() (remote, error) { return other, nil }
+	spec.key, spec.config, spec.open = "fhir of another", 2, func(*fhirLimit) (remote, error) { return other, nil }
 	if n, err = n.With(t.Context(), Config{remotes: []remoteSpec{spec}, Askable: func(string) bool { return true }}); err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestRemoteReload(t *testing.T) {
 	if got := d.Ask(t.Context(), a); got.Verdict != Verified { // a message under the former state
 		t.Errorf("the former directory: %+v", got)
 	}
-	spec.key, spec.config, spec.open = "fhir of a broken", 3, func() (remote, error) { return nil, errors.New("no such CA file") }
+	spec.key, spec.config, spec.open = "fhir of a broken", 3, func(*fhirLimit) (remote, error) { return nil, errors.New("no such CA file") }
 	if _, err = n.With(t.Context(), Config{remotes: []remoteSpec{spec}}); err == nil || !strings.Contains(err.Error(), "no such CA file") {
 		t.Errorf("%v", err)
 	}
@@ -227,7 +227,7 @@ func TestRemoteReadOnlyBesideAnother(t *testing.T) {
 	a := address(t, "a@x.test")
 	until(t, "never verified", func() bool { return d.Ask(t.Context(), a).Verdict == Verified })
 	away := &far{as: "fhir", answer: down}
-	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true}, open: func() (remote, error) { return away, nil }}
+	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true}, open: func(*fhirLimit) (remote, error) { return away, nil }}
 	until(t, "never seen from beside", func() bool {
 		beside, err := Open(t.Context(), Config{StateDir: dir, ReadOnly: true, Now: c.now, remotes: []remoteSpec{spec}, Askable: func(string) bool { return true }})
 		if err != nil {

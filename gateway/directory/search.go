@@ -218,7 +218,7 @@ func (d *Directory) hidden(address string) bool {
 	defer a.mu.Unlock()
 	for _, r := range d.remotes {
 		said := a.answers[answerKey{r.key, address}]
-		if said != nil && (verdictOf(said.records) == Inactive || slices.ContainsFunc(said.records, func(r Record) bool { return r.RedList })) {
+		if said != nil && (verdictBy(said.records) == Inactive || slices.ContainsFunc(said.records, func(r Record) bool { return r.RedList })) {
 			return true
 		}
 	}

@@ -1,0 +1,130 @@
+package gateway_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"passerelle/gateway"
+	"passerelle/gateway/gatewaytest"
+)
+
+func listFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "list.csv")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const knownRules = "rules:\n  - {name: space, trust_domain: true, route: trust}\n  - {name: near, lookalike: true, route: refuse, text: \"Domaine douteux\"}\n  - {name: rest, route: plain}\n"
+
+// A correspondent with an MSSante address, written to elsewhere: the message leaves as the rule says, and the sender is told once a week.
+func TestKnownAsSuggested(t *testing.T) {
+	var clock atomic.Int64
+	list := listFile(t, "adresse;mss;rpps\nmarie@dest.test;marie.durand@peer.mssante.test;\nplain@dest.test;;\n")
+	h := newInSpace(t, knownRules+"#directory: known_as: suggest, list: \""+list+"\"\n", nil, func(h *house) {
+		h.opts = append(h.opts, gateway.Clock(func() time.Time { return time.Now().Add(time.Duration(clock.Load())) }))
+	})
+	const from = "dr@mss.clinic.test"
+	told := func() (n int) {
+		for _, m := range h.clinic.To(from) {
+			if data := string(m.Data); strings.Contains(data, "MSSant=C3=A9") && strings.Contains(data, "marie.durand@peer.mssante.test") && strings.Contains(data, "Auto-Submitted: auto-generated") {
+				n++
+			}
+		}
+		return n
+	}
+	for range 3 {
+		if got := h.send(h.lmtp, from, hello, "marie@dest.test", "plain@dest.test"); codes(got) != "250 250" {
+			t.Fatal(got)
+		}
+	}
+	if n := told(); n != 1 || len(h.clinic.Messages()) != 1 {
+		t.Errorf("told %d times in %d mails", n, len(h.clinic.Messages()))
+	}
+	if n := len(h.sink.To("marie@dest.test")); n != 3 {
+		t.Errorf("%d copies left as the rule says", n)
+	}
+	h.send(h.lmtp, from, "Auto-Submitted: auto-replied\n"+hello, "marie@dest.test")
+	h.send(h.lmtp, "", hello, "marie@dest.test")
+	if n := told(); n != 1 {
+		t.Errorf("a machine was told: %d", n)
+	}
+	clock.Store(int64(8 * 24 * time.Hour))
+	h.clinicRefuses = func() bool { return true } // the telling fails, the message does not
+	if got := h.send(h.lmtp, from, hello, "marie@dest.test"); codes(got) != "250" {
+		t.Fatal(got)
+	}
+	h.clinicRefuses = nil
+	if got := h.send(h.lmtp, from, hello, "marie@dest.test"); codes(got) != "250" {
+		t.Fatal(got)
+	}
+	if n := told(); n != 2 {
+		t.Errorf("told %d times after a week", n)
+	}
+	if got := h.send(h.lmtp, from, hello, "a@gmial.com"); codes(got) != "550" || !strings.Contains(got[0], "Domaine douteux") {
+		t.Errorf("near gmail.com: %q", got)
+	}
+	if strings.Contains(h.log.String(), "marie") {
+		t.Error("the log names who was written to")
+	}
+}
+
+// A link that the operator confirmed is followed into the trust space, header untouched; who may not write there is not redirected.
+func TestKnownAsRedirected(t *testing.T) {
+	list := listFile(t, "adresse;mss;oppose\nmarie@dest.test;marie.durand@peer.mssante.test;\naway@dest.test;nobody@unlisted.test;\nno@dest.test;marie.durand@peer.mssante.test;oui\n")
+	h := newInSpace(t, knownRules+"#directory: known_as: redirect, list: \""+list+"\"\n", nil, nil)
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", hello, "marie@dest.test"); codes(got) != "250" {
+		t.Fatal(got)
+	}
+	ms := h.peer.To("marie.durand@peer.mssante.test")
+	if len(ms) != 1 || len(h.sink.Messages()) != 0 || !strings.Contains(string(ms[0].Data), "To: <a@dest.test>") {
+		t.Fatalf("%d in the trust space, %d outside", len(ms), len(h.sink.Messages()))
+	}
+	if n := len(h.clinic.To("dr@mss.clinic.test")); n != 1 {
+		t.Errorf("the sender was told %d times", n)
+	}
+	if got := h.send(h.lmtp, "dr@clinic.test", hello, "marie@dest.test"); codes(got) != "250" || len(h.sink.To("marie@dest.test")) != 1 {
+		t.Errorf("a sender outside the trust space: %q", got)
+	}
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", hello, "away@dest.test"); codes(got) != "250" || len(h.sink.To("away@dest.test")) != 1 {
+		t.Errorf("a link that leads to no mailbox of the space: %q", got)
+	}
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", hello, "no@dest.test"); codes(got) != "550" || !strings.Contains(got[0], "s'oppose") {
+		t.Errorf("who opposes: %q", got)
+	}
+	x, err := h.g.Explain(t.Context(), "dr@mss.clinic.test", "marie@dest.test", []byte(strings.ReplaceAll(hello, "\n", "\r\n")))
+	if err != nil || x.Instead != "marie.durand@peer.mssante.test" || !strings.Contains(x.Decision.Reason, "redirected") || strings.Contains(x.Decision.Reason, "marie") {
+		t.Errorf("%v: to %q, %q", err, x.Instead, x.Decision.Reason)
+	}
+	if rows := h.rows(); rows["marie@dest.test"] != "delivered delivered" || rows["marie.durand@peer.mssante.test"] != "" {
+		t.Errorf("the ledger must name whom the sender wrote to: %v", rows)
+	}
+}
+
+// An alias is decided on its target and goes there, under any sender and any mode of known_as.
+func TestAliasDecidedOnItsTarget(t *testing.T) {
+	list := listFile(t, "adresse;alias_of;oppose\ncabinet@clinic.test;marie@dest.test;\nmarie@dest.test;marie.durand@peer.mssante.test;\nfour@clinic.test;shop@dest.test;\nshop@dest.test;;\nstop@clinic.test;end@dest.test;\nend@dest.test;;oui\n")
+	h := newInSpace(t, knownRules+"#directory: list: \""+list+"\"\n", func(to string) gatewaytest.Reply { return gatewaytest.Reply{} }, nil)
+	got := h.send(h.lmtp, "dr@mss.clinic.test", hello, "cabinet@clinic.test", "four@clinic.test", "stop@clinic.test", "dr@clinic.test")
+	if codes(got) != "250 250 550 250" {
+		t.Fatal(got)
+	}
+	if len(h.peer.To("marie.durand@peer.mssante.test")) != 1 || len(h.sink.To("shop@dest.test")) != 1 || len(h.clinic.To("dr@clinic.test")) != 1 ||
+		len(h.sink.Messages()) != 1 || len(h.clinic.Messages()) != 1 {
+		t.Errorf("trust %d, outside %d, home %d", len(h.peer.Messages()), len(h.sink.Messages()), len(h.clinic.Messages()))
+	}
+	if got := h.send(h.lmtp, "dr@clinic.test", hello, "cabinet@clinic.test"); codes(got) != "550" {
+		t.Errorf("a sender who may not write to the target: %q", got)
+	}
+	h.mirror(false)
+	h.cfg.Trust.ListedUnverified = "refuse"
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", hello, "four@clinic.test"); codes(got) != "250" {
+		t.Errorf("a target outside the space while the directory is away: %q", got)
+	}
+}
