@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"io/fs"
@@ -280,15 +281,49 @@ func TestLedgerRow(t *testing.T) {
 	}
 }
 
+// download fetches the extraction twice: once whole, once cut in the middle.
+func download(t *testing.T, dir string) {
+	t.Helper()
+	b, err := os.ReadFile("../testdata/directory/extraction-sample.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, cut := time.Now().Add(-2*time.Hour), false
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+		w.Header().Set("Last-Modified", changed.UTC().Format(http.TimeFormat))
+		if !cut {
+			w.Write(b)
+			return
+		}
+		w.Write(b[:len(b)/2])
+	}))
+	defer s.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := directory.Open(t.Context(), directory.Config{StateDir: dir, Fetch: directory.FetchConfig{URL: s.URL, CA: ca}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	changed, cut = changed.Add(time.Hour), true
+	if d.Refresh(t.Context()) == nil {
+		t.Fatal("a file that was cut was taken")
+	}
+}
+
 // TestState: an open gateway's folder holds what the page names, with the modes that it names, and nothing else.
 func TestState(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := gateway.ImportDirectory(t.Context(), dir, "../testdata/directory/extraction-sample.txt", false, nil); err != nil {
-		t.Fatal(err)
-	}
+	download(t, dir)
 	c, err := parse("state_dir: " + dir + "\ndirectory: {fhir: {url: \"http://127.0.0.1:9\"}}")
 	if err != nil {
 		t.Fatal(err)

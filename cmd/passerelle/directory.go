@@ -94,11 +94,11 @@ func newProgress(e *env, quiet bool) (progress gateway.DirectoryProgress, done f
 	if quiet || !isTerminal(e.stderr) {
 		return nil, func() {}
 	}
-	last := time.Time{}
+	start, last := time.Now(), time.Time{}
 	return func(done, total int64, lines int) {
 		if time.Since(last) > 200*time.Millisecond {
 			last = time.Now()
-			fmt.Fprintf(e.stderr, "\r%3d %%  %d lines", done*100/max(total, 1), lines)
+			fmt.Fprintf(e.stderr, "\r\033[K%3d %%  %d lines%s", done*100/max(total, 1), lines, timeLeft(time.Since(start), done, total))
 		}
 	}, func() { fmt.Fprint(e.stderr, "\r\033[K") }
 }

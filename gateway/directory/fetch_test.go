@@ -106,7 +106,7 @@ func (n *national) cutAt(at int) func(http.ResponseWriter, *http.Request) bool {
 }
 
 func (n *national) config(dir string, c *clock) Config {
-	return Config{StateDir: dir, Now: c.now, Fetch: FetchConfig{URL: n.URL + "/extraction?key=secret", CA: n.ca, Silence: 200 * time.Millisecond, Total: 20 * time.Second}}
+	return Config{StateDir: dir, Now: c.now, Fetch: FetchConfig{URL: n.URL + "/extraction?key=secret", CA: n.ca, Total: time.Minute}}
 }
 
 func (n *national) requests() string {
@@ -282,10 +282,10 @@ func TestFetchStates(t *testing.T) {
 		result, why string
 	}{
 		"down":        {spoil: func(_ *testing.T, n *national, _ *Config) { n.Close() }, result: resultDown, why: "connection refused"},
-		"slow header": {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = stall(0) }, result: resultTimeout, why: "timeout awaiting response headers"},
-		"slow body":   {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = stall(1000) }, result: resultTimeout, why: "nothing came for too long"},
+		"slow header": {spoil: func(_ *testing.T, n *national, cfg *Config) { n.fault = stall(0); cfg.Fetch.Silence = time.Second }, result: resultTimeout, why: "timeout awaiting response headers"},
+		"slow body":   {spoil: func(_ *testing.T, n *national, cfg *Config) { n.fault = stall(1000); cfg.Fetch.Silence = time.Second }, result: resultTimeout, why: "nothing came for too long"},
 		"drips for ever": {spoil: func(_ *testing.T, n *national, cfg *Config) {
-			cfg.Fetch.Total = 300 * time.Millisecond
+			cfg.Fetch.Total = 2 * time.Second
 			n.fault = func(w http.ResponseWriter, r *http.Request) bool {
 				for r.Method == http.MethodGet && r.Context().Err() == nil {
 					w.Write([]byte("x"))

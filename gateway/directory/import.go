@@ -142,7 +142,7 @@ func (i *importer) run(ctx context.Context) (Stats, error) {
 	if i.o.unsearched {
 		b.words = nil
 	}
-	if err := i.read(ctx, b); err != nil {
+	if err := i.read(func(r *row) error { return b.add(ctx, r) }); err != nil {
 		return i.stats, err
 	}
 	if i.o.AsOf.IsZero() { // said behind the reading: a page of HTML is first of all no extraction
@@ -176,8 +176,8 @@ func (i *importer) run(ctx context.Context) (Stats, error) {
 	return i.stats, nil
 }
 
-// read streams the lines into the builder.
-func (i *importer) read(ctx context.Context, b *builder) error {
+// read gives the good lines to add, one by one.
+func (i *importer) read(add func(*row) error) error {
 	in := &counter{r: i.src.text}
 	lines := lineReader{r: bufio.NewReaderSize(in, maxLine)}
 	head, long, err := lines.next()
@@ -218,7 +218,7 @@ func (i *importer) read(ctx context.Context, b *builder) error {
 			if last == lineBadUTF8 {
 				i.stats.BadUTF8++
 			}
-			if err := b.add(ctx, &r); err != nil {
+			if err := add(&r); err != nil {
 				return err
 			}
 		default:

@@ -126,8 +126,10 @@ func TestRepeatBesideItsOwnMemoryRow(t *testing.T) {
 			<-begun
 			wg.Go(func() { h.flush(context.Background()) })
 			moved, last := make(chan struct{}), make(chan struct{})
-			for len(h.turn) == 0 { // the flush is behind us in the writer's queue, or soon
-				time.Sleep(time.Millisecond)
+			for busy := false; !busy; { // the flush is behind us in the writer's queue, or soon
+				ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+				busy = h.writes.Alone(ctx, func() error { return nil }) != nil
+				cancel()
 			}
 			time.Sleep(20 * time.Millisecond)
 			wg.Go(func() { h.db.Write(context.Background(), func(store.Tx) error { close(moved); <-last; return nil }) })

@@ -94,12 +94,10 @@ func (l *Ledger) fresh() (bool, error) {
 // probe commits as much as a note of a common size would need, and with it what failed notes could not write: whoever comes
 // after it finds those recipients served.
 func (l *Ledger) probe(ctx context.Context) error {
-	select {
-	case l.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-l.turn }()
+	return l.writes.Alone(ctx, func() error { return l.writeLate(ctx) })
+}
+
+func (l *Ledger) writeLate(ctx context.Context) error {
 	l.mu.Lock()
 	late := slices.Clone(l.late)
 	l.mu.Unlock()
@@ -173,15 +171,15 @@ func (l *Ledger) flush(ctx context.Context) {
 		if idle {
 			return
 		}
-		l.turn <- struct{}{}
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		var again map[key]repeat
-		err := l.commit(ctx, nil, func(tx store.Tx) error {
-			again = l.takeRepeats(batch)
-			return l.writeRepeats(tx, again)
+		err := l.writes.Alone(context.Background(), func() error {
+			return l.commit(ctx, nil, func(tx store.Tx) error {
+				again = l.takeRepeats(batch)
+				return l.writeRepeats(tx, again)
+			})
 		})
 		cancel()
-		<-l.turn
 		if err != nil {
 			l.putBack(nil, again)
 			l.fail(fmt.Errorf("write in the background: %w", err), nil)

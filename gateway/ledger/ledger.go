@@ -63,19 +63,18 @@ type Ledger struct {
 	forget map[key]int64    // memory rows to delete, with the entry they must still point to
 	repeat map[key]repeat   // rows of waiting recipients to bring up to date
 	late   []note           // what a failed Note could not write
-	queue  []*writing       // notes that wait for the turn
 	open   map[key]memo     // noted, not told yet: the row of ledger_open
 	untold map[key]struct{} // of open: those who will not be told by this attempt, to be moved to ledger_memory
 	moving map[key]memo     // on their way there in the commit that runs
 	stale  bool             // ledger_open is behind open
 	row    []byte           // buffer of ledger_open
-	seq    int64            // of the last entry, -1: ask the database; of whoever has the turn
+	seq    int64            // of the last entry, -1: ask the database; of the commit that runs
 	fault  error            // why the gate is shut; nil: open
 	proved time.Time        // the last commit that succeeded
 
-	turn    chan struct{} // holds one token: only one commit at a time
+	writes  *store.Gather[[]note] // one commit at a time
 	proofs  sync.WaitGroup
-	proving chan struct{} // the same: only one claim at a time proves
+	proving chan struct{} // holds one token: only one claim at a time proves
 	kick    chan struct{}
 	armed   atomic.Bool // a flush is due
 	stop    chan struct{}
@@ -154,8 +153,9 @@ func New(ctx context.Context, db *store.DB, cfg Config) (*Ledger, error) {
 	l := &Ledger{
 		db: db, cfg: cfg, key: derive(cfg.Key), seq: -1,
 		hand: map[key]holder{}, copies: map[key]uint32{}, index: map[key]memo{}, forget: map[key]int64{}, repeat: map[key]repeat{},
-		open: map[key]memo{}, untold: map[key]struct{}{}, row: make([]byte, 0, 4096), turn: make(chan struct{}, 1), proving: make(chan struct{}, 1), kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		open: map[key]memo{}, untold: map[key]struct{}{}, row: make([]byte, 0, 4096), proving: make(chan struct{}, 1), kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
+	l.writes = store.NewGather(maxGroup, l.writeAll)
 	if err := l.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +30,7 @@ const (
 	patience   = time.Minute
 	maxRepeats = 10000 // rows of waiting recipients that may wait to be brought up to date
 	maxLate    = 10000
+	maxGroup   = 256 // claims in one commit
 	maxRide    = 128 // memory rows that a note forgets on its way
 )
 
@@ -164,69 +164,33 @@ func (l *Ledger) again(k key, r repeat) {
 	l.wake()
 }
 
-// writing is the notes of one claim on their way to the disk.
-type writing struct {
-	notes []note
-	done  chan error
-}
-
-// write makes notes durable. Claims that note at the same time share one commit: whoever gets the turn writes for all who wait.
+// write makes notes durable. Claims that note at the same time share one commit.
 func (l *Ledger) write(ctx context.Context, notes []note) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	w := &writing{notes, make(chan error, 1)}
-	l.mu.Lock()
-	l.queue = append(l.queue, w)
-	l.mu.Unlock()
-	select {
-	case err := <-w.done:
-		return err
-	case l.turn <- struct{}{}:
-		l.lead(ctx)
-		<-l.turn
-		return <-w.done
-	case <-ctx.Done():
-		if l.withdraw(w) {
-			return ctx.Err()
-		}
-		return <-w.done
-	}
+	return l.writes.Do(ctx, notes)
 }
 
-// lead writes everything that waits; the caller has the turn.
-func (l *Ledger) lead(ctx context.Context) {
-	l.mu.Lock()
-	group := l.queue
-	l.queue = nil
-	l.mu.Unlock()
-	if len(group) == 0 {
-		return
-	}
+// writeAll is one commit for the notes of several claims: all are kept or none.
+func (l *Ledger) writeAll(group [][]note) []error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	var notes []*note
-	for _, w := range group {
-		for i := range w.notes {
-			notes = append(notes, &w.notes[i])
+	for _, own := range group {
+		for i := range own {
+			notes = append(notes, &own[i])
 		}
 	}
 	err := l.commit(ctx, notes, nil)
-	for _, w := range group {
-		w.done <- err
+	errs := make([]error, len(group))
+	for i := range errs {
+		errs[i] = err
 	}
-}
-
-// withdraw takes a claim's notes out of the queue, if nobody writes them yet.
-func (l *Ledger) withdraw(w *writing) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	i := slices.Index(l.queue, w)
-	if i >= 0 {
-		l.queue = slices.Delete(l.queue, i, i+1)
-	}
-	return i >= 0
+	return errs
 }
 
 // commit makes notes durable and puts them in the index; memory rows that wait to be forgotten ride on it. before, where given, joins
-// the transaction in front. The caller has the turn: what the set of untold recipients is must not change between two commits.
+// the transaction in front. It runs by writes alone: what the set of untold recipients is must not change between two commits.
 func (l *Ledger) commit(ctx context.Context, notes []*note, before func(store.Tx) error) error {
 	var gone map[key]int64
 	var change openChange

@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -50,10 +49,7 @@ type DB struct {
 
 	begin, end, savepoint, release, undo *sql.Stmt
 
-	turn   chan struct{} // holds one token: only one transaction at a time
-	mu     sync.Mutex
-	queue  []*job
-	closed bool
+	writes *Gather[func(Tx) error]
 	done   chan struct{} // closed when Close has ended
 }
 
@@ -80,7 +76,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{lock: lock, log: cfg.Log, turn: make(chan struct{}, 1), done: make(chan struct{})}
+	db := &DB{lock: lock, log: cfg.Log, done: make(chan struct{})}
+	db.writes = NewGather(maxGroup, db.commit)
 	if err := db.open(ctx, filepath.Join(dir, cfg.File), cfg.Busy); err != nil {
 		db.closeHandles()
 		return nil, fmt.Errorf("open database %s: %w", filepath.Join(dir, cfg.File), err)
@@ -155,19 +152,11 @@ func (db *DB) Prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 // Close refuses new writes, commits those already queued and lets go of the folder. A second Close does
 // nothing.
 func (db *DB) Close() error {
-	db.mu.Lock()
-	if db.closed {
-		db.mu.Unlock()
+	if !db.writes.Close() {
 		<-db.done
 		return nil
 	}
-	db.closed = true
-	db.mu.Unlock()
 	defer close(db.done)
-	db.turn <- struct{}{}
-	defer func() { <-db.turn }()
-	for db.next() {
-	}
 	if err := db.closeHandles(); err != nil {
 		return fmt.Errorf("close database: %w", err)
 	}

@@ -84,9 +84,9 @@ func queueAll(db *DB, fs ...func(Tx) error) []chan error {
 	out := make([]chan error, len(fs))
 	for i, f := range fs {
 		out[i] = make(chan error, 1)
-		j := &job{f: f, done: make(chan error, 1)}
-		db.enqueue(j)
-		go func() { out[i] <- db.await(context.Background(), j) }()
+		w := &gathered[func(Tx) error]{f, make(chan error, 1)}
+		db.writes.join(w)
+		go func() { out[i] <- db.writes.await(context.Background(), w) }()
 	}
 	return out
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,85 +52,13 @@ func (t transaction) QueryRow(query string, args ...any) *sql.Row {
 
 func (t transaction) Stmt(s *sql.Stmt) *sql.Stmt { return s } // prepared on this very connection
 
-type job struct {
-	f    func(Tx) error
-	done chan error
-}
-
 // Write runs f and returns nil only when what f did is durable. Closures that wait at the same time share one transaction: an error of
 // f (or a panic) undoes what f did and nothing else; when the transaction itself fails, all of them get that error and nothing of any is
 // kept. ctx counts while f is queued only: once begun, f runs to its end, because interrupting a statement would undo the others' work.
 // So f uses tx without a context, is short, and does not call Write.
-//
-// Whoever gets the turn runs the closures of all who wait, his own among them: no goroutine stands between a note and the disk.
-func (db *DB) Write(ctx context.Context, f func(Tx) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	j := &job{f: f, done: make(chan error, 1)}
-	if !db.enqueue(j) {
-		return ErrClosed
-	}
-	return db.await(ctx, j)
-}
+func (db *DB) Write(ctx context.Context, f func(Tx) error) error { return db.writes.Do(ctx, f) }
 
-// await gives what became of a queued job; whoever waits may be the one who gets the turn.
-func (db *DB) await(ctx context.Context, j *job) error {
-	select {
-	case err := <-j.done:
-		return err
-	case <-ctx.Done():
-		if db.withdraw(j) {
-			return ctx.Err()
-		}
-		return <-j.done
-	case db.turn <- struct{}{}:
-	}
-	defer func() { <-db.turn }()
-	for {
-		select {
-		case err := <-j.done:
-			return err
-		default:
-			db.next()
-		}
-	}
-}
-
-func (db *DB) enqueue(j *job) bool {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if !db.closed {
-		db.queue = append(db.queue, j)
-	}
-	return !db.closed
-}
-
-// withdraw takes j out of the queue, and tells whether it was still there.
-func (db *DB) withdraw(j *job) bool {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	i := slices.Index(db.queue, j)
-	if i >= 0 {
-		db.queue = slices.Delete(db.queue, i, i+1)
-	}
-	return i >= 0
-}
-
-// next commits the closures that wait, at most maxGroup of them, and tells whether there were any. The caller has the turn.
-func (db *DB) next() bool {
-	db.mu.Lock()
-	n := min(len(db.queue), maxGroup)
-	group := slices.Clone(db.queue[:n])
-	db.queue = slices.Delete(db.queue, 0, n)
-	db.mu.Unlock()
-	if n > 0 {
-		db.commit(group)
-	}
-	return n > 0
-}
-
-func (db *DB) commit(group []*job) {
+func (db *DB) commit(group []func(Tx) error) []error {
 	start := time.Now()
 	errs := make([]error, len(group))
 	err := db.disk.there()
@@ -146,28 +73,28 @@ func (db *DB) commit(group []*job) {
 		}
 	}
 	CommitSeconds.Observe(time.Since(start).Seconds())
-	for i, j := range group {
+	for _, err := range errs {
 		result := "ok"
-		if errs[i] != nil {
+		if err != nil {
 			result = "error"
 		}
 		writesTotal.WithLabelValues(result).Inc()
-		j.done <- errs[i]
 	}
+	return errs
 }
 
 // transact runs the group in one transaction and puts each closure's own error in errs. Its own error means that nothing of any
 // of them was kept.
-func (db *DB) transact(group []*job, errs []error) error {
+func (db *DB) transact(group []func(Tx) error, errs []error) error {
 	if _, err := db.begin.Exec(); err != nil {
 		db.clear()
 		return fmt.Errorf("begin transaction: %w", err)
 	}
 	tx := transaction{db.w}
 	kept := 0
-	for i, j := range group {
+	for i, f := range group {
 		var lost error
-		if errs[i], lost = db.one(tx, j.f, len(group) == 1); lost != nil {
+		if errs[i], lost = db.one(tx, f, len(group) == 1); lost != nil {
 			db.clear()
 			return lost
 		}
