@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,6 +40,17 @@ func (v *validator) tls(key, dir, cert, key2 string) {
 		v.fault(key, "cert and key must be set together")
 	}
 }
+
+func (v *validator) networks(key string, list []string) {
+	for i, n := range list {
+		if _, err := ParsePrefix(n); err != nil {
+			v.fault(index(key, i), "%v", err)
+		}
+	}
+}
+
+// baseDN is what every mail program takes and nobody has to escape.
+var baseDN = regexp.MustCompile(`^(?i:(o|ou|dc|c|l)=[\pL\pN .-]*[\pL\pN](,|$))+$`)
 
 func (v *validator) domains(key string, list []string) {
 	for i, d := range list {

@@ -68,6 +68,9 @@ type Listen struct {
 	Trust   ListenTrust   `yaml:"trust"`
 	Portal  ListenPortal  `yaml:"portal"`
 	Metrics ListenMetrics `yaml:"metrics"`
+	// Addressbook and LDAP show the directory to the people who write.
+	Addressbook ListenAddressbook `yaml:"addressbook"`
+	LDAP        ListenLDAP        `yaml:"ldap"`
 }
 
 // ListenLMTP is the clinic's door in LMTP: one reply per recipient.
@@ -116,6 +119,30 @@ type ListenPortal struct {
 // ListenMetrics is the operator's door: metrics, health and console.
 type ListenMetrics struct {
 	Addr string `yaml:"addr"`
+}
+
+// ListenAddressbook is the search page for the people who write, on the clinic's network: no login, few answers at a time.
+type ListenAddressbook struct {
+	Addr string `yaml:"addr"`
+	// Networks may search; none is clinic.networks.
+	Networks []string `yaml:"networks"`
+	TLSDir   string   `yaml:"tls_dir"` // holds cert.pem and key.pem
+	Cert     string   `yaml:"cert"`
+	Key      string   `yaml:"key"`
+}
+
+// ListenLDAP is the same for Outlook and Thunderbird: an address book that is read only. With a certificate it offers StartTLS.
+type ListenLDAP struct {
+	Addr string `yaml:"addr"`
+	// Networks may search; none is clinic.networks.
+	Networks []string `yaml:"networks"`
+	// Base is the distinguished name that mail programs search below.
+	Base   string `yaml:"base"`
+	TLSDir string `yaml:"tls_dir"` // holds cert.pem and key.pem
+	Cert   string `yaml:"cert"`
+	Key    string `yaml:"key"`
+	// ImplicitTLS is LDAPS: the client begins with TLS.
+	ImplicitTLS bool `yaml:"implicit_tls"`
 }
 
 // Recipients narrows who may be written to.
@@ -283,6 +310,7 @@ func Default() *Config {
 			SMTP:    ListenSMTP{Addr: "127.0.0.1:10025"},
 			Portal:  ListenPortal{Addr: ":8443"},
 			Metrics: ListenMetrics{Addr: "127.0.0.1:9464"},
+			LDAP:    ListenLDAP{Base: "o=annuaire"},
 		},
 		Limits: Limits{
 			Message: 50 << 20, Memory: 64 << 20, Spill: 2 << 30, Recipients: 1000, Received: 100,

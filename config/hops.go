@@ -18,6 +18,7 @@ func (v *validator) doors() []door {
 	all := []door{
 		{"listen.lmtp.addr", l.LMTP.Addr}, {"listen.smtp.addr", l.SMTP.Addr}, {"listen.trust.addr", l.Trust.Addr},
 		{"listen.portal.addr", l.Portal.Addr}, {"listen.metrics.addr", l.Metrics.Addr},
+		{"listen.addressbook.addr", l.Addressbook.Addr}, {"listen.ldap.addr", l.LDAP.Addr},
 	}
 	return slices.DeleteFunc(all, func(d door) bool { return d.addr == "" })
 }

@@ -64,11 +64,7 @@ func (v *validator) clinic() {
 	if len(c.Networks) == 0 && v.ok("clinic.networks") {
 		v.fault("clinic.networks", "must name who may send: nobody could")
 	}
-	for i, n := range c.Networks {
-		if _, err := ParsePrefix(n); err != nil {
-			v.fault(index("clinic.networks", i), "%v", err)
-		}
-	}
+	v.networks("clinic.networks", c.Networks)
 	if c.QueueLifetime.Std() < day/24 && v.ok("clinic.queue_lifetime") {
 		v.fault("clinic.queue_lifetime", "must be an hour at least, as the clinic server's own (Postfix: maximal_queue_lifetime)")
 	}
@@ -82,6 +78,13 @@ func (v *validator) listeners() {
 	v.tls("listen.lmtp", l.LMTP.TLSDir, l.LMTP.Cert, l.LMTP.Key)
 	v.tls("listen.smtp", l.SMTP.TLSDir, l.SMTP.Cert, l.SMTP.Key)
 	v.tls("listen.portal", l.Portal.TLSDir, l.Portal.Cert, l.Portal.Key)
+	v.tls("listen.addressbook", l.Addressbook.TLSDir, l.Addressbook.Cert, l.Addressbook.Key)
+	v.tls("listen.ldap", l.LDAP.TLSDir, l.LDAP.Cert, l.LDAP.Key)
+	v.networks("listen.addressbook.networks", l.Addressbook.Networks)
+	v.networks("listen.ldap.networks", l.LDAP.Networks)
+	if !baseDN.MatchString(l.LDAP.Base) && v.ok("listen.ldap.base") {
+		v.fault("listen.ldap.base", "%q is no plain distinguished name (o=annuaire, or dc=clinique,dc=example)", l.LDAP.Base)
+	}
 	v.file("listen.lmtp.client_ca", l.LMTP.ClientCA)
 	v.file("listen.smtp.client_ca", l.SMTP.ClientCA)
 	for key, need := range map[string]bool{"listen.lmtp": l.LMTP.RequireTLS && l.LMTP.Cert == "", "listen.smtp": l.SMTP.RequireTLS && l.SMTP.Cert == ""} {
@@ -92,7 +95,8 @@ func (v *validator) listeners() {
 	if l.LMTP.Addr == "" && l.SMTP.Addr == "" && !v.broken["listen"] {
 		v.fault("listen", "lmtp and smtp are both off: no mail could come in")
 	}
-	for key, need := range map[string]bool{"listen.lmtp": l.LMTP.ImplicitTLS && l.LMTP.Cert == "", "listen.smtp": l.SMTP.ImplicitTLS && l.SMTP.Cert == ""} {
+	for key, need := range map[string]bool{"listen.lmtp": l.LMTP.ImplicitTLS && l.LMTP.Cert == "", "listen.smtp": l.SMTP.ImplicitTLS && l.SMTP.Cert == "",
+		"listen.ldap": l.LDAP.ImplicitTLS && l.LDAP.Cert == ""} {
 		if need {
 			v.fault(key+".implicit_tls", "needs a certificate: set cert and key, or tls_dir")
 		}

@@ -15,6 +15,8 @@
 //	hand on    relay      SMTP to the next hop: trust space, Internet hop, clinic
 //	note       ledger     one durable record for each recipient, before the reply
 //
+// Beside the way stands addressbook, which shows the directory to the people who write.
+//
 // Three journeys exist: Outbound (the clinic writes), Inbound (the trust space writes to the clinic) and Answer (a patient answers on
 // the pickup page). gateway.go tells them; wire.go hands each room its plain fields out of the config.
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"passerelle/config"
+	"passerelle/gateway/addressbook"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
@@ -42,6 +43,7 @@ type Gateway struct {
 	vault     *vault.Vault // nil where nothing can go to pickup
 	sms       vault.SMS    // nil where none is configured
 	portal    http.Handler
+	book      *addressbook.Book
 	tls       map[string]listenerTLS // of the doors, by their names
 }
 
@@ -54,6 +56,7 @@ type lasting struct {
 	serving   atomic.Bool             // between Run's begin and its end
 	inForce   atomic.Pointer[Gateway] // what new messages begin under
 	reloading sync.Mutex
+	searches  *vault.Limiter // of the address book, by client
 	closers   []func() error
 }
 

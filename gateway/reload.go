@@ -80,6 +80,8 @@ func keepFixed(old, cfg *config.Config) (differ []string) {
 	text("listen.trust.addr", o.Trust.Addr, &n.Trust.Addr)
 	text("listen.portal.addr", o.Portal.Addr, &n.Portal.Addr)
 	text("listen.metrics.addr", o.Metrics.Addr, &n.Metrics.Addr)
+	text("listen.addressbook.addr", o.Addressbook.Addr, &n.Addressbook.Addr)
+	text("listen.ldap.addr", o.LDAP.Addr, &n.LDAP.Addr)
 	keep("listen.lmtp.require_tls", o.LMTP.RequireTLS == n.LMTP.RequireTLS, func() { n.LMTP.RequireTLS = o.LMTP.RequireTLS })
 	keep("listen.smtp.require_tls", o.SMTP.RequireTLS == n.SMTP.RequireTLS, func() { n.SMTP.RequireTLS = o.SMTP.RequireTLS })
 	keep("listen.lmtp.implicit_tls", o.LMTP.ImplicitTLS == n.LMTP.ImplicitTLS, func() { n.LMTP.ImplicitTLS = o.LMTP.ImplicitTLS })
@@ -88,6 +90,9 @@ func keepFixed(old, cfg *config.Config) (differ []string) {
 	keep("listen.lmtp.cert", both(o.LMTP.Cert, n.LMTP.Cert), func() { n.LMTP.Cert, n.LMTP.Key = o.LMTP.Cert, o.LMTP.Key })
 	keep("listen.smtp.cert", both(o.SMTP.Cert, n.SMTP.Cert), func() { n.SMTP.Cert, n.SMTP.Key = o.SMTP.Cert, o.SMTP.Key })
 	keep("listen.portal.cert", both(o.Portal.Cert, n.Portal.Cert), func() { n.Portal.Cert, n.Portal.Key = o.Portal.Cert, o.Portal.Key })
+	keep("listen.addressbook.cert", both(o.Addressbook.Cert, n.Addressbook.Cert), func() { n.Addressbook.Cert, n.Addressbook.Key = o.Addressbook.Cert, o.Addressbook.Key })
+	keep("listen.ldap.cert", both(o.LDAP.Cert, n.LDAP.Cert), func() { n.LDAP.Cert, n.LDAP.Key = o.LDAP.Cert, o.LDAP.Key })
+	keep("listen.ldap.implicit_tls", o.LDAP.ImplicitTLS == n.LDAP.ImplicitTLS, func() { n.LDAP.ImplicitTLS = o.LDAP.ImplicitTLS })
 	keep("listen.lmtp.client_ca", both(o.LMTP.ClientCA, n.LMTP.ClientCA), func() { n.LMTP.ClientCA = o.LMTP.ClientCA })
 	keep("listen.smtp.client_ca", both(o.SMTP.ClientCA, n.SMTP.ClientCA), func() { n.SMTP.ClientCA = o.SMTP.ClientCA })
 	lo, ln := old.Limits, &cfg.Limits

@@ -16,11 +16,12 @@ import (
 	"time"
 
 	"passerelle/config"
+	"passerelle/gateway/addressbook"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/smtpd"
 )
 
-// Sockets are listeners that were handed to the process (systemd), by door: lmtp, smtp, trust, portal, metrics. Run serves them in the place of
+// Sockets are listeners that were handed to the process (systemd), by door: lmtp, smtp, trust, portal, metrics, addressbook, ldap. Run serves them in the place of
 // the door's own address, and fails on one that has no door.
 func Sockets(byDoor map[string]net.Listener) Option {
 	return func(g *Gateway) { g.sockets = byDoor }
@@ -138,6 +139,23 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 			ds = append(ds, webDoor("portal", l, g.liveTLS("portal"), pages, 30*time.Minute))
 		}
 	}
+	if c := cfg.Listen.Addressbook; open("addressbook", c.Addr) {
+		if l := bind("addressbook", c.Addr); l != nil {
+			page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current().book.ServeHTTP(w, r) })
+			ds = append(ds, webDoor("addressbook", l, g.liveTLS("addressbook"), page, 30*time.Second))
+		}
+	}
+	if c := cfg.Listen.LDAP; open("ldap", c.Addr) {
+		if l := bind("ldap", c.Addr); l != nil {
+			s, serr := addressbook.NewServer(addressbook.ServerConfig{Listener: l, TLS: g.liveTLS("ldap"), ImplicitTLS: c.ImplicitTLS, Idle: time.Duration(cfg.Limits.Idle),
+				Book: func() *addressbook.Book { return g.current().book }, Log: g.log})
+			if serr != nil {
+				err = errors.Join(err, fmt.Errorf("listen.ldap: %w", serr))
+			} else {
+				ds = append(ds, door{"ldap", l.Addr().String(), s.Serve})
+			}
+		}
+	}
 	if c := cfg.Listen.Metrics; open("metrics", c.Addr) {
 		if l := bind("metrics", c.Addr); l != nil && err == nil { // last: its gauges go with its door
 			page, remove, perr := g.console(version)
@@ -152,7 +170,7 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 	}
 	for name, l := range given {
 		bound = append(bound, l)
-		err = errors.Join(err, fmt.Errorf("socket %q was handed over, but there is no such listener: lmtp, smtp, trust (with trust.domains), portal (with pickup.url), metrics", name))
+		err = errors.Join(err, fmt.Errorf("socket %q was handed over, but there is no such listener: lmtp, smtp, trust (with trust.domains), portal (with pickup.url), metrics, addressbook, ldap", name))
 	}
 	return ds, err
 }
@@ -231,7 +249,7 @@ type listenerTLS struct {
 func listenersTLS(cfg *config.Config, log *slog.Logger) (map[string]listenerTLS, error) {
 	l, out := cfg.Listen, map[string]listenerTLS{}
 	for _, d := range [][4]string{{"lmtp", l.LMTP.Cert, l.LMTP.Key, l.LMTP.ClientCA}, {"smtp", l.SMTP.Cert, l.SMTP.Key, l.SMTP.ClientCA},
-		{"portal", l.Portal.Cert, l.Portal.Key, ""}} {
+		{"portal", l.Portal.Cert, l.Portal.Key, ""}, {"addressbook", l.Addressbook.Cert, l.Addressbook.Key, ""}, {"ldap", l.LDAP.Cert, l.LDAP.Key, ""}} {
 		if d[1] == "" {
 			continue
 		}
@@ -241,8 +259,10 @@ func listenersTLS(cfg *config.Config, log *slog.Logger) (map[string]listenerTLS,
 		}
 		out[d[0]] = t
 	}
-	if p := out["portal"]; p.config != nil {
-		p.config.NextProtos = webProtos
+	for _, web := range []string{"portal", "addressbook"} {
+		if t := out[web]; t.config != nil {
+			t.config.NextProtos = webProtos
+		}
 	}
 	return out, nil
 }

@@ -63,7 +63,7 @@ func Clock(now func() time.Time) Option { return func(g *Gateway) { g.now = now 
 
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Option) (_ *Gateway, err error) {
-	g := &Gateway{lasting: &lasting{}, log: log, now: time.Now}
+	g := &Gateway{lasting: &lasting{searches: newSearchLimit()}, log: log, now: time.Now}
 	for _, o := range opts {
 		o(g)
 	}
@@ -139,6 +139,10 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	} else {
 		g.directory, err = g.directory.With(ctx, g.directoryConfig(cfg))
 	}
+	if err != nil {
+		return err
+	}
+	g.book, err = g.newBook(cfg)
 	return err
 }
 

@@ -1,0 +1,47 @@
+package addressbook
+
+import (
+	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// fold writes text as words are compared: lower case, no accents, one blank between words, nothing but letters and digits.
+func fold(s string) string {
+	var b strings.Builder
+	gap := false
+	for _, r := range norm.NFKD.String(strings.ToValidUTF8(s, " ")) {
+		switch {
+		case unicode.Is(unicode.Mn, r):
+		case unicode.IsLetter(r) || unicode.IsDigit(r):
+			if gap && b.Len() > 0 {
+				b.WriteByte(' ')
+			}
+			gap = false
+			switch r = unicode.ToLower(r); r {
+			case 'œ':
+				b.WriteString("oe")
+			case 'æ':
+				b.WriteString("ae")
+			case 'ß':
+				b.WriteString("ss")
+			default:
+				b.WriteRune(r)
+			}
+		default:
+			gap = true
+		}
+	}
+	return b.String()
+}
+
+// letters counts what a folded text has beside blanks.
+func letters(folded string) (n int) {
+	for _, r := range folded {
+		if r != ' ' {
+			n++
+		}
+	}
+	return n
+}
