@@ -186,7 +186,7 @@ func (w *slowWorld) run(t *testing.T) {
 
 func (w *slowWorld) empty(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
 	defer cancel()
 	if q, err := w.postfix.WaitQueue(ctx, func(q []gatewaytest.Queued) bool { return len(q) == 0 }); err != nil {
 		t.Fatalf("%v: %+v", err, q)

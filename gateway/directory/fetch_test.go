@@ -133,7 +133,9 @@ func refresh(t *testing.T, d *Directory, result, why string) {
 	}
 }
 
-func extractionOf(t testing.TB, lines int) []byte { return []byte(text(t, extraction.Options{Lines: lines})) }
+func extractionOf(t testing.TB, lines int) []byte {
+	return []byte(text(t, extraction.Options{Lines: lines}))
+}
 
 func TestFetch(t *testing.T) {
 	n, c, dir := startNational(t, extractionOf(t, 500)), &clock{t: day.Add(time.Hour)}, t.TempDir()

@@ -67,7 +67,9 @@ func TestFetchStates(t *testing.T) {
 		"no date":               {spoil: func(_ *testing.T, n *national, _ *Config) { n.name, n.changed = "", time.Time{} }, result: resultRefused, why: "bears no date"},
 		"a date to come":        {spoil: func(_ *testing.T, n *national, _ *Config) { n.name = "E_209911010000.txt" }, result: resultRefused, why: "future"},
 		"redirect elsewhere":    {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = redirect("https://annuaire.evil.test/x") }, result: resultRedirect, why: "forged redirect refused"},
-		"redirect, other port":  {spoil: func(t *testing.T, n *national, _ *Config) { n.fault = redirect(startNational(t, extractionOf(t, 900)).URL) }, result: resultRedirect, why: "forged redirect refused"},
+		"redirect, other port": {spoil: func(t *testing.T, n *national, _ *Config) {
+			n.fault = redirect(startNational(t, extractionOf(t, 900)).URL)
+		}, result: resultRedirect, why: "forged redirect refused"},
 		"redirect out of https": {spoil: func(_ *testing.T, n *national, _ *Config) {
 			n.fault = redirect(strings.Replace(n.URL, "https", "http", 1))
 		}, result: resultRedirect, why: "forged redirect refused"},

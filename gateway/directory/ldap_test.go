@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -89,7 +90,7 @@ func unasked(t *testing.T, l remote, a, why string) {
 	if err == nil || recs != nil {
 		t.Fatalf("%s: %d records, %v; want an error", a, len(recs), err)
 	}
-	if !strings.Contains(err.Error(), why) && !(why == late && errors.Is(err, context.DeadlineExceeded)) {
+	if !strings.Contains(err.Error(), why) && !(why == late && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || strings.Contains(err.Error(), "i/o timeout"))) {
 		t.Errorf("error is %q, want %q in it", err, why)
 	}
 	local, _, _ := strings.Cut(a, "@")

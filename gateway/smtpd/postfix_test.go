@@ -50,7 +50,7 @@ func TestPostfixWithMoreSlotsThanSessions(t *testing.T) {
 				time.Sleep(20 * time.Millisecond)
 			}
 			log := p.LogText()
-			if got := len(s.got()); got != n || strings.Contains(log, "status=deferred") || strings.Contains(log, "refused to talk") || strings.Contains(log, "421") {
+			if got := len(s.got()); got != n || strings.Contains(log, "status=deferred") || strings.Contains(log, "refused to talk") || strings.Contains(log, ": 421 ") || strings.Contains(log, "said: 421") {
 				t.Errorf("%d of %d messages after %s\n%s", got, n, time.Since(began).Round(time.Second), log)
 			}
 			t.Logf("%d messages in %s", n, time.Since(began).Round(time.Millisecond))
