@@ -26,7 +26,7 @@ func TestConformFHIR(t *testing.T) {
 				f := s.client(t, nil)
 				f.limit.bucket.SetLimit(1000) // the rate has a test of its own
 				conform(t, f.ask)
-				for _, c := range s.calls {
+				for _, c := range s.asked() {
 					if c.Header.Get("ESANTE-API-KEY") != nationalKey {
 						t.Fatal("a call without the key")
 					}
@@ -290,8 +290,8 @@ func TestFHIRUnknownCA(t *testing.T) {
 	s := startAnnuaire(t, nationalFHIR()...)
 	f := s.client(t, func(c *FHIRConfig) { c.CA = "" })
 	recs, err := f.ask(t.Context(), address(t, vasseur.address))
-	if err == nil || !strings.Contains(err.Error(), "certificate") || len(s.calls) > 0 {
-		t.Fatalf("got %v, %v and %d calls", recs, err, len(s.calls))
+	if err == nil || !strings.Contains(err.Error(), "certificate") || len(s.asked()) > 0 {
+		t.Fatalf("got %v, %v and %d calls", recs, err, len(s.asked()))
 	}
 }
 
@@ -325,11 +325,11 @@ func TestFHIRKeepsConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range s.calls {
+	for _, c := range s.asked() {
 		seen[c.RemoteAddr] = true
 	}
-	if len(s.calls) != 30 || len(seen) > 6 {
-		t.Fatalf("%d calls over %d connections", len(s.calls), len(seen))
+	if len(s.asked()) != 30 || len(seen) > 6 {
+		t.Fatalf("%d calls over %d connections", len(s.asked()), len(seen))
 	}
 }
 
@@ -344,8 +344,8 @@ func TestFHIRRoles(t *testing.T) {
 	if err != nil || len(recs) != 2 || recs[0].Address != strings.ToLower(vasseur.address) || recs[1].Address != second || recs[1].Structure != "CLINIQUE BLEUE" || recs[1].LastName != vasseur.last {
 		t.Fatalf("got %+v, %v", recs, err)
 	}
-	if len(s.calls) != 2 {
-		t.Errorf("%d calls", len(s.calls))
+	if len(s.asked()) != 2 {
+		t.Errorf("%d calls", len(s.asked()))
 	}
 	if recs, err := f.roles(t.Context(), "10000000000"); err != nil || len(recs) != 0 {
 		t.Errorf("unknown: %+v, %v", recs, err)

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +44,13 @@ func startAnnuaire(t testing.TB, resources ...map[string]any) *annuaire {
 	s.ca = filepath.Join(t.TempDir(), "ca.pem")
 	writeFile(t, s.ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
 	return s
+}
+
+// asked is the calls so far.
+func (s *annuaire) asked() []*http.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
 }
 
 func (s *annuaire) ServeHTTP(w http.ResponseWriter, r *http.Request) {
