@@ -101,7 +101,7 @@ func (db *DB) open(ctx context.Context, path string, busy time.Duration) error {
 	// BEGIN IMMEDIATE a transaction that reads first and writes then fails with SQLITE_BUSY whatever the timeout.
 	if db.pool, err = sql.Open("sqlite", dsn(path, "immediate", wait, "journal_mode(WAL)", "synchronous(FULL)",
 		"secure_delete(1)", // a destroyed deposit's key must not stay in a free page
-		"foreign_keys(1)", "journal_size_limit(67108864)", "cache_size(-16000)")); err != nil {
+		"foreign_keys(1)", "journal_size_limit(67108864)", "cache_size(-4000)")); err != nil {
 		return err
 	}
 	if db.w, err = db.pool.Conn(ctx); err != nil {
@@ -119,7 +119,7 @@ func (db *DB) open(ctx context.Context, path string, busy time.Duration) error {
 			return err
 		}
 	}
-	if db.r, err = sql.Open("sqlite", dsn(path, "deferred", wait, "query_only(1)", "cache_size(-8000)")); err != nil {
+	if db.r, err = sql.Open("sqlite", dsn(path, "deferred", wait, "query_only(1)", "cache_size(-2000)")); err != nil {
 		return err
 	}
 	db.r.SetMaxOpenConns(4)
