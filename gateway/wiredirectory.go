@@ -34,7 +34,8 @@ func (g *Gateway) directoryConfig(cfg *config.Config) directory.Config {
 		c.LDAPAsking = directory.Asking{Every: l.Every.Std(), MaxAge: l.MaxAge.Std(), Timeout: l.Timeout.Std(), OnMail: l.Ask == "mail", Verifies: l.Verifies}
 	}
 	if g.space != nil {
-		c.Askable = g.space.Listed
+		space, patients := g.space, cfg.Trust.PatientDomain
+		c.Askable = func(domain string) bool { return domain != patients && space.Listed(domain) } // a patient's address is nobody's business there
 	}
 	return c
 }
