@@ -216,7 +216,7 @@ func flowReplies(t *testing.T, tab *replyTable) {
 	h.send(h.smtp, "dr@clinic.test", hello+"x\n", "later@dest.test", "bad@dest.test")
 	clock.Store(int64(58 * time.Minute))
 	tab.hears(t, h.send(h.smtp, "dr@clinic.test", hello+"x\n", "later@dest.test", "bad@dest.test"), "Abandon apres")
-	db, err := sql.Open("sqlite", filepath.Join(h.dir, "state", "passerelle.db"))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(h.dir, "state", "passerelle.db")+"?_pragma=busy_timeout(5000)")
 	if err != nil {
 		t.Fatal(err)
 	}
