@@ -53,9 +53,6 @@ type holder struct {
 	notBefore   time.Time    // the download is not tried before; guarded by mu
 }
 
-// fault is why the directory cannot be asked, in the operator's words and in the sender's.
-type fault struct{ why, reply string }
-
 // A faulty mirror is looked at again after this time even if its file seems unchanged: the fault may have been ours.
 const retryAfter = 2 * time.Second
 
@@ -198,30 +195,6 @@ func (d *Directory) stale(asOf time.Time) *fault {
 			"annuaire national a une date incoherente, nouvel essai plus tard"}
 	}
 	return nil
-}
-
-func days(d time.Duration) string {
-	if d%(24*time.Hour) == 0 {
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
-	}
-	return d.String()
-}
-
-func faultMissing() *fault {
-	return &fault{"the directory's mirror is missing: no extraction was imported, or it was removed", "annuaire national absent, nouvel essai plus tard"}
-}
-
-func faultOf(err error) *fault {
-	const later = ", nouvel essai plus tard"
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return faultMissing()
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, errUnreadable):
-		return &fault{"the directory's mirror cannot be read: permission denied", "annuaire national illisible" + later}
-	case errors.Is(err, errSeal):
-		return &fault{"the directory's mirror is damaged or not whole", "annuaire national endommage" + later}
-	}
-	return &fault{"the directory's mirror cannot be read: " + err.Error(), "annuaire national illisible" + later}
 }
 
 // ensure makes the open mirror the one that lies at the path now.
