@@ -36,6 +36,35 @@ func fold(s string) string {
 	return b.String()
 }
 
+// ending is a value from one of its words on, in the forms in which it is compared.
+type ending struct{ tight, saint string }
+
+func endings(value string) (out []ending) {
+	words := strings.Fields(fold(value))
+	for i := range words {
+		end := strings.Join(words[i:], " ")
+		out = append(out, ending{tight(end), tightSaint(end)})
+	}
+	return out
+}
+
+// tight is a folded text without its blanks.
+func tight(s string) string { return strings.ReplaceAll(fold(s), " ", "") }
+
+// tightSaint is tight with the words written out that postal lines abbreviate.
+func tightSaint(s string) string {
+	words := strings.Fields(fold(s))
+	for i, w := range words {
+		switch w {
+		case "st":
+			words[i] = "saint"
+		case "ste":
+			words[i] = "sainte"
+		}
+	}
+	return strings.Join(words, "")
+}
+
 // letters counts what a folded text has beside blanks.
 func letters(folded string) (n int) {
 	for _, r := range folded {
