@@ -13,7 +13,7 @@ func fold(s string) string {
 	gap := false
 	for _, r := range norm.NFKD.String(strings.ToValidUTF8(s, " ")) {
 		switch {
-		case unicode.Is(unicode.Mn, r):
+		case unicode.Is(unicode.Mn, r), unicode.Is(unicode.Cf, r):
 		case unicode.IsLetter(r) || unicode.IsDigit(r):
 			if gap && b.Len() > 0 {
 				b.WriteByte(' ')
@@ -26,6 +26,12 @@ func fold(s string) string {
 				b.WriteString("ae")
 			case 'ß':
 				b.WriteString("ss")
+			case 'ø': // a stroke is no accent that NFKD would set apart
+				b.WriteByte('o')
+			case 'ł':
+				b.WriteByte('l')
+			case 'đ':
+				b.WriteByte('d')
 			default:
 				b.WriteRune(r)
 			}

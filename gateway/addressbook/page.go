@@ -199,7 +199,10 @@ func newRow(mailbox []Entry) row {
 // clean leaves what a person may have typed: one line, no control characters, no longer than the field takes.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar || unicode.Is(unicode.Cf, r) {
+		if unicode.Is(unicode.Cf, r) { // the soft hyphen of a word that was copied, marks of direction
+			return -1
+		}
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
 			return ' '
 		}
 		return r
