@@ -76,7 +76,7 @@ func TestSearchFinds(t *testing.T) {
 		{Query{Text: "zwickret quimper"}, ""}, {Query{Text: "legof yann"}, legoff}, {Query{Text: "almeda souza"}, almeida},
 		// names in one word and in three, strokes, a soft hyphen; what people call a speciality
 		{Query{Text: "delatoubre"}, "fdlt@"}, {Query{Text: "latoubre dijon"}, "fdlt@"}, {Query{Text: "de la toubre"}, "fdlt@"}, {Query{Text: "toubre chirurgien"}, "fdlt@"},
-		{Query{Text: "toubre orthopédiste"}, "fdlt@"}, {Query{Text: "van den berghe"}, "vdb@"}, {Query{Text: "Vanden Berghe Soren"}, "vdb@"}, 
+		{Query{Text: "toubre orthopédiste"}, "fdlt@"}, {Query{Text: "van den berghe"}, "vdb@"}, {Query{Text: "Vanden Berghe Soren"}, "vdb@"},
 		{Query{Text: "vandenberghe strauss"}, "vdb@"}, {Query{Text: "orthodontiste tourcoing"}, "vdb@"}, {Query{Text: "van\u00adden\u00adberghe"}, "vdb@"}, {Query{Text: "lukas nancy"}, "rt@"},
 		{Query{Text: "réanimateur st brieuc"}, "rea@"}, {Query{Text: "anesthésiste saint-brieuc"}, "rea@"}, {Query{Text: "radiothérapeute nancy"}, "rt@"},
 		{Query{Text: "obstétricienne roubaix"}, "gyn@"}, {Query{Text: "biologiste grenoble"}, "bio@"}, {Query{Text: "docteur Choukra, biologiste à Grenoble"}, "bio@"},
