@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"gateway/store":                nil,
 	"gateway/console":              nil,
 	"gateway/gatewaytest":          nil,
+	"gateway/gatewaytest/chromium": nil,
 	"gateway/trust":                {"gateway/message"},
 	"gateway/smtpd":                {"gateway/message", "gateway/trust"},
 	"gateway/relay":                {"gateway/message", "gateway/trust"},

@@ -72,5 +72,5 @@
 //	vault                -> store
 //	portal               -> vault
 //	smtpd, relay         -> trust
-//	gatewaytest, console -> nothing of ours
+//	gatewaytest, gatewaytest/chromium, console -> nothing of ours
 package gateway
