@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"gateway/message":              nil,
 	"gateway/store":                nil,
 	"gateway/console":              nil,
+	"gateway/web":                  nil,
 	"gateway/gatewaytest":          nil,
 	"gateway/gatewaytest/chromium": nil,
 	"gateway/trust":                {"gateway/message"},
@@ -36,8 +37,8 @@ var arrows = map[string][]string{
 	"gateway/ledger":               {"gateway/message", "gateway/store"},
 	"gateway/protect":              {"gateway/message", "crypto/*"},
 	"gateway/vault":                {"gateway/message", "gateway/store", "crypto/*"},
-	"gateway/addressbook":          {"gateway/message"},
-	"gateway/portal":               {"gateway/message", "gateway/vault"},
+	"gateway/addressbook":          {"gateway/message", "gateway/web"},
+	"gateway/portal":               {"gateway/message", "gateway/vault", "gateway/web"},
 }
 
 func TestArrows(t *testing.T) {

@@ -110,7 +110,7 @@ func TestNothingToWalk(t *testing.T) {
 			t.Errorf("%s gives another page", more)
 		}
 	}
-	for path, want := range map[string]int{"/x": 404, "/favicon.ico": 404, "/a/" + styleName: 200, "/robots.txt": 200, "/metrics": 404, "//": 404} {
+	for path, want := range map[string]int{"/x": 404, "/favicon.ico": 404, sheet.Path: 200, "/robots.txt": 200, "/metrics": 404, "//": 404} {
 		if resp, _ := get(t, s.URL+path); resp.StatusCode != want {
 			t.Errorf("%s: %s", path, resp.Status)
 		}
