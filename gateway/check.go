@@ -24,6 +24,7 @@ import (
 // that serves. Where no mirror was made yet, the extraction file is read into a scratch folder, removed by Close.
 func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway, err error) {
 	g := &Gateway{lasting: &lasting{}, log: log, now: time.Now, policy: cfg.Policy}
+	g.exchangers = newExchangers(g.now)
 	defer func() {
 		if err != nil {
 			g.Close()
