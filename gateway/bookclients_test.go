@@ -35,27 +35,42 @@ func TestMailProgramsFind(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	// %s is what was typed; the last ones are of Thunderbird's window of the address book and of a column search.
-	programs := []string{
-		"(&(objectclass=*)(|(cn=%s*)(mail=%s*)(sn=%s*)))",
-		"(|(mail=*%s*)(cn=*%s*)(givenName=*%s*)(sn=*%s*))",
-		"(&(|(objectclass=person)(objectclass=inetorgperson))(|(displayName=*%s*)(cn=*%s*)(givenName=*%s*)(sn=*%s*)(mozillaNickname=*%s*)(mail=*%s*)(mozillaSecondEmail=*%s*)(o=*%s*)))",
-		"(&(mail=*)(|(mail=%s*)(|(cn=%s*)(|(sn=%s*)(|(givenName=%s*)(displayName=%s*))))))",
+	whole := func(template string) func(string) string {
+		return func(typed string) string { return strings.ReplaceAll(template, "%s", typed) }
 	}
-	for _, c := range []struct{ typed, mail string }{
-		{"le goffic", "e.legoffic@"}, {"goffic", "e.legoffic@"}, {"legoffic", "e.legoffic@"}, {"Erwan Le G", "e.legoffic@"}, {"LE GOFFIC Er", "e.legoffic@"},
-		{"obrien", "mc@"}, {"o'brien", "mc@"}, {"o’bri", "mc@"}, {"marie claude", "mc@"}, {"claude o", "mc@"}, {"marieclaude", "mc@"},
-		{"de la tour", "fdlt@"}, {"delatour", "fdlt@"}, {"latour", "fdlt@"}, {"tour", "fdlt@"}, {"françois de la", "fdlt@"}, {"francois tour", ""},
-		{"saint martin", "p.sm@"}, {"st martin", "p.sm@"}, {"st-mart", "p.sm@"}, {"martin", "p.sm@"}, {"saintmartin", "p.sm@"},
-		{"van den berghe", "lvdb@"}, {"vandenb", "lvdb@"}, {"vanden berghe", "lvdb@"}, {"stéph", "stephane.roy@"}, {"steph", "stephane.roy@"},
-		{"hopital st louis", "imagerie.stlouis@"}, {"hôpital saint", "imagerie.stlouis@"}, {"imagerie.stlouis@aph", "imagerie.stlouis@"},
-		{"imagerie.stlouis@aphp.mssante.fr", "imagerie.stlouis@"}, {"stephane.roy@medecin.m", "stephane.roy@"},
+	programs := []func(typed string) string{
+		whole("(&(mail=*)(|(mail=%s*)(|(cn=%s*)(|(sn=%s*)(|(givenName=%s*)(displayName=%s*))))))"), // Outlook
+		whole("(|(mail=*%s*)(cn=*%s*)(givenName=*%s*)(sn=*%s*))"),
+		func(typed string) string { // Thunderbird's ldap_2.autoComplete.filterTemplate, (|(cn=%v1*%v2-*)(mail=%v1*%v2-*)(sn=%v1*%v2-*))
+			return whole("(&(objectclass=*)(|(cn=%s*)(mail=%s*)(sn=%s*)))")(strings.Replace(typed, " ", "*", 1))
+		},
+		func(typed string) string { // Thunderbird's mail.addr_book.autocompletequery.format: each word in one of these
+			all := "(&(objectclass=*)(&"
+			for _, word := range strings.Fields(typed) {
+				all += whole("(|(cn=*%s*)(givenName=*%s*)(sn=*%s*)(mozillaNickname=*%s*)(mail=*%s*)(mozillaSecondEmail=*%s*)(description=*%s*))")(word)
+			}
+			return all + "))"
+		},
+	}
+	words := len(programs) - 1
+	for _, c := range []struct {
+		typed, mail string
+		apart       bool // found where the words are looked for one by one
+	}{
+		{"le goffic", "e.legoffic@", false}, {"goffic", "e.legoffic@", false}, {"legoffic", "e.legoffic@", false}, {"Erwan Le G", "e.legoffic@", false}, {"LE GOFFIC Er", "e.legoffic@", false},
+		{"obrien", "mc@", false}, {"o'brien", "mc@", false}, {"o’bri", "mc@", false}, {"marie claude", "mc@", false}, {"claude o", "mc@", false}, {"marieclaude", "mc@", false},
+		{"de la tour", "fdlt@", false}, {"delatour", "fdlt@", false}, {"latour", "fdlt@", false}, {"tour", "fdlt@", false}, {"françois de la", "fdlt@", false},
+		{"saint martin", "p.sm@", false}, {"st martin", "p.sm@", false}, {"st-mart", "p.sm@", false}, {"martin", "p.sm@", false}, {"saintmartin", "p.sm@", false},
+		{"van den berghe", "lvdb@", false}, {"vandenb", "lvdb@", false}, {"vanden berghe", "lvdb@", false}, {"stéph", "stephane.roy@", false}, {"steph", "stephane.roy@", false},
+		{"hopital st louis", "imagerie.stlouis@", false}, {"hôpital saint", "imagerie.stlouis@", false}, {"imagerie.stlouis@aph", "imagerie.stlouis@", false},
+		{"imagerie.stlouis@aphp.mssante.fr", "imagerie.stlouis@", false}, {"stephane.roy@medecin.m", "stephane.roy@", false},
+		{"tour francois", "fdlt@", true}, {"roy lyon", "stephane.roy@", true}, {"lyon roy généraliste", "", true}, {"roy médecine lyon", "stephane.roy@", true}, {"roy paris", "", true},
 	} {
 		for i, p := range programs {
-			if turn.Add(1); c.typed == "francois tour" && i > 0 {
+			if turn.Add(1); c.apart && i != words {
 				continue
 			}
-			filter := strings.ReplaceAll(p, "%s", c.typed)
+			filter := p(c.typed)
 			cmd := exec.CommandContext(t.Context(), tool, "-LLL", "-x", "-o", "ldif-wrap=no", "-H", "ldap://"+ldap, "-b", "o=annuaire", filter, "mail")
 			cmd.Env = []string{"LDAPNOINIT=1"}
 			out, err := cmd.CombinedOutput()

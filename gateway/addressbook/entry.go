@@ -38,10 +38,22 @@ func newEntry(mailbox []Entry, base string) ldapEntry {
 		e.add("ou", m.Service)
 		e.add("l", m.City)
 		e.add("postalCode", m.PostalCode)
+		e.add("description", about(m)) // Thunderbird looks for a word of a search here too, and nowhere else for a town
 	}
 	e.add("displayName", display(first))
 	e.add("mail", first.Address)
 	return e
+}
+
+// about is all of one place: "Médecin, Cardiologie, Cabinet des Lilas, 69003 Lyon".
+func about(e Entry) string {
+	var parts []string
+	for _, p := range []string{title(e), e.Service, e.Structure, strings.TrimSpace(e.PostalCode + " " + e.City)} {
+		if p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // display tells an organisation's mailboxes apart.

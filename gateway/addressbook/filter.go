@@ -46,7 +46,7 @@ var attributes = map[string]string{
 	"sn": "sn", "surname": "sn", "givenname": "givenname", "gn": "givenname",
 	"mail": "mail", "rfc822mailbox": "mail", "mailnickname": "mail", "email": "mail", "emailaddress": "mail", "uid": "mail", "userid": "mail",
 	"o": "o", "organizationname": "o", "company": "o", "ou": "ou", "organizationalunitname": "ou", "department": "ou",
-	"l": "l", "localityname": "l", "locality": "l", "title": "title", "description": "title", "postalcode": "postalcode", "objectclass": "objectclass",
+	"l": "l", "localityname": "l", "locality": "l", "title": "title", "description": "description", "info": "description", "notes": "description", "postalcode": "postalcode", "objectclass": "objectclass",
 }
 
 // parseFilter takes one filter off b.
