@@ -88,13 +88,9 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 
 // Inbound carries one message from the trust space to the clinic's Postfix, marked with who sent it and how that was verified.
 func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
-	return g.journey(ctx, c, strangersReply, env, body, func(m *mail, _ message.Recipient) (way, error) {
-		if m.marks == nil {
-			if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
-				return way{}, err
-			}
-		}
-		return way{decision: policy.Decision{Route: policy.Local, Rule: "inbound", Reason: "received from the trust space for a domain of the clinic"}}, nil
+	from := g.peerOf(c.TLS)
+	return g.journey(ctx, c, strangersReply, env, body, func(m *mail, r message.Recipient) (way, error) {
+		return g.arrive(ctx, m, r, from, "inbound", "received from the trust space for a domain of the clinic")
 	})
 }
 
@@ -116,6 +112,11 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 		return g.outcome(nil, all(env, err))
 	}
 	m.room = room
+	defer func() {
+		if m.own != nil {
+			m.own.Close()
+		}
+	}()
 	m.reports = kind != strangersReply
 	claim, err := g.ledger.Claim(ctx, m.asks(), c.Here)
 	if err != nil {
@@ -153,6 +154,9 @@ type mail struct {
 	index  *message.Index // nil until somebody needs the parts
 	trace  []byte         // our Received field and loop mark
 	marks  []byte         // our mark, on mail for the clinic
+	origin protect.Origin // what it says
+	beside string         // what inbound.unpack_xdm did, for the ledger
+	own    *message.Body  // body, where it is another than the one received: closed behind the journey
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
 	// xdm is what health documents in it say, nil until somebody asks.
 	xdm     *xdm
