@@ -104,6 +104,9 @@ func (g *Gateway) arrive(ctx context.Context, m *mail, r message.Recipient, from
 	}
 	w.sealed, w.decision.Form = true, config.InboundVault
 	w.decision.Reason += ", kept in the vault"
+	if _, err := m.parts(); err != nil { // before several lanes ask for them at once
+		return w, err
+	}
 	w.answer = g.directory.Ask(ctx, r.Address)
 	if err := g.canProve(&w.answer); err != nil { // at RCPT he could; the list has changed since
 		return w, err

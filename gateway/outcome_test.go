@@ -27,7 +27,8 @@ import (
 // taken away.
 type inSpace struct {
 	*house
-	peer *gatewaytest.NextHop
+	space *space
+	peer  *gatewaytest.NextHop
 }
 
 func newInSpace(t *testing.T, more string, reply func(string) gatewaytest.Reply, prepare func(*house)) *inSpace {
@@ -46,7 +47,7 @@ func newInSpace(t *testing.T, more string, reply func(string) gatewaytest.Reply,
 	for i := range 500 {
 		boxes = append(boxes, gatewaytest.Doctor(fmt.Sprintf("d%d@peer.mssante.test", i), "Paul", "Petit"))
 	}
-	h := &inSpace{peer: peer, house: custom(t, text, reply, func(h *house) {
+	h := &inSpace{space: s, peer: peer, house: custom(t, text, reply, func(h *house) {
 		if err := gatewaytest.WriteDirectory(file, boxes...); err != nil {
 			t.Fatal(err)
 		}
