@@ -14,9 +14,12 @@ const inboundRules = "rules:\n  - {name: notices, sender: [\"postmaster@clinic.t
 
 // newArrivals is a clinic that the trust space writes to: doctors of peer.mssante.test, patients at patient.test, and ano.mssante.test, which
 // belongs to another operator. keys are of the config beside, directory keys of directory.
-func newArrivals(t *testing.T, keys, directory string) *inSpace {
+func newArrivals(t *testing.T, keys, directory string, prepare ...func(*house)) *inSpace {
 	t.Helper()
 	return newInSpace(t, inboundRules+keys+"#directory:"+directory+"\n", nil, func(h *house) {
+		for _, f := range prepare {
+			f(h)
+		}
 		h.edit = func(text string) string {
 			return strings.NewReplacer("  portal:", "  trust: {addr: \"{trust}\"}\n  portal:", `domains: {peer.mssante.test: `,
 				`patient_domain: patient.test`+"\n  "+`domains: {patient.test: ["CN=mss.peer.test,O=PEER,C=FR"], ano.mssante.test: ["CN=ano.test,C=FR"], peer.mssante.test: `,
