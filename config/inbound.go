@@ -15,7 +15,7 @@ func (v *validator) inbound() {
 		v.fault("inbound.subject_mark", "must be one line of at most 30 characters, without blanks around it")
 	}
 	for _, box := range slices.Sorted(maps.Keys(in.Mailboxes)) {
-		key, how := "inbound.mailboxes."+box, in.Mailboxes[box]
+		key, how := join("inbound.mailboxes", box), in.Mailboxes[box]
 		v.oneOf(key, how, InboundDeliver, InboundVault)
 		if strings.Contains(box, "*") {
 			if strings.Count(box, "@") != 1 || strings.ContainsFunc(box, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
@@ -29,6 +29,9 @@ func (v *validator) inbound() {
 		}
 		if v.c.Pickup.URL == "" {
 			v.fault(key, "vault needs the portal: set pickup.url")
+		}
+		if v.c.Listen.Portal.Addr == "" && !v.broken["listen"] && v.ok("listen.portal.addr") {
+			v.fault("listen.portal.addr", "must be set: %s is kept for the portal", box)
 		}
 		if v.c.Directory.List == "" {
 			v.fault(key, "vault needs the clinic's list, which has the mobile or the secret of who opens the mailbox: set directory.list")
