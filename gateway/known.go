@@ -79,13 +79,17 @@ func (g *Gateway) redirect(m *mail, ways []way) {
 	if g.set.observe {
 		return
 	}
+	led := false
 	for i := range ways {
 		if w := &ways[i]; w.to != nil {
-			m.env.Recipients[i] = *w.to
+			m.env.Recipients[i], led = *w.to, true
 			if w.redirected {
 				mKnownAs.WithLabelValues("redirected").Inc()
 			}
 		}
+	}
+	if led {
+		m.findTwins(ways)
 	}
 }
 

@@ -80,8 +80,8 @@ type Config struct {
 	ReadOnly bool
 	// Unconfigured: the state folder is all that is known. What its last download came to is told, whatever it was from.
 	Unconfigured bool
-	Now      func() time.Time
-	Log      *slog.Logger
+	Now          func() time.Time
+	Log          *slog.Logger
 
 	remotes []remoteSpec // a test's own in the place of those above
 }
