@@ -40,14 +40,13 @@ import (
 
 // remoteState is one bad state of a source over the network.
 type remoteState struct {
-	name, why string
-	spoil     func()
-	heal      func()
+	name, why, result string // result: of the metric
+	spoil, heal       func()
 }
 
 // changed is a state that a change of the config makes, and its contrary heals.
-func (h *remoteHouse) changed(name, why, from, to string) remoteState {
-	return remoteState{name, why, func() { h.reload(h.t, from, to) }, func() { h.reload(h.t, to, from) }}
+func (h *remoteHouse) changed(name, why, result, from, to string) remoteState {
+	return remoteState{name, why, result, func() { h.reload(h.t, from, to) }, func() { h.reload(h.t, to, from) }}
 }
 
 // remoteHouse is a clinic in the trust space that asks one more source while mail waits.
@@ -95,8 +94,8 @@ func (h *remoteHouse) explain(to string) directory.Answer {
 	return x.Answer
 }
 
-// failed is how many questions to the source have failed, by the metric.
-func (h *remoteHouse) failed() float64 {
+// asked is how many questions to the source had that result, by the metric.
+func (h *remoteHouse) asked(result string) float64 {
 	h.t.Helper()
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {
@@ -111,7 +110,7 @@ func (h *remoteHouse) failed() float64 {
 			for _, l := range m.GetLabel() {
 				labels[l.GetName()] = l.GetValue()
 			}
-			if labels["source"] == h.source && labels["result"] == "failed" {
+			if labels["source"] == h.source && labels["result"] == result {
 				return m.GetCounter().GetValue()
 			}
 		}
@@ -127,7 +126,7 @@ func (h *remoteHouse) noneOpens(states []remoteState) {
 	h.wants("well", "stranger@peer.mssante.test", "550")
 	for i, s := range states {
 		known, stranger := fmt.Sprintf("known.%d@peer.mssante.test", i), fmt.Sprintf("stranger.%d@peer.mssante.test", i)
-		before, delivered := h.failed(), len(h.peer.Messages())
+		before, delivered := h.asked(s.result), len(h.peer.Messages())
 		h.turned.Add(int64(15 * time.Minute)) // behind the pause after the last fault
 		s.spoil()
 		h.wants(s.name, known, "451 4.4.3 ")
@@ -135,8 +134,8 @@ func (h *remoteHouse) noneOpens(states []remoteState) {
 		if a := h.explain(known); a.Verdict != directory.CouldNotAsk || !strings.Contains(a.Why, h.source+" could not be asked: ") || !strings.Contains(a.Why, s.why) {
 			t.Errorf("%s: explain says %s: %q, want %q", s.name, a.Verdict, a.Why, s.why)
 		}
-		if after := h.failed(); after <= before {
-			t.Errorf("%s: the metric stays at %g", s.name, after)
+		if after := h.asked(s.result); after <= before {
+			t.Errorf("%s: the metric for %s stays at %g", s.name, s.result, after)
 		}
 		if n := len(h.peer.Messages()); n != delivered {
 			t.Errorf("%s: %d messages went into the trust space", s.name, n-delivered)
@@ -191,22 +190,22 @@ func TestNoFHIRStateOpens(t *testing.T) {
 	heal := func() { src.answers(well) }
 	const fhirJSON = "application/fhir+json"
 	h.noneOpens([]remoteState{
-		{"down", "connect", wire.pull, wire.plug},
-		{"slow", "deadline", func() {
+		{"down", "connect", "down", wire.pull, wire.plug},
+		{"slow", "deadline", "timeout", func() {
 			src.answers(func(_ http.ResponseWriter, r *http.Request) { r.ParseForm(); <-r.Context().Done() })
 		}, heal},
-		{"empty", "no JSON", page(fhirJSON, ""), heal},
-		{"truncated", "no JSON", page(fhirJSON, bundle[:300]), heal},
-		{"cut by the network", "EOF", func() { wire.spoils(func(b []byte) ([]byte, bool) { return b[:len(b)/2], false }) }, func() { wire.spoils(nil) }},
-		{"garbage", "Content-Type", page("text/html", "<html>maintenance</html>"), heal},
-		{"garbage that says it is JSON", "no JSON", page(fhirJSON, "\x00\xff<html>"), heal},
-		{"half is gone", "announced", page(fhirJSON, `{"resourceType":"Bundle","type":"searchset","total":2}`), heal},
-		{"forged redirect", "redirects", func() {
+		{"empty", "no JSON", "answer", page(fhirJSON, ""), heal},
+		{"truncated", "no JSON", "answer", page(fhirJSON, bundle[:300]), heal},
+		{"cut by the network", "EOF", "down", func() { wire.spoils(func(b []byte) ([]byte, bool) { return b[:len(b)/2], false }) }, func() { wire.spoils(nil) }},
+		{"garbage", "Content-Type", "answer", page("text/html", "<html>maintenance</html>"), heal},
+		{"garbage that says it is JSON", "no JSON", "answer", page(fhirJSON, "\x00\xff<html>"), heal},
+		{"half is gone", "announced", "answer", page(fhirJSON, `{"resourceType":"Bundle","type":"searchset","total":2}`), heal},
+		{"forged redirect", "redirects", "answer", func() {
 			src.answers(func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "https://evil.test/fhir/v2/Practitioner", 302)
 			})
 		}, heal},
-		h.changed("unknown CA", "certificate", "ca: \""+ca, "ca: \""+h.cfg.Trust.CA),
+		h.changed("unknown CA", "certificate", "tls", "ca: \""+ca, "ca: \""+h.cfg.Trust.CA),
 	})
 	h.checks(t, "directory.fhir answers, in ")
 	h.growsOld(wire.pull)
@@ -244,17 +243,17 @@ func TestNoLDAPStateOpens(t *testing.T) {
 		"ask: mail, timeout: 1s, every: 1h, max_age: 3h, verifies: true}")
 	plain := func() { wire.spoils(nil) }
 	h.noneOpens([]remoteState{
-		{"down", "connect", wire.pull, wire.plug},
-		{"slow", "deadline", func() { must(t, s.Pause()) }, func() { must(t, s.Resume()) }},
-		h.changed("empty: its base is gone", "32 (No Such Object)", "ou=annuaire,", "ou=vide,"),
-		{"truncated", "EOF", func() { wire.spoils(func(b []byte) ([]byte, bool) { return b[:len(b)/2], false }) }, plain},
-		{"garbage", "unable to read LDAP response", func() {
+		{"down", "connect", "down", wire.pull, wire.plug},
+		{"slow", "deadline", "timeout", func() { must(t, s.Pause()) }, func() { must(t, s.Resume()) }},
+		h.changed("empty: its base is gone", "32 (No Such Object)", "answer", "ou=annuaire,", "ou=vide,"),
+		{"truncated", "EOF", "answer", func() { wire.spoils(func(b []byte) ([]byte, bool) { return b[:len(b)/2], false }) }, plain},
+		{"garbage", "unable to read LDAP response", "answer", func() {
 			wire.spoils(func(b []byte) ([]byte, bool) { return bytes.Repeat([]byte("\x00\xff<html>"), 50), true })
 		}, plain},
-		h.changed("forged redirect: a referral", "10 (Referral)", "ou=annuaire,", "ou=loin,"),
-		h.changed("unknown CA", "certificate", "start_tls: false, ca: \"\"", "start_tls: true, ca: \""+h.cfg.Trust.CA+"\""),
-		h.changed("TLS that the server does not end", "begin TLS", "url: \"ldap://"+wire.addr, "url: \"ldaps://"+wire.addr),
-		h.changed("half is gone: the server stops at its limit", "4 (Size Limit Exceeded)", "timeout: 1s", "size_limit: 1, timeout: 1s"),
+		h.changed("forged redirect: a referral", "10 (Referral)", "answer", "ou=annuaire,", "ou=loin,"),
+		h.changed("unknown CA", "certificate", "tls", "start_tls: false, ca: \"\"", "start_tls: true, ca: \""+h.cfg.Trust.CA+"\""),
+		h.changed("TLS that the server does not end", "begin TLS", "tls", "url: \"ldap://"+wire.addr, "url: \"ldaps://"+wire.addr),
+		h.changed("half is gone: the server stops at its limit", "4 (Size Limit Exceeded)", "answer", "timeout: 1s", "size_limit: 1, timeout: 1s"),
 	})
 	h.reload(t, "start_tls: false, ca: \"\"", "start_tls: true, ca: \""+s.CAFile()+"\"")
 	h.turned.Add(int64(15 * time.Minute))
