@@ -107,11 +107,10 @@ func suggestion(w *way) *fault {
 		return nil
 	}
 	mKnownAs.WithLabelValues("refused").Inc()
-	text := "Ce destinataire a une adresse MSSante, ecrivez-lui a " + all[0]
 	if len(w.answer.KnownAs.Others) > 0 {
-		text = "Ce destinataire a plusieurs adresses MSSante, ecrivez-lui a celle qu'il lit: " + strings.Join(all, ", ")
+		return refuse(550, [3]int{5, 1, 6}, fmt.Sprintf("Ce destinataire a plusieurs adresses MSSante, ecrivez-lui a celle qu'il lit: %s", strings.Join(all, ", ")), nil)
 	}
-	return refuse(550, [3]int{5, 1, 6}, text, nil)
+	return refuse(550, [3]int{5, 1, 6}, fmt.Sprintf("Ce destinataire a une adresse MSSante, ecrivez-lui a %s", all[0]), nil)
 }
 
 // tellKnownAs tells the sender, once a week for each pair, that his correspondent has an MSSanté address. It never holds up or fails a
