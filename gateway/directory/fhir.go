@@ -124,6 +124,13 @@ func (f *fhir) ask(ctx context.Context, a message.Address) ([]Record, error) {
 	for _, ans := range answers {
 		recs = append(recs, ans.records(f.now(), func(found string) bool { return found == key })...)
 	}
+	if verdictBy(recs) != Verified { // a server that counts more matches than it gives, a lost next link, has not said "no"
+		for i, ans := range answers {
+			if ans.missing > 0 {
+				return nil, fmt.Errorf("fhir: search %s: %d of the matches announced are not given", searches[i].resource, ans.missing)
+			}
+		}
+	}
 	if len(recs) > maxRecords {
 		return nil, fmt.Errorf("fhir: more than %d records for one address", maxRecords)
 	}

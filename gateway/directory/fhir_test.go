@@ -177,16 +177,22 @@ func TestFHIRFaults(t *testing.T) {
 		"matches announced":     {bundle(`,"total":2`), CouldNotAsk, "announced", 0},
 		"deep JSON":             {bundle(`,"x":` + strings.Repeat("[", 1<<18) + strings.Repeat("]", 1<<18)), CouldNotAsk, "no JSON", 0},
 		"deep extension":        {bundle(`,"entry":[{"resource":{"resourceType":"Practitioner","telecom":[` + strings.Repeat(`{"extension":[`, 15000) + strings.Repeat("]}", 15000) + `]}}]`), CouldNotAsk, "no JSON", 0},
-		"oversize":              {bundle(`,"x":"` + strings.Repeat("x", maxFHIRPage) + `"`), CouldNotAsk, "larger", 0},
-		"gzip bomb":             {reply(200, fhirJSON, bomb.String(), "Content-Encoding", "gzip"), CouldNotAsk, "larger", 0},
-		"broken gzip":           {reply(200, fhirJSON, bomb.String()[:200], "Content-Encoding", "gzip"), CouldNotAsk, "breaks off", 0},
-		"next on another host":  {bundle(`,"link":[{"relation":"next","url":"` + other.URL + `/fhir/v2/_page?id=1"}]`), CouldNotAsk, "another server", 0},
-		"next without TLS":      {bundle(`,"link":[{"relation":"next","url":"http://127.0.0.1/fhir/v2/_page?id=1"}]`), CouldNotAsk, "another server", 0},
-		"next of no scheme":     {bundle(`,"link":[{"relation":"next","url":"//` + strings.TrimPrefix(other.URL, "https://") + `/x"}]`), CouldNotAsk, "another server", 0},
-		"next with a user":      {bundle(`,"link":[{"relation":"next","url":"https://a:b@127.0.0.1/x"}]`), CouldNotAsk, "another server", 0},
-		"next that is no URL":   {bundle(`,"link":[{"relation":"next","url":"::"}]`), CouldNotAsk, "no URL", 0},
-		"two next links":        {bundle(`,"link":[{"relation":"next","url":"a"},{"relation":"next","url":"b"}]`), CouldNotAsk, "two next", 0},
-		"pages that go round":   {bundle(`,"link":[{"relation":"next","url":"_page?id=1"}]`), CouldNotAsk, "go round", 0},
+		"a match is withheld": {func(w http.ResponseWriter, r *http.Request, n int) bool {
+			return strings.Contains(r.URL.Path, "PractitionerRole") && bundle(`,"total":2,"entry":[{"resource":{"resourceType":"PractitionerRole","id":"1"}}]`)(w, r, n)
+		}, CouldNotAsk, "announced", 0},
+		"a match too many is announced": {func(w http.ResponseWriter, r *http.Request, n int) bool {
+			return strings.Contains(r.URL.Path, "Organization") && bundle(`,"total":2`)(w, r, n)
+		}, Verified, "", 0},
+		"oversize":             {bundle(`,"x":"` + strings.Repeat("x", maxFHIRPage) + `"`), CouldNotAsk, "larger", 0},
+		"gzip bomb":            {reply(200, fhirJSON, bomb.String(), "Content-Encoding", "gzip"), CouldNotAsk, "larger", 0},
+		"broken gzip":          {reply(200, fhirJSON, bomb.String()[:200], "Content-Encoding", "gzip"), CouldNotAsk, "breaks off", 0},
+		"next on another host": {bundle(`,"link":[{"relation":"next","url":"` + other.URL + `/fhir/v2/_page?id=1"}]`), CouldNotAsk, "another server", 0},
+		"next without TLS":     {bundle(`,"link":[{"relation":"next","url":"http://127.0.0.1/fhir/v2/_page?id=1"}]`), CouldNotAsk, "another server", 0},
+		"next of no scheme":    {bundle(`,"link":[{"relation":"next","url":"//` + strings.TrimPrefix(other.URL, "https://") + `/x"}]`), CouldNotAsk, "another server", 0},
+		"next with a user":     {bundle(`,"link":[{"relation":"next","url":"https://a:b@127.0.0.1/x"}]`), CouldNotAsk, "another server", 0},
+		"next that is no URL":  {bundle(`,"link":[{"relation":"next","url":"::"}]`), CouldNotAsk, "no URL", 0},
+		"two next links":       {bundle(`,"link":[{"relation":"next","url":"a"},{"relation":"next","url":"b"}]`), CouldNotAsk, "two next", 0},
+		"pages that go round":  {bundle(`,"link":[{"relation":"next","url":"_page?id=1"}]`), CouldNotAsk, "go round", 0},
 		"pages without end": {func(w http.ResponseWriter, r *http.Request, n int) bool {
 			return bundle(fmt.Sprintf(`,"link":[{"relation":"next","url":"_page?id=%d"}]`, n))(w, r, n)
 		}, CouldNotAsk, "more than", 30 * time.Second},
