@@ -148,6 +148,7 @@ func TestLookalike(t *testing.T) {
 		"mssante.com": "mssante.fr", "medecin.mssante.com": "medecin.mssante.fr", "medecin.mssant.fr": "medecin.mssante.fr", "medecin.mssante.fr.example.com": "medecin.mssante.fr",
 		"clinique-tilleul.fr": "clinique-tilleuls.fr", "c1inique-tilleuls.fr": "clinique-tilleuls.fr", "clinique-tilleuls.com": "",
 		"xn--gmal-xpa.com": "gmail.com", "xn--mssnte-5nf.fr": "mssante.fr", "rnssante.fr": "mssante.fr", "hotrnail.com": "hotmail.com",
+		"cabinet.rnssante.fr": "mssante.fr", "chu-nantes.xn--mssnte-5nf.fr": "mssante.fr", "cabinet.xn--mante-h2ea.fr": "mssante.fr", "mail.0range.fr": "orange.fr", "a.b.c1inique-tilleuls.fr": "clinique-tilleuls.fr",
 		"gmail.com": "", "mail.com": "", "email.com": "", "chu2.mssante.fr": "", "chu-brest.mssante.fr": "", "sub.gmail.com": "", "free.fr": "", "example.com": "",
 		"bbox.fr": "", "fres.fr": "", "sfe.fr": "", "[192.0.2.1]": "", "": "",
 	} {
