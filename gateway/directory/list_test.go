@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -256,6 +259,45 @@ func TestListHotReload(t *testing.T) {
 	if s := d.Status(); s.ListFault != "" || s.Contacts != 1 {
 		t.Fatalf("status: %+v", s)
 	}
+}
+
+// A list that is changed while it is read is read again: the change may be somebody's "do not send". The key is a pipe, so that the reading stands
+// still until the list was changed.
+func TestListChangedWhileItIsRead(t *testing.T) {
+	dir, c := t.TempDir(), &clock{t: day}
+	path, pipe := filepath.Join(dir, "l.yaml"), filepath.Join(dir, "k.asc")
+	writeFile(t, path, "- address: a@b.test\n")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for i := range 2 { // the list is read twice
+			w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for the reader
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if i == 0 {
+				writeFile(t, path, "- address: a@b.test\n  opposed: oui\n")
+			}
+			io.WriteString(w, armoured)
+			w.Close()
+		}
+	})
+	l, err := openList(path, map[string]string{"k@b.test": pipe}, c.now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c.add(listEvery)
+		l.find(address(t, "a@b.test"))
+	}
+	if !l.find(address(t, "a@b.test")).Opposed {
+		t.Error("the change is not seen")
+		go os.ReadFile(pipe) // lets the writer end
+	}
+	writer.Wait()
 }
 
 func TestKeyFiles(t *testing.T) {
