@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-ldap/ldap/v3"
+
 	"passerelle/gateway/gatewaytest"
 )
 
@@ -167,5 +169,17 @@ func oddServer(t *testing.T, say func(net.Conn)) (addr string, heard func() []by
 		mu.Lock()
 		defer mu.Unlock()
 		return bytes.Clone(got.Bytes())
+	}
+}
+
+// A mark that the directory spells in its own way is no "still there".
+func TestLDAPInactive(t *testing.T) {
+	src := &ldapSource{now: fixed, cfg: LDAPConfig{Attributes: LDAPAttributes{Address: "mail", Inactive: "left"}}}
+	for value, want := range map[string]string{"": Verified, "FALSE": Verified, "false": Verified, "0": Verified, "TRUE": Inactive, "1": Inactive,
+		"oui": Inactive, "yes": Inactive, "20260131000000Z": Inactive, "parti": Inactive} {
+		recs, err := src.records(jean, []*ldap.Entry{ldap.NewEntry("cn=a", map[string][]string{"mail": {jean}, "left": {value}})})
+		if got := verdictBy(recs); err != nil || got != want {
+			t.Errorf("%q: got %s (%v), want %s", value, got, err, want)
+		}
 	}
 }
