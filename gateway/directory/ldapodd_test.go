@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -182,4 +183,34 @@ func TestLDAPInactive(t *testing.T) {
 			t.Errorf("%q: got %s (%v), want %s", value, got, err, want)
 		}
 	}
+}
+
+// A server, or who speaks in its place on a connection in clear, cannot take the memory: the library keeps each element of an answer, and in
+// each element a copy of all that is in it.
+func TestLDAPMemory(t *testing.T) {
+	value := func(n int) []byte {
+		return append([]byte{0x04, 0x84, 0, byte(n >> 16), byte(n >> 8), byte(n)}, make([]byte, n)...)
+	}
+	for name, op := range map[string][]byte{"many": bytes.Repeat([]byte{0x04, 0x00}, ldapMaxRead/2-8), "deep": nested(900, value(ldapMaxRead-6000)), "long": nested(900, value(3<<20))} {
+		l, _ := oddServer(t, func(c net.Conn) { c.Write(nested(1, op)) })
+		src := openLDAP(t, LDAPConfig{URL: "ldap://" + l, Base: "dc=x", Filter: "(mail=%s)", MSS: "*", Timeout: time.Second, Attributes: LDAPAttributes{Address: "mail"}})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		unasked(t, src, jean, "")
+		runtime.ReadMemStats(&after)
+		if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 160 {
+			t.Errorf("%s: %d MiB for an answer", name, took)
+		}
+	}
+}
+
+// nested puts content into so many sequences.
+func nested(deep int, content []byte) []byte {
+	heads := make([][]byte, deep)
+	n := len(content)
+	for i := range heads {
+		heads[deep-1-i] = []byte{0x30, 0x84, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
+		n += 6
+	}
+	return append(bytes.Join(heads, nil), content...)
 }
