@@ -65,8 +65,6 @@ type Config struct {
 	// Precedence names the sources that are asked, first to last; where they contradict each other the first wins. Without it all that are
 	// configured are asked, extraction, fhir, ldap, and the newer wins.
 	Precedence []string
-	// Askable says of which domains FHIR may be asked, nil of none: who a clinic writes to at an ordinary address is nobody's business.
-	Askable func(domain string) bool
 	// FHIR and LDAP are asked as their Asking says; nil where they are not.
 	FHIR       *FHIRConfig
 	FHIRAsking Asking

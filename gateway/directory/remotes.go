@@ -49,8 +49,9 @@ type asking struct {
 	answers map[answerKey]*dated
 	health  map[string]*health // by asker key
 	current []*asker
-	opened  []remote
+	opened  map[*leased]bool
 	closed  bool
+	closing sync.WaitGroup // of remotes that the last one let go of
 }
 
 type answerKey struct{ source, address string }
@@ -69,14 +70,15 @@ type health struct {
 	nextTry time.Time
 }
 
+// question is for whatever source of the name is in force when the worker comes to it.
 type question struct {
-	r *asker
-	a message.Address
+	source string // asker key
+	a      message.Address
 }
 
 func openAsking(ctx context.Context, cfg Config) (*asking, error) {
 	a := &asking{now: cfg.Now, log: cfg.Log, limit: newFHIRLimit(), slots: make(chan struct{}, atOnce), queue: make(chan question, 1024), done: make(chan struct{}),
-		answers: make(map[answerKey]*dated), health: make(map[string]*health)}
+		answers: make(map[answerKey]*dated), health: make(map[string]*health), opened: make(map[*leased]bool)}
 	if err := a.load(ctx, cfg.StateDir, cfg.ReadOnly); err != nil {
 		return nil, fmt.Errorf("open %s: %w", RemotesName, err)
 	}
@@ -138,11 +140,13 @@ func (a *asking) read(ctx context.Context, db *sql.DB) error {
 	return rows.Err()
 }
 
-// own takes a remote to be closed with the rest.
-func (a *asking) own(r remote) {
+// own takes a remote, to be closed when the last one who leased it lets go, or with the rest.
+func (a *asking) own(r remote) *leased {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.opened = append(a.opened, r)
+	o := &leased{remote: r, users: 1}
+	a.opened[o] = true
+	return o
 }
 
 // set names the sources that answers are kept fresh for.
@@ -165,9 +169,9 @@ func (a *asking) ask(ctx context.Context, r *asker, addr message.Address) Said {
 	d.used = now
 	fresh := !d.asked.IsZero() && now.Sub(d.asked) < r.Every && !d.asked.After(now.Add(time.Minute))
 	h := a.healthOf(r)
-	onMail := r.OnMail && !fresh && !a.closed && now.Sub(h.failed) >= breakFor
+	onMail := r.OnMail && !fresh && !a.closed && now.Sub(h.failed) >= breakFor && a.lease(r.leased)
 	if !fresh && !onMail {
-		a.enqueue(d, r, addr)
+		a.enqueue(d, k, addr)
 	}
 	a.mu.Unlock()
 	if onMail {
@@ -175,6 +179,9 @@ func (a *asking) ask(ctx context.Context, r *asker, addr message.Address) Said {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if onMail {
+		a.letGo(r.leased)
+	}
 	return a.said(r, d, h)
 }
 
@@ -212,12 +219,12 @@ func (a *asking) healthOf(r *asker) *health {
 }
 
 // enqueue leaves a question to the worker; a.mu is held. A full queue loses nothing: the sweep finds the address again.
-func (a *asking) enqueue(d *dated, r *asker, addr message.Address) {
+func (a *asking) enqueue(d *dated, k answerKey, addr message.Address) {
 	if d.queued || a.closed {
 		return
 	}
 	select {
-	case a.queue <- question{r, addr}:
+	case a.queue <- question{k.source, addr}:
 		d.queued = true
 	default:
 	}
@@ -237,8 +244,9 @@ func (a *asking) askNow(ctx context.Context, r *asker, addr message.Address) {
 	a.note(r, addr, recs, err)
 	a.mu.Lock() // the worker writes the answer down, or asks again in peace
 	defer a.mu.Unlock()
-	if d := a.answers[answerKey{r.key, addr.Key()}]; d != nil {
-		a.enqueue(d, r, addr)
+	k := answerKey{r.key, addr.Key()}
+	if d := a.answers[k]; d != nil {
+		a.enqueue(d, k, addr)
 	}
 }
 
@@ -320,10 +328,9 @@ func (a *asking) close() {
 	a.mu.Unlock()
 	a.stop()
 	<-a.done
-	for _, r := range a.opened {
-		if err := r.close(); err != nil {
-			a.log.Warn("directory: close a source", "source", r.name(), "err", err)
-		}
+	a.closing.Wait()
+	for o := range a.opened { // nobody adds to it any more
+		a.end(o)
 	}
 	if a.db != nil {
 		if err := a.db.Close(); err != nil {

@@ -40,26 +40,41 @@ func (a *asking) rest() {
 
 // serve answers one question, and tells whether the source was asked. What was answered on the mail's way is only written down.
 func (a *asking) serve(q question) (asked bool) {
-	k := answerKey{q.r.key, q.a.Key()}
+	k := answerKey{q.source, q.a.Key()}
 	a.mu.Lock()
-	d, h, now := a.answers[k], a.healthOf(q.r), a.now()
+	d, r := a.answers[k], a.inForce(q)
 	if d == nil {
 		a.mu.Unlock()
 		return false
 	}
 	d.queued = false
-	fresh := !d.asked.IsZero() && now.Sub(d.asked) < q.r.Every
-	resting := now.Before(h.nextTry)
+	if r != nil {
+		now := a.now()
+		fresh := !d.asked.IsZero() && now.Sub(d.asked) < r.Every
+		asked = !fresh && !now.Before(a.healthOf(r).nextTry) && a.lease(r.leased)
+	}
 	a.mu.Unlock()
-	if !fresh && !resting {
-		ctx, cancel := context.WithTimeout(a.ctx, max(questionFor, q.r.Timeout))
-		recs, err := q.r.question(ctx, q.a)
+	if asked {
+		ctx, cancel := context.WithTimeout(a.ctx, max(questionFor, r.Timeout))
+		recs, err := r.question(ctx, q.a)
 		cancel()
-		a.note(q.r, q.a, recs, err)
-		asked = true
+		a.note(r, q.a, recs, err)
+		a.mu.Lock()
+		a.letGo(r.leased)
+		a.mu.Unlock()
 	}
 	a.write(k)
 	return asked
+}
+
+// inForce is the source that a question goes to, nil where a reload took it away or it is no longer asked about such an address; a.mu is held.
+func (a *asking) inForce(q question) *asker {
+	for _, r := range a.current {
+		if r.key == q.source && r.concerns(q.a) {
+			return r
+		}
+	}
+	return nil
 }
 
 // write makes an answer durable. A fault costs a question after the next start, no more.
@@ -117,8 +132,8 @@ func (a *asking) sweep() time.Duration {
 			forgotten++
 		case r == nil, d.queued, !d.asked.IsZero() && now.Sub(d.asked) < r.Every, now.Before(a.healthOf(r).nextTry):
 		default:
-			if addr, err := message.ParseAddress(k.address, true); err == nil {
-				a.enqueue(d, r, addr)
+			if addr, err := message.ParseAddress(k.address, true); err == nil && r.concerns(addr) {
+				a.enqueue(d, k, addr)
 			}
 		}
 	}
