@@ -100,7 +100,7 @@ func (f *fhir) ask(ctx context.Context, a message.Address) ([]Record, error) {
 	defer cancel()
 	key := a.Key()
 	if a.IsNull() || strings.ContainsAny(key, `,$|\`) { // FHIR would read several values in one: such a mailbox cannot be asked for
-		return nil, errors.New("fhir: the address cannot be searched for")
+		return nil, oddAddress{errors.New("fhir: the address cannot be searched for")}
 	}
 	searches := []fhirSearch{
 		{resource: "Practitioner", params: url.Values{"mailbox-mss": {key}}},
@@ -127,12 +127,12 @@ func (f *fhir) ask(ctx context.Context, a message.Address) ([]Record, error) {
 	if verdictBy(recs) != Verified { // a server that counts more matches than it gives, a lost next link, has not said "no"
 		for i, ans := range answers {
 			if ans.missing > 0 {
-				return nil, fmt.Errorf("fhir: search %s: %d of the matches announced are not given", searches[i].resource, ans.missing)
+				return nil, oddAddress{fmt.Errorf("fhir: search %s: %d of the matches announced are not given", searches[i].resource, ans.missing)}
 			}
 		}
 	}
 	if len(recs) > maxRecords {
-		return nil, fmt.Errorf("fhir: more than %d records for one address", maxRecords)
+		return nil, oddAddress{fmt.Errorf("fhir: more than %d records for one address", maxRecords)}
 	}
 	return recs, nil
 }

@@ -50,8 +50,7 @@ func (a *asking) serve(q question) (asked bool) {
 	d.queued = false
 	if r != nil {
 		now := a.now()
-		fresh := !d.asked.IsZero() && now.Sub(d.asked) < r.Every
-		asked = !fresh && !now.Before(a.healthOf(r).nextTry) && a.lease(r.leased)
+		asked = d.due(now, r.Every) && !now.Before(a.healthOf(r).nextTry) && a.lease(r.leased)
 	}
 	a.mu.Unlock()
 	if asked {
@@ -130,7 +129,7 @@ func (a *asking) sweep() time.Duration {
 		case now.Sub(d.used) > forgetAfter:
 			delete(a.answers, k)
 			forgotten++
-		case r == nil, d.queued, !d.asked.IsZero() && now.Sub(d.asked) < r.Every, now.Before(a.healthOf(r).nextTry):
+		case r == nil, d.queued, !d.due(now, r.Every), now.Before(a.healthOf(r).nextTry):
 		default:
 			if addr, err := message.ParseAddress(k.address, true); err == nil && r.concerns(addr) {
 				a.enqueue(d, k, addr)
