@@ -60,6 +60,15 @@ func (e *ListError) Error() string {
 	return b.String()
 }
 
+// LogValue tells where the faults are and not what stands there: in a list without its header row that is somebody's address and phone.
+func (e *ListError) LogValue() slog.Value {
+	where := make([]string, 0, 20)
+	for _, f := range e.Faults[:min(len(e.Faults), cap(where))] {
+		where = append(where, fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Col))
+	}
+	return slog.GroupValue(slog.Int("faults", len(e.Faults)), slog.String("at", strings.Join(where, " ")), slog.String("told_by", "passerelle check"))
+}
+
 // list is the clinic's own list with the keys of the config laid over it.
 type list struct {
 	file     string

@@ -370,6 +370,14 @@ func TestNothingPersonalInLogs(t *testing.T) {
 	d.Ask(t.Context(), address(t, "zoe@example.test"))
 	os.Remove(filepath.Join(dir, MirrorName))
 	d.Ask(t.Context(), address(t, "zoe@example.test"))
+	// Reload logs the fault of a list as it is: here the header row was forgotten, and a key of the config is none.
+	_, _, err := listed(t, "l.csv", "zoe@example.test;Zoe;+33612345678\n", nil)
+	log.Error("reload", "err", err)
+	writeFile(t, file, "no key")
+	_, err = Open(t.Context(), Config{StateDir: dir, KeyFiles: map[string]string{"zoe@example.test": file}})
+	if log.Error("reload", "err", err); !strings.Contains(b.String(), "l.csv:1:") {
+		t.Errorf("the log does not say where: %s", b.String())
+	}
 	for _, s := range []string{"zoe", "Zoe", "horse", "+336"} {
 		if strings.Contains(b.String(), s) {
 			t.Errorf("the log holds %q: %s", s, b.String())
