@@ -217,3 +217,24 @@ func Identify(cs tls.ConnectionState, host string) Identity {
 	return Identity{Subject: dnText(leaf), Fingerprint: hex.EncodeToString(sum[:]), NotAfter: leaf.NotAfter,
 		HostMismatch: host != "" && leaf.VerifyHostname(host) != nil}
 }
+
+// OperatorTLS gives the settings for a session with the clinic's own operator, as its client: a chain of the trust space and the host's name
+// (Référentiel #2, ECO.1.1.4 to 1.1.6). A DN binds nothing here: the operator is the one whom the clinic's config names. cert is what we
+// show, nil: the certificate of the trust space. They are those of the moment; ask again for each session.
+func (s *Space) OperatorTLS(host string, cert *tls.Certificate) *tls.Config {
+	cfg := s.state.Load().client.Clone()
+	cfg.ServerName = host
+	if cert != nil {
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
+	}
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		if _, err := s.verify(cs, asServer); err != nil {
+			return err
+		}
+		if err := cs.PeerCertificates[0].VerifyHostname(host); err != nil {
+			return &Error{WrongName, false, err}
+		}
+		return nil
+	}
+	return cfg
+}
