@@ -53,7 +53,7 @@ type Answer struct {
 // Config is what a Directory works from.
 type Config struct {
 	StateDir string
-	// ExtractionFile is imported at Open and Reload if it is another file than the mirror was made from and not an older one; "" if
+	// ExtractionFile is imported at Open and With if it is another file than the mirror was made from and not an older one; "" if
 	// files come by Import alone.
 	ExtractionFile string
 	// ListFile is the clinic's own list, .yaml, .yml or .csv; "" if there is none.

@@ -137,43 +137,6 @@ func (f *fhir) ask(ctx context.Context, a message.Address) ([]Record, error) {
 	return recs, nil
 }
 
-// roles gives every MSSanté mailbox of a person, his own and those of his places of practice: two calls. None: the person is not known, or
-// has no mailbox.
-func (f *fhir) roles(ctx context.Context, rpps string) ([]Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, maxFHIRQuestion)
-	defer cancel()
-	if len(rpps) != 11 || strings.Trim(rpps, "0123456789") != "" {
-		return nil, errors.New("fhir: an RPPS number has eleven digits")
-	}
-	who, err := f.search(ctx, fhirSearch{resource: "Practitioner", params: url.Values{"identifier": {rpps}}})
-	if err != nil {
-		return nil, err
-	}
-	all := func(string) bool { return true }
-	var recs []Record
-	for _, r := range who.matches {
-		if kind, id := r.person(); kind != "RPPS" || id != rpps {
-			continue
-		}
-		one := &fhirAnswer{matches: []*fhirResource{r}}
-		recs = append(recs, one.records(f.now(), all)...)
-		if !isFHIRID(r.ID) {
-			continue
-		}
-		ans, err := f.search(ctx, fhirSearch{resource: "PractitionerRole", params: url.Values{"practitioner": {r.ID},
-			"_include": {"PractitionerRole:practitioner", "PractitionerRole:organization"}}})
-		if err != nil {
-			return nil, err
-		}
-		for _, rec := range ans.records(f.now(), all) {
-			if rec.ID == rpps {
-				recs = append(recs, rec)
-			}
-		}
-	}
-	return recs, nil
-}
-
 // firstCause prefers the fault that came first to those that follow from giving up.
 func firstCause(errs []error) (cause error) {
 	for _, err := range errs {

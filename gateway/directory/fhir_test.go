@@ -339,28 +339,6 @@ func TestFHIRKeepsConnections(t *testing.T) {
 	}
 }
 
-func TestFHIRRoles(t *testing.T) {
-	namesake := vasseur
-	namesake.rpps = people[1].rpps
-	second := "c.vasseur@clinique.mssante.test"
-	s := startAnnuaire(t, practitioner("003-1", vasseur, mailbox(vasseur.address, "PER")), organization("001-1", vasseur), organization("001-2", people[4]),
-		practitionerRole("005-1", "003-1", "001-2", mailbox(second, "PER")), practitionerRole("005-2", "003-1", "001-1"), practitioner("003-9", namesake, mailbox("autre@medecin.mssante.test", "PER")))
-	f := s.client(t, nil)
-	recs, err := f.roles(t.Context(), vasseur.rpps)
-	if err != nil || len(recs) != 2 || recs[0].Address != strings.ToLower(vasseur.address) || recs[1].Address != second || recs[1].Structure != "CLINIQUE BLEUE" || recs[1].LastName != vasseur.last {
-		t.Fatalf("got %+v, %v", recs, err)
-	}
-	if len(s.asked()) != 2 {
-		t.Errorf("%d calls", len(s.asked()))
-	}
-	if recs, err := f.roles(t.Context(), "10000000000"); err != nil || len(recs) != 0 {
-		t.Errorf("unknown: %+v, %v", recs, err)
-	}
-	if _, err := f.roles(t.Context(), "1000000000*"); err == nil {
-		t.Error("no number, but asked")
-	}
-}
-
 func TestFHIRConfigFaults(t *testing.T) {
 	for _, c := range []FHIRConfig{{URL: ""}, {URL: "gateway.test/fhir"}, {URL: "http://gateway.test/fhir/v2"}, {URL: "https://u:p@gateway.test/"}, {URL: "https://gateway.test/?k=1"},
 		{URL: "ftp://127.0.0.1/"}, {URL: "https://gateway.test", CA: "/nowhere"}, {URL: "https://gateway.test", CA: "fhir_test.go"}} {
