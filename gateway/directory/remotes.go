@@ -172,6 +172,7 @@ func (a *asking) set(current []*asker) {
 func (a *asking) ask(ctx context.Context, r *asker, addr message.Address) Said {
 	now, k := a.now(), answerKey{r.key, addr.Key()}
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	d := a.answers[k]
 	if d == nil {
 		a.makeRoom()
@@ -185,13 +186,10 @@ func (a *asking) ask(ctx context.Context, r *asker, addr message.Address) Said {
 	if due && !onMail {
 		a.enqueue(d, k, addr)
 	}
-	a.mu.Unlock()
 	if onMail {
+		a.mu.Unlock()
 		a.askNow(ctx, r, addr)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if onMail {
+		a.mu.Lock()
 		a.letGo(r.leased)
 	}
 	return a.said(r, d, h)
