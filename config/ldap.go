@@ -65,7 +65,7 @@ type LDAPAttributes struct {
 	City        string `yaml:"city"`
 	PostalCode  string `yaml:"postal_code"`
 	Department  string `yaml:"department"`
-	// RedList and Inactive are booleans: TRUE or 1.
+	// RedList and Inactive are booleans: FALSE, 0 or no value is no, everything else is yes.
 	RedList  string `yaml:"red_list"`
 	Inactive string `yaml:"inactive"`
 }

@@ -55,7 +55,7 @@ type Config struct {
 	StateDir string
 	// MirrorDir holds the mirror, "" if StateDir does: a look beside a gateway reads an extraction file into a folder of its own.
 	MirrorDir string
-	// ExtractionFile is imported at Open and Reload if it is another file than the mirror was made from and not an older one; "" if
+	// ExtractionFile is imported at Open and With if it is another file than the mirror was made from and not an older one; "" if
 	// files come by Import alone.
 	ExtractionFile string
 	// ListFile is the clinic's own list, .yaml, .yml or .csv; "" if there is none.

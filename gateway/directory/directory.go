@@ -280,15 +280,6 @@ func (d *Directory) drop(m *mirror, err error) {
 	d.mirror, d.fault, d.tried = nil, faultOf(err), d.cfg.Now()
 }
 
-// Reload takes the list, the keys, the extraction file and the mirror as they are now. What is faulty is returned, and the former
-// content goes on answering.
-func (d *Directory) Reload(ctx context.Context) error {
-	err := d.list.reload()
-	imp := d.importConfigured(ctx)
-	d.ensure(ctx, true)
-	return errors.Join(err, imp)
-}
-
 // importConfigured imports the extraction file of the config unless the mirror was made from it or from a newer one. A fault is
 // kept for Status; the last good mirror goes on until it is too old.
 func (d *Directory) importConfigured(ctx context.Context) error {

@@ -61,6 +61,18 @@ type dated struct {
 	asked   time.Time // zero: nobody answered yet
 	used    time.Time
 	queued  bool
+	// fault is why the source has no answer for this address alone (oddAddress), failed when it had none.
+	fault  string
+	failed time.Time
+}
+
+// due tells whether to ask the source: no answer, an old one, or one of a date to come, from before a clock was set back.
+func (d *dated) due(now time.Time, every time.Duration) bool {
+	if since := now.Sub(d.failed); since >= 0 && since < maxBreak {
+		return false
+	}
+	age := now.Sub(d.asked)
+	return d.asked.IsZero() || age >= every || age < -time.Minute
 }
 
 type health struct {
@@ -160,6 +172,7 @@ func (a *asking) set(current []*asker) {
 func (a *asking) ask(ctx context.Context, r *asker, addr message.Address) Said {
 	now, k := a.now(), answerKey{r.key, addr.Key()}
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	d := a.answers[k]
 	if d == nil {
 		a.makeRoom()
@@ -167,19 +180,16 @@ func (a *asking) ask(ctx context.Context, r *asker, addr message.Address) Said {
 		a.answers[k] = d
 	}
 	d.used = now
-	fresh := !d.asked.IsZero() && now.Sub(d.asked) < r.Every && !d.asked.After(now.Add(time.Minute))
+	due := d.due(now, r.Every)
 	h := a.healthOf(r)
-	onMail := r.OnMail && !fresh && !a.closed && now.Sub(h.failed) >= breakFor && a.lease(r.leased)
-	if !fresh && !onMail {
+	onMail := r.OnMail && due && !a.closed && now.Sub(h.failed) >= breakFor && a.lease(r.leased)
+	if due && !onMail {
 		a.enqueue(d, k, addr)
 	}
-	a.mu.Unlock()
 	if onMail {
+		a.mu.Unlock()
 		a.askNow(ctx, r, addr)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if onMail {
+		a.mu.Lock()
 		a.letGo(r.leased)
 	}
 	return a.said(r, d, h)
@@ -191,14 +201,16 @@ func (a *asking) said(r *asker, d *dated, h *health) Said {
 	var f *fault
 	age := a.now().Sub(d.asked)
 	switch {
+	case d.asked.IsZero() && d.fault != "":
+		f = &fault{r.name() + " cannot be asked about this address: " + d.fault, "annuaire sans reponse pour ce destinataire, nouvel essai plus tard"}
 	case d.asked.IsZero() && h.fault != "":
 		f = &fault{r.name() + " could not be asked: " + h.fault, "annuaire injoignable, nouvel essai plus tard"}
 	case d.asked.IsZero():
 		f = &fault{r.name() + " has not been asked about this address yet", "annuaire pas encore interroge pour ce destinataire, nouvel essai plus tard"}
 	case age > r.MaxAge || age < -48*time.Hour:
 		why := fmt.Sprintf("the answer of %s of %s is older than %s", r.name(), dayOf(d.asked), days(r.MaxAge))
-		if h.fault != "" {
-			why += ", and it could not be asked: " + h.fault
+		if fault := either(d.fault, h.fault); fault != "" {
+			why += ", and it could not be asked: " + fault
 		}
 		f = &fault{why, "derniere reponse de l'annuaire trop ancienne, nouvel essai plus tard"}
 	default:
@@ -231,8 +243,8 @@ func (a *asking) enqueue(d *dated, k answerKey, addr message.Address) {
 }
 
 // askNow asks while a mail waits, within the source's deadline.
-func (a *asking) askNow(ctx context.Context, r *asker, addr message.Address) {
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+func (a *asking) askNow(mail context.Context, r *asker, addr message.Address) {
+	ctx, cancel := context.WithTimeout(mail, r.Timeout)
 	defer cancel()
 	select {
 	case a.slots <- struct{}{}:
@@ -241,7 +253,9 @@ func (a *asking) askNow(ctx context.Context, r *asker, addr message.Address) {
 		return
 	}
 	recs, err := r.question(ctx, addr)
-	a.note(r, addr, recs, err)
+	if err == nil || !errors.Is(mail.Err(), context.Canceled) { // that a client went away says nothing of the source
+		a.note(r, addr, recs, err)
+	}
 	a.mu.Lock() // the worker writes the answer down, or asks again in peace
 	defer a.mu.Unlock()
 	k := answerKey{r.key, addr.Key()}
@@ -255,12 +269,20 @@ func (a *asking) note(r *asker, addr message.Address, recs []Record, err error) 
 	now := a.now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	h := a.healthOf(r)
+	h, d := a.healthOf(r), a.answers[answerKey{r.key, addr.Key()}]
 	if err != nil {
-		if errors.Is(err, context.Canceled) && a.ctx.Err() != nil {
+		switch {
+		case errors.Is(err, context.Canceled) && a.ctx.Err() != nil:
 			return
+		case errors.As(err, new(oddAddress)):
+			a.log.Warn("directory: a source has no answer for an address", "source", r.name(), "address", addr, "err", err)
+			if d != nil {
+				d.fault, d.failed = firstLine(err.Error()), now
+			}
+			return
+		case !now.Before(h.nextTry): // questions that fail side by side count once
+			h.wait = min(max(2*h.wait, breakFor), maxBreak)
 		}
-		h.wait = min(max(2*h.wait, breakFor), maxBreak)
 		h.failed, h.nextTry = now, now.Add(h.wait)
 		if h.fault == "" {
 			a.log.Warn("directory: a source could not be asked", "source", r.name(), "err", err)
@@ -277,13 +299,11 @@ func (a *asking) note(r *asker, addr message.Address, recs []Record, err error) 
 			recs[i].AsOf = now
 		}
 	}
-	k := answerKey{r.key, addr.Key()}
-	d := a.answers[k]
 	if d == nil { // made room meanwhile
 		d = &dated{used: now}
-		a.answers[k] = d
+		a.answers[answerKey{r.key, addr.Key()}] = d
 	}
-	d.records, d.asked = recs, now
+	d.records, d.asked, d.fault, d.failed = recs, now, "", time.Time{}
 }
 
 // makeRoom drops the longest unused of a few; a.mu is held. Looking at all would cost the mail's way what only the bound needs.

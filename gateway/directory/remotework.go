@@ -50,8 +50,7 @@ func (a *asking) serve(q question) (asked bool) {
 	d.queued = false
 	if r != nil {
 		now := a.now()
-		fresh := !d.asked.IsZero() && now.Sub(d.asked) < r.Every
-		asked = !fresh && !now.Before(a.healthOf(r).nextTry) && a.lease(r.leased)
+		asked = d.due(now, r.Every) && !now.Before(a.healthOf(r).nextTry) && a.lease(r.leased)
 	}
 	a.mu.Unlock()
 	if asked {
@@ -123,24 +122,28 @@ func (a *asking) sweep() time.Duration {
 		bySource[r.key] = r
 		next = min(next, r.Every/4)
 	}
-	forgotten := 0
+	var forgotten []answerKey
 	for k, d := range a.answers {
 		r := bySource[k.source]
+		addr, err := message.ParseAddress(k.address, true)
 		switch {
-		case now.Sub(d.used) > forgetAfter:
+		case now.Sub(d.used) > forgetAfter, err != nil, r != nil && !r.concerns(addr): // of what it may not be asked nothing is kept: a patient's number
 			delete(a.answers, k)
-			forgotten++
-		case r == nil, d.queued, !d.asked.IsZero() && now.Sub(d.asked) < r.Every, now.Before(a.healthOf(r).nextTry):
+			forgotten = append(forgotten, k)
+		case r == nil, d.queued, !d.due(now, r.Every), now.Before(a.healthOf(r).nextTry):
 		default:
-			if addr, err := message.ParseAddress(k.address, true); err == nil && r.concerns(addr) {
-				a.enqueue(d, k, addr)
-			}
+			a.enqueue(d, k, addr)
 		}
 	}
 	kept := len(a.answers)
 	a.mu.Unlock()
-	if a.db != nil && (forgotten > 0 || kept == maxAnswers) {
+	if a.db != nil && (len(forgotten) > 0 || kept == maxAnswers) {
 		err := a.db.Write(a.ctx, func(tx store.Tx) error {
+			for _, k := range forgotten {
+				if _, err := tx.Exec("DELETE FROM remote_answer WHERE source = ? AND address = ?", k.source, k.address); err != nil {
+					return err
+				}
+			}
 			_, err := tx.Exec(`DELETE FROM remote_answer WHERE used < ? OR (source, address) NOT IN
 				(SELECT source, address FROM remote_answer ORDER BY used DESC LIMIT ?)`, now.Add(-forgetAfter).UnixNano(), maxAnswers)
 			return err
