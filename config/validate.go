@@ -220,6 +220,16 @@ func (v *validator) trust() {
 			v.loop(key, t.Hosts[d])
 		}
 	}
+	if t.Port < 1 || t.Port > 65535 {
+		v.fault("trust.port", "%d is no port", t.Port)
+	}
+	for _, d := range sortedKeys(t.Limits) {
+		key := join("trust.limits", d)
+		v.domain(key, d)
+		if t.Limits[d].MaxConns < 0 {
+			v.fault(key+".max_conns", "must not be negative")
+		}
+	}
 	v.domain("trust.patient_domain", t.PatientDomain)
 }
 

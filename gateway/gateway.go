@@ -49,15 +49,16 @@ type Gateway struct {
 
 // lasting is what every state of a gateway shares.
 type lasting struct {
-	key       [32]byte // the server key
-	db        *store.DB
-	sockets   map[string]net.Listener // handed over instead of bound, by door
-	ready     func()                  // told once all doors serve
-	serving   atomic.Bool             // between Run's begin and its end
-	inForce   atomic.Pointer[Gateway] // what new messages begin under
-	reloading sync.Mutex
-	searches  *vault.Limiter // of the address book, by client
-	closers   []func() error
+	key        [32]byte // the server key
+	db         *store.DB
+	sockets    map[string]net.Listener // handed over instead of bound, by door
+	ready      func()                  // told once all doors serve
+	serving    atomic.Bool             // between Run's begin and its end
+	inForce    atomic.Pointer[Gateway] // what new messages begin under
+	reloading  sync.Mutex
+	searches   *vault.Limiter // of the address book, by client
+	exchangers *exchangers
+	closers    []func() error
 }
 
 // current is the state in force. What was not made by Open has no other.

@@ -156,12 +156,9 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	case policy.Plain:
 		g.plain(ctx, m, ways, group)
 	case policy.Trust:
-		hop, err := g.trustHop(m.env.Recipients[group[0]].Domain)
-		if err != nil {
+		if err := g.trust(ctx, m, ways, group); err != nil {
 			fail(err)
-			return
 		}
-		g.send(ctx, m, ways, group, hop, m.unchanged())
 	case policy.Encrypt:
 		if err := g.encrypt(ctx, m, ways, group[0]); err != nil {
 			fail(err)
