@@ -231,6 +231,7 @@ func (v *validator) trust() {
 		}
 	}
 	v.domain("trust.patient_domain", t.PatientDomain)
+	v.identities()
 }
 
 func (v *validator) directory() {
