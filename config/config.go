@@ -213,10 +213,23 @@ type TrustSpace struct {
 	CRL    string `yaml:"crl"`
 	// ListedUnverified is for a listed domain whose person the directory does not show: trust or refuse.
 	ListedUnverified policy.Route `yaml:"listed_unverified"`
+	// Documents are the rules for health documents (IHE_XDM.ZIP) and the X-MSS fields.
+	Documents TrustDocuments `yaml:"documents"`
 	// PatientDomain is the domain of patients' Mon espace santé mailboxes.
 	PatientDomain string `yaml:"patient_domain"`
 	// Identities says who of the clinic writes as which mailbox. Empty: who writes must write with an address of own_domains.
 	Identities Identities `yaml:"identities"`
+}
+
+// TrustDocuments says what is done with health documents and their header fields on the way into the trust space (Référentiel #2, section 2).
+type TrustDocuments struct {
+	// Product is the reference of the product that X-MSS-NIL names, added where a message bears none; empty: never added.
+	Product string `yaml:"product"`
+	// Check is what becomes of a message that does not fit its IHE_XDM.ZIP: note (with the decision) or refuse. Documents of another patient
+	// than the one written to are refused always.
+	Check string `yaml:"check"`
+	// Fill adds X-MSS-CODECDA and X-MSS-INS where they are missing, from the documents themselves.
+	Fill bool `yaml:"fill"`
 }
 
 // TrustLimit is what one domain's operator takes; zero fields leave it to what its server says.
@@ -334,7 +347,8 @@ func Default() *Config {
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust: TrustSpace{Port: 25, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr", Identities: Identities{Verify: "off"}},
+		Trust: TrustSpace{Port: 25, Documents: TrustDocuments{Check: "note"}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
+			Identities: Identities{Verify: "off"}},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé"},

@@ -230,6 +230,10 @@ func (v *validator) trust() {
 			v.fault(key+".max_conns", "must not be negative")
 		}
 	}
+	v.oneOf("trust.documents.check", t.Documents.Check, "note", "refuse")
+	if p := t.Documents.Product; len(p) > 60 || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		v.fault("trust.documents.product", "%q is no product reference: letters, digits and signs without blanks, 60 at most", p)
+	}
 	v.domain("trust.patient_domain", t.PatientDomain)
 	v.identities()
 }

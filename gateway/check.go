@@ -17,6 +17,7 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/console"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/message"
 	"passerelle/gateway/trust"
 )
 
@@ -25,6 +26,7 @@ import (
 func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway, err error) {
 	g := &Gateway{lasting: &lasting{}, log: log, now: time.Now, policy: cfg.Policy}
 	g.exchangers = newExchangers(g.now)
+	g.budget = message.NewBudget(int64(cfg.Limits.Memory), "")
 	defer func() {
 		if err != nil {
 			g.Close()

@@ -123,6 +123,11 @@ func (g *Gateway) trustHops(ctx context.Context, domain string) ([]relay.Hop, er
 // nothing yet.
 func (g *Gateway) trust(ctx context.Context, m *mail, ways []way, group []int) error {
 	domain, l := m.env.Recipients[group[0]].Domain, m.unchanged()
+	top, err := g.inSpace(ctx, m, ways, group)
+	if err != nil {
+		return err
+	}
+	l.Header = slices.Concat(top, l.Header)
 	if limit := int64(g.set.trustLimits[domain].Size); limit > 0 && l.Size() > limit {
 		return refuse(552, [3]int{5, 3, 4}, fmt.Sprintf("Message de %d octets, %s en accepte %d: envoyez les pieces jointes en plusieurs messages", l.Size(), domain, limit), nil)
 	}

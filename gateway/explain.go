@@ -59,6 +59,13 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 		x.Instead = w.to.String()
 	}
 	x.Hop, x.Sees = g.sees(ctx, x)
+	if w.decision.Route == policy.Trust && !g.set.observe {
+		ways := []way{w}
+		if _, err := g.inSpace(ctx, m, ways, []int{0}); err != nil {
+			x.Sees = "nothing; the sender is told: " + asFault(err).Text
+		}
+		x.Decision.Reason = ways[0].decision.Reason
+	}
 	return x, nil
 }
 

@@ -154,6 +154,9 @@ type mail struct {
 	trace  []byte         // our Received field and loop mark
 	marks  []byte         // our mark, on mail for the clinic
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
+	// xdm is what health documents in it say, nil until somebody asks.
+	xdm     *xdm
+	reading sync.Mutex
 	// discreet is the trace of what leaves sealed: the same, without the clinic's inner names and addresses.
 	discreet []byte
 	// reports: who handed the message in is told of success where the next hop will not (relayed.go).

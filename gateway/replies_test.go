@@ -389,6 +389,13 @@ func trustReplies(t *testing.T, tab *replyTable) {
 	for to, want := range map[string]string{"x@null.mssante.test": "MX nul", "x@peer.mssante.test": "envoyez les pieces jointes"} {
 		tab.hears(t, h2.send(h2.lmtp, "dr@mss.clinic.test", hello, to), want)
 	}
+	h3 := newInSpace(t, "rules: [{name: all, route: trust, qualified: true}]\n", nil, func(h *house) {
+		h.edit = func(text string) string {
+			return strings.Replace(text, "  domains: {peer", "  documents: {check: refuse}\n  patient_domain: peer.mssante.test\n  domains: {peer", 1)
+		}
+	})
+	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", withXDM(t, ddm, "", patientA), patientB+"@peer.mssante.test"), "autre patient")
+	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", withXDM(t, "Bilan", "", patientA), patientA+"@peer.mssante.test"), "regles MSSante")
 	dns.Away(true)
 	tab.hears(t, h2.send(h2.lmtp, "dr@mss.clinic.test", hello, "x@away.mssante.test"), "introuvable (DNS)")
 }

@@ -54,6 +54,8 @@ type settings struct {
 	loopToken        string
 	partners         partners
 	trustPort        int
+	documents        documents
+	ownDomains       map[string]bool // clinic.domains
 	trustLimits      map[string]config.TrustLimit
 	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
@@ -254,7 +256,9 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
-		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
+		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
+		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
+		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
