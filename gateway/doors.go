@@ -70,6 +70,7 @@ func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelo
 	if !g.set.inboundDomains[r.Domain] && r.Address != g.set.noticeFrom {
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Aucun relais: ce domaine n'est pas celui de la clinique"}
 	}
+	r, _ = g.homeward(r)
 	if res := g.probe(ctx, env.Sender, r); res.Err != nil {
 		return &asFault(res.Err).Reply
 	}

@@ -30,6 +30,7 @@ type way struct {
 	to         *message.Recipient
 	from       message.Recipient
 	redirected bool
+	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
 	onWay      bool // told to go on behind the reply
 }
@@ -217,7 +218,7 @@ func (m *mail) letter(top []byte, body *message.Body, from int64) relay.Letter {
 func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, hop relay.Hop, l relay.Letter) {
 	l.Recipients = make([]message.Recipient, len(group))
 	for k, i := range group {
-		l.Recipients[k] = m.env.Recipients[i]
+		l.Recipients[k] = g.shown(&ways[i], m.env.Recipients[i])
 		if ways[i].deposit != "" {
 			l.Recipients[k].Notify = noticeNotify(l.Recipients[k].Notify)
 		}
