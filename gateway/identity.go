@@ -99,6 +99,9 @@ func (g *Gateway) writer(ctx context.Context, m *mail) (*writer, error) {
 			w.trouble = g.confirmed(ctx, w.as.Account)
 		}
 	}
+	if id, ok := g.mailboxes.Of(w.as.Writer); ok && g.confirmed(ctx, id) != "" {
+		w.as.Sender = message.Address{}
+	}
 	if w.trouble == "" {
 		w.label = g.label(ctx, m, w.as)
 	}
