@@ -21,7 +21,7 @@ import (
 )
 
 var mIdentity = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_gateway_identity_total",
-	Help: "Letters for the trust space by who wrote them, and recipients refused or waiting because of who did."}, []string{"result"}) // author, delegate, report; no-mailbox, refused, not-delegate, unclear, not-in-directory, could-not-ask
+	Help: "Letters for the trust space by who wrote them, and recipients refused or waiting because of who did."}, []string{"result"}) // author, delegate, report; no-mailbox, refused, foreign, not-delegate, unclear, not-in-directory, could-not-ask
 
 // identities is who of the clinic writes as which mailbox, and what of the clinic no header in the trust space may show. Nil: senders
 // write with their own addresses of the trust space, and headers leave as they are.
@@ -255,6 +255,9 @@ func (g *Gateway) homeward(r message.Recipient) (message.Recipient, bool) {
 		return r, false
 	}
 	to, ok := g.mailboxes.Internal(r.Address)
+	if !ok && r.Key() == g.mailboxes.reports.Key() {
+		to, ok = g.set.noticeFrom, true
+	}
 	if !ok {
 		return r, false
 	}

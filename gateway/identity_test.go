@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"passerelle/gateway"
 	"passerelle/gateway/gatewaytest"
 )
 
@@ -22,6 +25,11 @@ rh@clinic.test;-;;;;;;
 
 // newMapped is a clinic whose people write as mailboxes, with its door to the trust space open. more are further keys of trust.identities.
 func newMapped(t *testing.T, more string, prepare func(*house)) *inSpace {
+	h, _ := newMappedBy(t, more, prepare)
+	return h
+}
+
+func newMappedBy(t *testing.T, more string, prepare func(*house)) (h *inSpace, table string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "identities.csv")
 	if err := os.WriteFile(file, []byte(identityTable), 0o600); err != nil {
@@ -35,7 +43,7 @@ func newMapped(t *testing.T, more string, prepare func(*house)) *inSpace {
 		if prepare != nil {
 			prepare(h)
 		}
-	})
+	}), file
 }
 
 var innerName = regexp.MustCompile(`(?i)(^|[^a-z0-9.-])([a-z0-9-]+\.)*(clinic\.test|pc-martin)`)
@@ -137,12 +145,16 @@ func TestThreadAcrossTheSpace(t *testing.T) {
 	w.want("250", "MAIL FROM:<marie.durand@peer.mssante.test>")
 	w.want("250", "RCPT TO:<Jean.Martin@mss.clinic.test>")
 	w.want("250", "RCPT TO:<autre@mss.clinic.test>")
+	w.want("250", "RCPT TO:<postmaster@mss.clinic.test>")
 	answer := "From: Marie <marie.durand@peer.mssante.test>\nTo: Dr_Jean_MARTIN <jean.martin@mss.clinic.test>\nCc: cardio@mss.clinic.test\nMessage-ID: <rep@SRV-PEER>\n" +
 		"In-Reply-To: " + outside + "\nReferences: " + outside + "\nSubject: Re: avis\nDate: Mon, 23 Nov 2026 11:00:00 +0100\n\nmerci\n"
 	if got := w.data(answer); !strings.HasPrefix(got, "250") {
 		t.Fatal(got)
 	}
 	home := last(h.clinic.To("dr@clinic.test"))
+	if len(h.clinic.To("postmaster@clinic.test")) != 1 {
+		t.Error("an answer to a report is lost")
+	}
 	if len(h.clinic.To("autre@mss.clinic.test")) != 1 {
 		t.Error("a mailbox of nobody is not left to the clinic's server")
 	}
@@ -188,7 +200,8 @@ func TestWhoMayWriteAsWhom(t *testing.T) {
 		{"login of another", "dr@clinic.test", "X-Login: zoe@clinic.test\n" + letter("dr@clinic.test", ""), "", "", "au nom de cet expediteur"},
 		{"refused", "rh@clinic.test", letter("rh@clinic.test", ""), "", "", "n'est pas autorisee"},
 		{"pattern, not in the directory", "luc@clinic.test", letter("luc@clinic.test", ""), "", "", "absente de l'annuaire"},
-		{"a stranger's From", "dr@clinic.test", letter("dr@elsewhere.test", ""), "", "", "pas de boite MSSante"},
+		{"redirected", "dr@clinic.test", letter("dr@elsewhere.test", ""), "", "", "au lieu de le rediriger"},
+		{"a machine", "root@clinic.test", letter("root@clinic.test", ""), "", "", "pas de boite MSSante"},
 		{"two authors", "dr@clinic.test", letter("dr@clinic.test, zoe@clinic.test", ""), "", "", "un seul auteur"},
 		{"two From", "dr@clinic.test", "From: dr@clinic.test\n" + letter("zoe@clinic.test", ""), "", "", "un seul auteur"},
 		{"two Sender", "dr@clinic.test", "Sender: dr@clinic.test\n" + letter("dr@clinic.test", "sec@clinic.test"), "", "", "un seul auteur"},
@@ -310,4 +323,38 @@ func TestReportsIntoTheSpace(t *testing.T) {
 			t.Errorf("%s: the status is lost:\n%s", c.name, m.Data)
 		}
 	}
+}
+
+// A changed table is in force within seconds, a broken one leaves the former in force and says so.
+func TestIdentityTableBroken(t *testing.T) {
+	var ahead atomic.Int64
+	h, file := newMappedBy(t, "", func(h *house) {
+		h.opts = append(h.opts, gateway.Clock(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }))
+	})
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // a change counts once it stood
+			ahead.Add(int64(2 * time.Second))
+			h.send(h.lmtp, "dr@clinic.test", letter("dr@clinic.test", ""), "marie.durand@peer.mssante.test")
+		}
+	}
+	as := func(want string) {
+		t.Helper()
+		if got := h.send(h.lmtp, "new@clinic.test", letter("new@clinic.test", ""), "marie.durand@peer.mssante.test"); codes(got) != want {
+			t.Errorf("got %q, want %s", got, want)
+		}
+	}
+	as("550")
+	write(identityTable + "new@clinic.test;new@mss.clinic.test;;;;;;\n")
+	as("250")
+	write("adresse;bal\nnew@clinic.test;new@elsewhere.test\n")
+	as("250")
+	if !strings.Contains(h.log.String(), "table of identities cannot be read") {
+		t.Error("the log does not tell of the broken table")
+	}
+	write(identityTable)
+	as("550")
 }

@@ -31,6 +31,7 @@ const (
 const (
 	SenderNoMailbox   = "no-mailbox"       // the author has no mailbox there
 	SenderRefused     = "refused"          // the clinic's table refuses the author
+	SenderForeign     = "foreign"          // the author is not of the clinic: a message redirected
 	SenderNotDelegate = "not-delegate"     // who wrote may not write in the author's name
 	SenderUnclear     = "unclear"          // From or Sender name nobody, or several
 	SenderNotFound    = "not-in-directory" // the author's mailbox is not shown

@@ -114,6 +114,8 @@ func (c *choice) untrusted(f *Facts) Decision {
 		return c.refuse("sender without a mailbox", textNoMailbox)
 	case SenderRefused:
 		return c.refuse("sender refused by the table of mailboxes", textNotAllowed)
+	case SenderForeign:
+		return c.refuse("author not of the clinic", textForeign)
 	case SenderNotDelegate:
 		return c.refuse("no delegation for the author", textNotDelegate)
 	case SenderUnclear:

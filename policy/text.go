@@ -23,6 +23,7 @@ const (
 	textNoMailbox   = "Destinataire MSSante: votre adresse n'a pas de boite MSSante, ecrivez depuis celle d'un service ou demandez-en une au service informatique"
 	textNotAllowed  = "Destinataire MSSante: cette adresse n'est pas autorisee a y ecrire, utilisez une autre adresse ou adressez-vous au service informatique"
 	textNotDelegate = "Destinataire MSSante: vous n'etes pas autorise a ecrire au nom de cet expediteur, ecrivez en votre nom ou demandez une delegation au service informatique"
+	textForeign     = "Destinataire MSSante: l'expediteur (From) n'est pas de l'etablissement, transferez le message en votre nom au lieu de le rediriger"
 	textUnclear     = "Destinataire MSSante: un seul auteur est admis dans le champ De (From), un seul dans Sender, renvoyez le message en un seul nom"
 	textNotFound    = "Destinataire MSSante: votre boite MSSante est absente de l'annuaire de sante, signalez-le au service informatique"
 	textUnverified  = "Destinataire MSSante absent de l'annuaire de sante, verifiez son adresse aupres de lui ou dans l'annuaire"

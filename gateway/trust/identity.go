@@ -257,6 +257,7 @@ func (x *Identities) Own(domain string) bool { return x.own[domain] }
 const (
 	NoMailbox   = "no-mailbox"   // the author has none
 	Refused     = "refused"      // the table refuses the author
+	Foreign     = "foreign"      // the author is not of the clinic
 	NotDelegate = "not-delegate" // who wrote may not write in the author's name
 )
 
@@ -300,6 +301,9 @@ func (x *Identities) WritesAs(w Writing) (as As, refusal string) {
 	if !ok {
 		if id.By == "table" {
 			return As{}, Refused
+		}
+		if !x.clinic[author.Domain] {
+			return As{}, Foreign
 		}
 		return As{}, NoMailbox
 	}

@@ -103,6 +103,7 @@ func TestWritesAs(t *testing.T) {
 		{"by the mailbox's name", "marie@clinic.test", "cardio@clinic.mss.test", "", "", "as cardio@clinic.mss.test by own address, written by marie@clinic.test"},
 		{"envelope is the mailbox", "jean.martin@clinic.mss.test", "dr.martin@clinic.test", "", "", "as jean.martin@clinic.mss.test by table for dr.martin@clinic.test"},
 		{"none", "dr@other.test", "dr@other.test", "", "", "no-mailbox"},
+		{"from elsewhere", "dr.martin@clinic.test", "marie@dest.test", "", "", "foreign"},
 		{"refused", "rh@clinic.test", "rh@clinic.test", "", "", "refused"},
 		{"no delegate", "paul@clinic.test", "dr.martin@clinic.test", "", "", "not-delegate"},
 		{"one of two is none", "marie@clinic.test", "dr.martin@clinic.test", "paul@clinic.test", "", "not-delegate"},
