@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Identities say who of the clinic writes as which mailbox of the trust space, and who in whose name (docs/mssante.md).
+// Identities say who of the clinic writes as which mailbox of the trust space, and who in whose name (docs/identities.md).
 type Identities struct {
 	// Table is a CSV file of addresses and their mailboxes, read again when it changes.
 	Table string `yaml:"table"`
