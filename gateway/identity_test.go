@@ -358,3 +358,55 @@ func TestIdentityTableBroken(t *testing.T) {
 	write(identityTable)
 	as("550")
 }
+
+// Header tricks of mail programs and of people, each on its own way through the whole gateway: whatever the reply, nothing of the inside is
+// seen by the peer.
+func TestNoHeaderShowsTheInside(t *testing.T) {
+	h := newMapped(t, ", hostname: mss.clinic.test", nil)
+	tricks := []string{
+		"Resent-From: dr@clinic.test\nResent-Sender: sec@clinic.test\nResent-To: x@peer.mssante.test\nResent-Message-ID: <r@clinic.test>",
+		"X-Original-To: dr@clinic.test\nDelivered-To: dr@clinic.test\nX-Envelope-From: <dr@clinic.test>\nErrors-To: dr@clinic.test",
+		"Authentication-Results: mx.clinic.test; spf=pass\nReceived-SPF: pass (clinic.test)\nARC-Seal: i=1; d=clinic.test",
+		"X-Mailer: Outlook (PC-MARTIN)\nUser-Agent: x/1 (pc-martin.clinic.test)\nOrganization: clinic.test\nX-MS-Exchange-Organization-AuthSource: ex.clinic.test",
+		"Cc: =?utf-8?b?ZHJAY2xpbmljLnRlc3Q=?= <x@peer.mssante.test>",
+		"Cc: Equipe: dr@clinic.test, sec@clinic.test;, x@peer.mssante.test",
+		"Cc: \"dr@clinic.test\"\n <x@peer.mssante.test>",
+		"Cc: x@peer.mssante.test (dr@clinic.test)",
+		"Cc: dr@CLINIC.TEST, Dr@Clinic.Test.",
+		"Cc: dr@[10.1.2.3], dr@PC-MARTIN",
+		"Cc: <@exchange.clinic.test:x@peer.mssante.test>",
+		"Cc: dr=clinic.test@peer.mssante.test",
+		"Cc : dr@clinic.test\nBcc : cache@clinic.test",
+		"Subject: dr@clinic.test\n en copie",
+		"Subject: =?utf-8?q?dr=40clin?=\n =?utf-8?q?ic=2Etest?=",
+		"Subject: =?iso-8859-1?b?ZHJAY2xpbmljLnRlc3Q=?=",
+		"Comments: dr@clinic.test\nKeywords: clinic.test\nThread-Topic: =?utf-8?q?clinic=2Etest?=",
+		"List-Unsubscribe: <https://listes.clinic.test/x>, <mailto:a%40clinic%2etest>\nList-Id: <a.clinic.test>",
+		"X-MSS-NIL: 1 (clinic.test)\nX-MSS-INS: O\nX-Confirm-Reading-To: dr@clinic.test\nReturn-Receipt-To: dr@clinic.test",
+		"Disposition-Notification-To: dr@clinic.test, sec@clinic.test",
+		"In-Reply-To: Your message of clinic.test <a@PC-MARTIN>\nReferences: <b@ex.clinic.test>\n\t<c@PC-MARTIN>",
+		"Content-Type: text/plain; charset=utf-8; name=\"dr@clinic.test\"\nContent-ID: <a@clinic.test>\nContent-Disposition: inline; filename=\"clinic.test.txt\"",
+		"Sender: sec@clinic.test\nReply-To: =?utf-8?q?Sec?= <sec@clinic.test>, perso@webmail.test",
+		"DKIM-Signature: v=1; d=clinic.test\nAutocrypt: addr=dr@clinic.test\nFace: clinic.test\nNo field at all clinic.test",
+	}
+	left := 0
+	for _, trick := range tricks {
+		before := len(h.peer.Messages())
+		got := h.send(h.lmtp, "dr@clinic.test", trick+"\n"+letter("=?utf-8?q?dr=40clinic=2Etest?= <dr@clinic.test>", ""), "x@peer.mssante.test")
+		ms := h.peer.Messages()
+		if len(ms) == before {
+			t.Errorf("%q did not leave: %q", trick, got)
+			continue
+		}
+		left++
+		if s := inner(headOf(last(ms))); s != "" {
+			t.Errorf("%q: %q is seen in\n%s", trick, s, headOf(last(ms)))
+		}
+		if n := strings.Count("\r\n"+headOf(last(ms)), "\r\nFrom:"); n != 1 {
+			t.Errorf("%q: %d From", trick, n)
+		}
+	}
+	if left != len(tricks) {
+		t.Errorf("%d of %d left", left, len(tricks))
+	}
+}
