@@ -285,3 +285,25 @@ secret dr@clinic.test
 		t.Error("a letter was taken for a report")
 	}
 }
+
+// No header of a stranger's making costs more than a moment, or grows beyond measure.
+func TestOutgoingIsNoSlower(t *testing.T) {
+	o := asDoctor()
+	for name, s := range map[string]string{
+		"addresses": "To: " + strings.Repeat("dr@clinic.test, ", 15_000) + "x@y.test\n",
+		"words":     "Subject: " + strings.Repeat("=?utf-8?q?a?= ", 18_000) + "\n",
+		"thread":    "References: " + strings.Repeat("<a@clinic.test> ", 15_000) + "\n",
+		"fields":    strings.Repeat("Subject: a@clinic.test\n", 11_000),
+		"open":      "References: " + strings.Repeat("<", 250_000) + "\n",
+		"names":     "X-MSS-A: " + strings.Repeat("clinic.mss.test.srv-exch01.", 9000) + "clinic.mss.test\n",
+		"public":    "X-MSS-A: " + strings.Repeat("mss.clinic.test.", 16_000) + "mss.clinic.test\n",
+		"params":    "Content-Type: a/b; " + strings.Repeat("a=b; ", 40_000) + "\n",
+		"comment":   "To: " + strings.Repeat("(", 250_000) + "\n",
+	} {
+		start := time.Now()
+		n := len(o.Outgoing(trickHeader(t, s)).Bytes())
+		if took := time.Since(start); took > 3*time.Second || n > 300<<10 {
+			t.Errorf("%s: %v, %d octets", name, took, n)
+		}
+	}
+}

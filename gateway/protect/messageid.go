@@ -70,8 +70,22 @@ func (x *IDs) Theirs(id string) string {
 
 // OutsideAll and InsideAll do it for each id of a field's value. What is no id in brackets is left out: it is a comment, or a phrase (RFC 5322
 // section 4.5.4).
-func (x *IDs) OutsideAll(value string) string { return eachID(value, x.Outside) }
-func (x *IDs) InsideAll(value string) string  { return eachID(value, x.Inside) }
+//
+// Of a thread of hundreds the first and the last ids leave: an id outside is longer than inside, and a header has its limits.
+func (x *IDs) OutsideAll(value string) string {
+	all := strings.Fields(eachID(value, func(id string) string { return id }))
+	if len(all) > maxThread {
+		all = append(all[:1:1], all[len(all)-maxThread+1:]...)
+	}
+	for i, id := range all {
+		all[i] = x.Outside(id)
+	}
+	return strings.Join(all, " ")
+}
+
+func (x *IDs) InsideAll(value string) string { return eachID(value, x.Inside) }
+
+const maxThread = 100
 
 func eachID(value string, f func(string) string) string {
 	var out []string

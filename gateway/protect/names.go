@@ -85,6 +85,9 @@ func unescape(s string, sign byte) string {
 	return b.String()
 }
 
+// maxName bounds a host name (RFC 1035 section 2.3.4).
+const maxName = 255
+
 // says looks for an inner name between label boundaries in lower-case text.
 func (n Names) says(s string) bool {
 	for _, name := range n.inner {
@@ -98,10 +101,11 @@ func (n Names) says(s string) bool {
 			if start > 0 && isLabel(s[start-1]) || end < len(s) && isLabel(s[end]) {
 				continue
 			}
-			for start > 0 && (isLabel(s[start-1]) || s[start-1] == '.') { // the whole of the name that it stands in
+			low, high := max(start-maxName, 0), min(end+maxName, len(s))
+			for start > low && (isLabel(s[start-1]) || s[start-1] == '.') { // the whole of the name that it stands in
 				start--
 			}
-			for end < len(s) && (isLabel(s[end]) || s[end] == '.') {
+			for end < high && (isLabel(s[end]) || s[end] == '.') {
 				end++
 			}
 			if !n.isPublic(strings.Trim(s[start:end], ".")) {
