@@ -50,6 +50,7 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	if g.space != nil {
 		f.TrustDomain = g.space.Listed(r.Domain)
 		f.INSValid, f.PatientINS = g.space.ParseINS(r.Address)
+		f.INSQualified = f.PatientINS && g.insQualified(m, &f)
 		if err := g.senderFacts(ctx, m, &f.Facts); err != nil {
 			return asked{}, err
 		}

@@ -91,7 +91,6 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
 	return g.journey(ctx, c, strangersReply, env, body, func(m *mail, r message.Recipient) (way, error) {
 		if m.marks == nil {
-			g.takeHome(m)
 			if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
 				return way{}, err
 			}
