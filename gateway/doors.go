@@ -72,14 +72,19 @@ func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelo
 	}
 	r, _ = g.homeward(r)
 	if res := g.probe(ctx, env.Sender, r); res.Err != nil {
-		return &asFault(res.Err).Reply
+		return g.toSpace(&asFault(res.Err).Reply)
 	}
 	return nil
 }
 
 func (d trustDoor) Data(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
 	defer timed("trust")()
-	return d.g.Inbound(ctx, c, env, body)
+	out := d.g.Inbound(ctx, c, env, body)
+	out.Whole = d.g.toSpace(out.Whole)
+	for i, r := range out.Replies {
+		out.Replies[i] = d.g.toSpace(r)
+	}
+	return out
 }
 
 func timed(listener string) func() {

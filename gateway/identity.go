@@ -16,6 +16,7 @@ import (
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
+	"passerelle/gateway/smtpd"
 	"passerelle/gateway/trust"
 	"passerelle/policy"
 )
@@ -64,8 +65,9 @@ func newIdentities(cfg *config.Config, key [32]byte, g *Gateway) (*identities, e
 type writer struct {
 	as      trust.As
 	label   string
-	trouble string // one of policy.Sender*, "" where it may leave
-	report  bool   // a delivery or reading report, to be written anew
+	trouble string          // one of policy.Sender*, "" where it may leave
+	author  message.Address // of From; null where it is not clear
+	report  bool            // a delivery or reading report, to be written anew
 }
 
 // writer finds it once; the recipients of a message are decided one after the other.
@@ -77,8 +79,8 @@ func (g *Gateway) writer(ctx context.Context, m *mail) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{report: x.Parts[0].Type == "multipart/report"}
 	author, one := onlyAddress(m.header, "From")
+	w := &writer{author: author, report: x.Parts[0].Type == "multipart/report"}
 	login, known := message.Address{}, true
 	if g.mailboxes.login != "" {
 		login, known = onlyAddress(m.header, g.mailboxes.login)
@@ -166,9 +168,11 @@ func (g *Gateway) senderFacts(ctx context.Context, m *mail, f *policy.Facts) err
 		return err
 	}
 	f.TrustSender, f.SenderTrouble = w.trouble == "", w.trouble
-	if w.trouble == "" {
-		f.SendsAs = w.as.String()
-	} else if f.TrustDomain || f.PatientINS {
+	f.SendsAs = w.as.String()
+	if w.trouble != "" {
+		f.SendsAs = "From " + w.author.String()
+	}
+	if w.trouble != "" && (f.TrustDomain || f.PatientINS) {
 		mIdentity.WithLabelValues(w.trouble).Inc()
 	}
 	return nil
@@ -268,6 +272,19 @@ func (g *Gateway) homeward(r message.Recipient) (message.Recipient, bool) {
 	return in, true
 }
 
+// toSpace is a reply as the trust space may read it: the clinic's server names people and hosts in its own.
+func (g *Gateway) toSpace(r *smtpd.Reply) *smtpd.Reply {
+	if g.mailboxes == nil || r == nil || !g.mailboxes.names.In(r.Text) {
+		return r
+	}
+	quiet := *r
+	quiet.Text = g.mailboxes.names.Scrub(r.Text, func(a message.Address) (message.Address, bool) {
+		id, ok := g.mailboxes.Of(a)
+		return id.Mailbox, ok
+	})
+	return &quiet
+}
+
 // takeHome gives a message from the trust space the addresses and message ids that the clinic knows.
 func (g *Gateway) takeHome(m *mail) {
 	if g.mailboxes != nil && protect.Incoming(&m.header, g.mailboxes.Internal, g.mailboxes.ids) {
@@ -277,7 +294,7 @@ func (g *Gateway) takeHome(m *mail) {
 
 // inSpaceSees is what `passerelle explain` says of the trust route.
 func inSpaceSees(x *Explanation) string {
-	if x.Facts.SendsAs == "" {
+	if x.Facts.SendsAs == "" { // nobody is mapped
 		return "the message unchanged, in the MSSante mailbox"
 	}
 	return "the message " + x.Facts.SendsAs + ", in the MSSante mailbox: its header written anew, its body unchanged"

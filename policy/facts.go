@@ -91,7 +91,7 @@ type Facts struct {
 	TrustDomain bool // the recipient's domain is in the white list
 	TrustSender bool // the sender's domain is one of the clinic's trust domains, or its author has a mailbox there
 	// SenderTrouble is why the author may not write there, one of the Sender constants, "" where only his domain is known. SendsAs says as whom
-	// a message leaves, for the reason: mailbox, author, who wrote in his name.
+	// a message leaves, for the reason: mailbox, author, who wrote in his name; with a trouble whom From names.
 	SenderTrouble, SendsAs string
 	PatientINS             bool // the recipient is a patient's Mon espace santé mailbox
 	INSValid               bool // its number's key is right

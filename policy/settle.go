@@ -109,6 +109,9 @@ func (p *Policy) trust(f *Facts, c *choice) Decision {
 
 // untrusted tells a sender who may not write into the trust space why, and what to do.
 func (c *choice) untrusted(f *Facts) Decision {
+	if f.SendsAs != "" {
+		c.note(f.SendsAs)
+	}
 	switch f.SenderTrouble {
 	case SenderNoMailbox:
 		return c.refuse("sender without a mailbox", textNoMailbox)

@@ -3,7 +3,6 @@ package protect
 import (
 	"mime"
 	"net/mail"
-	"regexp"
 	"strings"
 	"time"
 
@@ -134,7 +133,7 @@ func (o *Identity) fields(h message.Header, returned bool) *fields {
 			o.addresses(out, f, d == answers)
 		case subject:
 			if o.Names.In(v) {
-				out.put(f.Name, encodeWords(o.scrub(message.DecodeText(v))))
+				out.put(f.Name, encodeWords(o.Names.Scrub(message.DecodeText(v), o.Known)))
 			} else {
 				out.keep(f)
 			}
@@ -206,27 +205,6 @@ func (o *Identity) addresses(out *fields, f message.Field, reachable bool) {
 	case len(kept) > 0:
 		out.put(f.Name, strings.Join(kept, ", "))
 	}
-}
-
-var token = regexp.MustCompile(`[^\s<>()\[\],;:"']+`)
-
-// scrub takes inner names out of words: an address becomes its mailbox where it has one, all else three dots.
-func (o *Identity) scrub(text string) string {
-	text = token.ReplaceAllStringFunc(text, func(w string) string {
-		if !o.Names.In(w) {
-			return w
-		}
-		if a, err := message.ParseAddress(strings.TrimRight(w, "."), true); err == nil && !a.IsNull() {
-			if box, ok := o.Known(a); ok {
-				return box.String()
-			}
-		}
-		return "..."
-	})
-	if o.Names.In(text) {
-		return "..."
-	}
-	return text
 }
 
 func (o *Identity) date(out *fields, f message.Field) {

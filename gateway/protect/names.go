@@ -2,6 +2,7 @@ package protect
 
 import (
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -129,4 +130,25 @@ func (n Names) isPublic(host string) bool {
 // isLabel leaves other scripts out: what stands behind one is held against the inner names as if it began there.
 func isLabel(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-'
+}
+
+var token = regexp.MustCompile(`[^\s<>()\[\],;:"']+`)
+
+// Scrub takes inner names out of words: an address becomes its mailbox where known has one, all else three dots.
+func (n Names) Scrub(text string, known func(message.Address) (message.Address, bool)) string {
+	text = token.ReplaceAllStringFunc(text, func(w string) string {
+		if !n.In(w) {
+			return w
+		}
+		if a, err := message.ParseAddress(strings.TrimRight(w, "."), true); err == nil && !a.IsNull() {
+			if box, ok := known(a); ok {
+				return box.String()
+			}
+		}
+		return "..."
+	})
+	if n.In(text) {
+		return "..."
+	}
+	return text
 }
