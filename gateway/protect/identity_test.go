@@ -54,6 +54,7 @@ To: Groupe: dr@clinic.test, none@clinic.test, "a@clinic.test" <b@dest.test>;, Ot
  <other@dest.test>
 Cc: =?utf-8?b?c2VjQGNsaW5pYy50ZXN0?= <sec@CLINIC.test>, dr@clinic.test (x)
 Cc: dr(x)@clinic.test, sec@clinic.test
+Cc: dr@PC-MARTIN, dr@[10.1.2.3], dr@srv.local
 Bcc: hidden@clinic.test
 Bcc : hidden@clinic.test
 Errors-To: bounce@clinic.test
@@ -145,6 +146,7 @@ func FuzzOutgoing(f *testing.F) {
 	f.Add("From: a@clinic.test\nFrom: b@clinic.test\nTo: \"a\\\"b\" <dr@clinic.test>, =?x?q?clinic.test?= <x@y.test>\n")
 	f.Add("Content-Type: a/b; n*0=\"clin\"; n*1=\"ic.test\"\nContent-Type: text/plain; charset=\"clinic.test\n")
 	f.Add("Subject: =?utf-8?q?clinic=2Etest\nSubject: =?utf-8?b?Y2xpbmljLnRlc3Q=?=\nSubject: cli\u00adnic.test\n")
+	f.Add("Content-TYpe:CliniC.test\n")
 	f.Add("Message-ID: <a@[10.0.0.1]>\nReferences: <clinic.test\n")
 	o := asDoctor()
 	f.Fuzz(func(t *testing.T, text string) {
