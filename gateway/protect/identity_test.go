@@ -309,3 +309,11 @@ func TestOutgoingIsNoSlower(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkOutgoing(b *testing.B) {
+	o := asDoctor()
+	h := trickHeader(b, tricks)
+	for b.Loop() {
+		o.Outgoing(h)
+	}
+}

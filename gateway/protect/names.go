@@ -46,12 +46,14 @@ func (n Names) Domain(d string) bool { return n.says(strings.ToLower(d)) }
 // In tells whether text shows an inner name to whoever reads it as it stands, decodes its encoded words (RFC 2047), quoted pairs or percent
 // signs, or does not tell look-alike letters apart.
 func (n Names) In(text string) bool {
-	for _, s := range []string{text, message.DecodeText(text), strings.ReplaceAll(text, `\`, ""), unescape(text, '%'), unescape(text, '=')} {
-		if n.says(strings.ToLower(s)) || n.says(plain(s)) {
+	seen := func(s string) bool {
+		if n.says(strings.ToLower(s)) {
 			return true
 		}
+		return strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) && n.says(plain(s))
 	}
-	return false
+	return seen(text) || strings.Contains(text, "=?") && seen(message.DecodeText(text)) || strings.Contains(text, `\`) && seen(strings.ReplaceAll(text, `\`, "")) ||
+		strings.Contains(text, "%") && seen(unescape(text, '%')) || strings.Contains(text, "=") && seen(unescape(text, '='))
 }
 
 // plain folds what looks the same: width, case, dots of other scripts, invisible signs.
