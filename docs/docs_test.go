@@ -27,6 +27,7 @@ import (
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/store"
+	"passerelle/gateway/trust"
 	"passerelle/gateway/vault"
 	"passerelle/policy"
 )
@@ -224,18 +225,21 @@ func TestSMS(t *testing.T) {
 	}
 }
 
-// TestMarks: the example is a true mark under the key and time that the page names.
+// TestMarks: the examples are true marks under the key and time that the page names.
 func TestMarks(t *testing.T) {
-	raw := strings.ReplaceAll(blocks(t, "marks.md", "eml", "marked")[0], "\n", "\r\n") + "\r\n"
-	h, _, err := message.ReadHeader(message.BytesBody([]byte(raw)), 1<<16)
-	if err != nil {
-		t.Fatal(err)
-	}
 	key, now := [32]byte(bytes.Repeat([]byte{7}, 32)), time.Unix(1795435200, 0)
-	o, err := protect.VerifyMark(key, h, now)
-	if err != nil || o.Origin != "trust" {
-		v, _ := protect.Mark(key, protect.Origin{Origin: "trust", Verified: "peer CN=mx.hopital.example", ID: "abcdefgh"}, h, now)
-		t.Errorf("%v: want %s", err, v)
+	v2 := protect.Origin{Origin: protect.FromTrust, Verified: "peer CN=mx.hopital.example,O=Hôpital", Cert: strings.Repeat("0123456789abcdef", 4),
+		Sender: "professional, verified, extraction 2026-11-20, Médecin", ID: "abcdefgh"}
+	for name, want := range map[string]protect.Origin{"marked": v2, "marked-v1": {Origin: protect.FromTrust, Verified: "peer CN=mx.hopital.example", ID: "abcdefgh"}} {
+		raw := strings.ReplaceAll(blocks(t, "marks.md", "eml", name)[0], "\n", "\r\n") + "\r\n"
+		h, _, err := message.ReadHeader(message.BytesBody([]byte(raw)), 1<<16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, err := protect.VerifyMark(key, h, now); err != nil || o != want {
+			v, _ := protect.Mark(key, want, h, now)
+			t.Errorf("%s: %v, %+v; v2 is\n%s", name, err, o, v)
+		}
 	}
 }
 
@@ -354,5 +358,38 @@ func TestState(t *testing.T) {
 	})
 	if err != nil || len(want) > 0 {
 		t.Errorf("%v; not there: %v", err, want)
+	}
+}
+
+// TestIdentities: the table of identities.md is one, and has every column.
+func TestIdentities(t *testing.T) {
+	text, err := os.ReadFile("identities.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := fence.FindStringSubmatch(string(text))
+	if m == nil || m[2] != "identities" {
+		t.Fatal("no table")
+	}
+	try := func(table string) *trust.Identities {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "identities.csv")
+		if err := os.WriteFile(file, []byte(table), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		x, err := trust.NewIdentities(trust.IdentityConfig{Table: file, ClinicDomains: []string{"clinique.example"}, OwnDomains: []string{"clinique.mssante.example"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	as, refusal := try(m[3]).WritesAs(trust.Writing{Envelope: message.Address{Local: "sophie", Domain: "clinique.example"}, Author: message.Address{Local: "dr.martin", Domain: "clinique.example"}})
+	if refusal != "" || as.Label != "Dr_Jean_MARTIN_Cardiologie" || as.Writer.Local != "sophie" {
+		t.Errorf("%+v %s", as, refusal)
+	}
+	for _, name := range column(string(text)) {
+		if name != "address" && name != "mailbox" {
+			try("address;mailbox;" + name + "\na@clinique.example;-;\n")
+		}
 	}
 }

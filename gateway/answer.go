@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -20,7 +21,7 @@ import (
 // himself. It returns only when Postfix took it and the ledger knows: the page then says "sent".
 func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 	if g.space != nil && g.space.Listed(a.To.Domain) && !g.space.Own(a.To.Domain) || a.To.Domain == g.set.patientDomain {
-		return refuse(550, [3]int{5, 7, 1}, "Pas de reponse par la page vers l'espace de confiance MSSante", nil)
+		return errors.New("an answer to the trust space does not leave by the clinic's server")
 	}
 	if err := g.ledger.Ready(); err != nil {
 		return laterNote(err)

@@ -67,22 +67,28 @@ func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelo
 	if !g.set.inboundDomains[r.Domain] { // a postmaster elsewhere is no exception: that would be a relay out of the trust space
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Aucun relais: ce domaine n'est pas celui de la clinique"}
 	}
-	if g.set.inbound.sealed(r.Address) {
-		answer := g.directory.Ask(ctx, r.Address)
+	if g.sealed(r) {
+		answer := g.holder(ctx, r)
 		if err := g.canProve(&answer); err != nil {
 			g.log.Error("mailbox of inbound.mailboxes cannot be served: its holder has no way to prove himself in the clinic's list", "to", r.Address)
 			return &asFault(err).Reply
 		}
 	}
+	r, _ = g.homeward(r)
 	if res := g.probe(ctx, env.Sender, r); res.Err != nil {
-		return &asFault(res.Err).Reply
+		return g.toSpace(&asFault(res.Err).Reply)
 	}
 	return nil
 }
 
 func (d trustDoor) Data(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
 	defer timed("trust")()
-	return d.g.Inbound(ctx, c, env, body)
+	out := d.g.Inbound(ctx, c, env, body)
+	out.Whole = d.g.toSpace(out.Whole)
+	for i, r := range out.Replies {
+		out.Replies[i] = d.g.toSpace(r)
+	}
+	return out
 }
 
 func timed(listener string) func() {

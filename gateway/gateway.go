@@ -36,6 +36,7 @@ type Gateway struct {
 	directory *directory.Directory
 	policy    *policy.Policy
 	space     *trust.Space // nil where the clinic is not in the trust space
+	mailboxes *identities  // nil where senders write with their own addresses
 	relay     *relay.Relay
 	timeouts  relay.Timeouts // zero: the relay's own
 	traffic   *traffic
@@ -98,6 +99,7 @@ func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Enve
 func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, env *message.Envelope, body *message.Body,
 	decide func(*mail, message.Recipient) (way, error)) (out smtpd.Outcome) {
 	g.postmasters(env)
+	defer g.directory.Hold()()               // a reload does not close what this message is asked about
 	if err := g.ledger.Ready(); err != nil { // before any hop is contacted
 		return g.outcome(nil, all(env, laterNote(err)))
 	}
@@ -158,6 +160,7 @@ type mail struct {
 	beside string         // what inbound.unpack_xdm did, for the ledger
 	own    *message.Body  // body, where it is another than the one received: closed behind the journey
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
+	writer *writer        // who writes as which mailbox of the trust space
 	// xdm is what health documents in it say, nil until somebody asks.
 	xdm     *xdm
 	reading sync.Mutex
@@ -165,6 +168,8 @@ type mail struct {
 	discreet []byte
 	// reports: who handed the message in is told of success where the next hop will not (relayed.go).
 	reports bool
+	// twins are the recipients of the same mailbox as an earlier one, by a link or an alias (twins.go).
+	twins map[int]int
 	// rewritten: the header differs from the bytes of the body.
 	rewritten bool
 }

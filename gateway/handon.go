@@ -31,6 +31,7 @@ type way struct {
 	from       message.Recipient
 	redirected bool
 	sealed     bool // mail from the trust space that waits in the vault for a member of the staff
+	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
 	onWay      bool // told to go on behind the reply
 }
@@ -94,6 +95,9 @@ func (g *Gateway) hopName(m *mail, i int, w *way) string {
 
 // lane names the transaction that a recipient's copy may share.
 func (g *Gateway) lane(m *mail, i int, w *way) string {
+	if first, twin := m.twins[i]; twin {
+		i = first
+	}
 	d := w.decision
 	switch d.Route {
 	case policy.Local:
@@ -158,9 +162,12 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	case policy.Local:
 		if !w.sealed {
 			g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m))
-		} else if err := g.keepForStaff(ctx, m, ways, group[0]); err != nil {
+			break
+		}
+		if err := g.keepForStaff(ctx, m, ways, group[0]); err != nil {
 			fail(err)
 		}
+		share(ways, group)
 	case policy.Plain:
 		g.plain(ctx, m, ways, group)
 	case policy.Trust:
@@ -171,10 +178,12 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		if err := g.encrypt(ctx, m, ways, group[0]); err != nil {
 			fail(err)
 		}
+		share(ways, group)
 	case policy.Pickup:
 		if err := g.pickup(ctx, m, ways, group[0]); err != nil {
 			fail(err)
 		}
+		share(ways, group)
 	default:
 		fail(later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("route %q", d.Route)))
 	}
@@ -229,12 +238,10 @@ func (m *mail) letter(top []byte, body *message.Body, from int64) relay.Letter {
 
 // send hands one letter to a hop for the recipients at group.
 func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, hop relay.Hop, l relay.Letter) {
-	l.Recipients = make([]message.Recipient, len(group))
+	var place []int
+	l.Recipients, place = m.envelope(ways, group)
 	for k, i := range group {
-		l.Recipients[k] = m.env.Recipients[i]
-		if ways[i].deposit != "" {
-			l.Recipients[k].Notify = noticeNotify(l.Recipients[k].Notify)
-		}
+		l.Recipients[place[k]] = g.shown(&ways[i], l.Recipients[place[k]])
 	}
 	if hop.Addr == "" {
 		for _, i := range group {
@@ -242,8 +249,9 @@ func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, ho
 		}
 		return
 	}
-	for k, r := range g.relay.Send(ctx, hop, l) {
-		w := &ways[group[k]]
+	results := g.relay.Send(ctx, hop, l)
+	for k, i := range group {
+		w, r := &ways[i], results[place[k]]
 		w.hop, w.result, w.fault = hop.Name, r, nil
 		if r.Err != nil {
 			w.fault = asFault(r.Err)

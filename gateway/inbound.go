@@ -98,8 +98,11 @@ func (g *Gateway) arrive(ctx context.Context, m *mail, r message.Recipient, from
 			return way{}, err
 		}
 	}
-	w := way{decision: policy.Decision{Route: policy.Local, Rule: rule, Reason: reason + ", sender: " + m.origin.Sender + m.beside}}
-	if !g.set.inbound.sealed(r.Address) {
+	w := way{decision: policy.Decision{Route: policy.Local, Rule: rule, Reason: reason + ", sender: " + m.origin.Sender + m.beside}, from: r}
+	if to, mapped := g.homeward(r); mapped {
+		w.to, w.mapped = &to, true
+	}
+	if !g.sealed(r) {
 		return w, nil
 	}
 	w.sealed, w.decision.Form = true, config.InboundVault
@@ -107,7 +110,7 @@ func (g *Gateway) arrive(ctx context.Context, m *mail, r message.Recipient, from
 	if _, err := m.parts(); err != nil { // before several lanes ask for them at once
 		return w, err
 	}
-	w.answer = g.directory.Ask(ctx, r.Address)
+	w.answer = g.holder(ctx, r)
 	if err := g.canProve(&w.answer); err != nil { // at RCPT he could; the list has changed since
 		return w, err
 	}
@@ -164,6 +167,9 @@ func (g *Gateway) author(ctx context.Context, m *mail, from peer) string {
 // mark puts our mark on top of a message for the clinic; what bore that name before is dropped by unchanged. The mark covers Message-ID
 // and Date, and a Postfix that takes us for a local client adds what is missing: so we add it before.
 func (m *mail) mark(g *Gateway, o protect.Origin) error {
+	if o.Origin == protect.FromTrust {
+		g.takeHome(m)
+	}
 	for _, f := range [][2]string{{"Message-ID", "<" + m.env.ID + "@" + g.set.hostname + ">"}, {"Date", g.now().Format(time.RFC1123Z)}} {
 		if len(m.header.Values(f[0])) > 0 {
 			continue

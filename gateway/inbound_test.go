@@ -69,7 +69,7 @@ func mark(t *testing.T, data string) string {
 	return v[0]
 }
 
-func letter(from, subject string) string {
+func peerLetter(from, subject string) string {
 	return "From: " + from + "\nTo: <b@mss.clinic.test>\nSubject: " + subject + "\nMessage-ID: <7@peer.mssante.test>\nDate: Mon, 23 Nov 2026 10:00:00 +0100\n\nbonjour\n"
 }
 
@@ -93,7 +93,7 @@ func TestInboundMarkTellsOfTheSender(t *testing.T) {
 		"patient":               {patientA + "@patient.test", "Zoe <" + patientA + "@patient.test>", "sender=patient, INS valid; id="},
 		"patient, wrong key":    {"279035121518980@patient.test", "279035121518980@patient.test", "sender=patient, INS not valid; id="},
 	} {
-		rcpt, dot := h.receive(t, c.envelope, letter(c.from, name), to)
+		rcpt, dot := h.receive(t, c.envelope, peerLetter(c.from, name), to)
 		if !strings.HasPrefix(dot, "250") {
 			t.Fatalf("%s: %q %q", name, rcpt, dot)
 		}
@@ -106,7 +106,7 @@ func TestInboundMarkTellsOfTheSender(t *testing.T) {
 		}
 	}
 	h.mirror(false)
-	if _, dot := h.receive(t, "marie.durand@peer.mssante.test", letter("marie.durand@peer.mssante.test", "x"), to); dot[:3] != "250" || !strings.Contains(mark(t, h.last(t)), "sender=professional, could not ask; id=") {
+	if _, dot := h.receive(t, "marie.durand@peer.mssante.test", peerLetter("marie.durand@peer.mssante.test", "x"), to); dot[:3] != "250" || !strings.Contains(mark(t, h.last(t)), "sender=professional, could not ask; id=") {
 		t.Errorf("without the directory: %q, %s", dot, mark(t, h.last(t)))
 	}
 	if log := h.log.String(); strings.Contains(log, "2790351") {
@@ -120,7 +120,7 @@ func TestInboundUnknownPersonIsMarked(t *testing.T) {
 		s := newSpace(t)
 		text := strings.Replace(withRules("rules:\n  - {name: rest, route: plain}\n"), "  portal:", "  trust: {addr: \"{trust}\"}\n  portal:", 1) + trustText + "  listed_unverified: " + how + "\n"
 		h := &inSpace{space: s, house: custom(t, text, nil, nil, "{tls}", s.dir)}
-		if _, dot := h.receive(t, "labo@peer.mssante.test", letter("labo@peer.mssante.test", "resultat"), "b@mss.clinic.test"); dot[:3] != "250" || !strings.Contains(mark(t, h.last(t)), "sender=professional, ") {
+		if _, dot := h.receive(t, "labo@peer.mssante.test", peerLetter("labo@peer.mssante.test", "resultat"), "b@mss.clinic.test"); dot[:3] != "250" || !strings.Contains(mark(t, h.last(t)), "sender=professional, ") {
 			t.Errorf("%s: %s, %s", how, dot, mark(t, h.last(t)))
 		}
 	}
@@ -132,7 +132,7 @@ func TestNoRelayOutOfTheTrustSpace(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			h := newArrivals(t, "mode: "+mode+"\n", "")
 			const doctor = "marie.durand@peer.mssante.test"
-			if _, dot := h.receive(t, doctor, letter(doctor, "avis"), "b@mss.clinic.test"); dot[:3] != "250" {
+			if _, dot := h.receive(t, doctor, peerLetter(doctor, "avis"), "b@mss.clinic.test"); dot[:3] != "250" {
 				t.Fatal(dot)
 			}
 			marked := h.last(t)
@@ -194,7 +194,7 @@ func TestInboundSubjectMark(t *testing.T) {
 		"\n on its own line":                   m + "\n on its own line",
 		strings.Repeat("x", 900):               m + "\n " + strings.Repeat("x", 900),
 	} {
-		if _, dot := h.receive(t, doctor, letter(doctor, subject), "b@mss.clinic.test"); dot[:3] != "250" {
+		if _, dot := h.receive(t, doctor, peerLetter(doctor, subject), "b@mss.clinic.test"); dot[:3] != "250" {
 			t.Fatal(dot)
 		}
 		got := h.last(t)
@@ -205,11 +205,11 @@ func TestInboundSubjectMark(t *testing.T) {
 			t.Errorf("%q: the body changed", subject)
 		}
 	}
-	if _, dot := h.receive(t, doctor, strings.Replace(letter(doctor, "x"), "Subject: x\n", "", 1), "b@mss.clinic.test"); dot[:3] != "250" || !strings.Contains(h.last(t), "\nSubject: "+m+"\n") {
+	if _, dot := h.receive(t, doctor, strings.Replace(peerLetter(doctor, "x"), "Subject: x\n", "", 1), "b@mss.clinic.test"); dot[:3] != "250" || !strings.Contains(h.last(t), "\nSubject: "+m+"\n") {
 		t.Errorf("no subject: %s\n%s", dot, h.last(t))
 	}
 	// A signature covers its parts, not the subject: those stay to the byte.
-	signed := strings.Replace(letter(doctor, "signe"), "\n\nbonjour\n", "\nMIME-Version: 1.0\nContent-Type: multipart/signed; boundary=b; protocol=\"application/pkcs7-signature\"\n\n--b\nContent-Type: text/plain\n\nx \n--b\nContent-Type: application/pkcs7-signature\n\nAAAA\n--b--\n", 1)
+	signed := strings.Replace(peerLetter(doctor, "signe"), "\n\nbonjour\n", "\nMIME-Version: 1.0\nContent-Type: multipart/signed; boundary=b; protocol=\"application/pkcs7-signature\"\n\n--b\nContent-Type: text/plain\n\nx \n--b\nContent-Type: application/pkcs7-signature\n\nAAAA\n--b--\n", 1)
 	_, body, _ := strings.Cut(signed, "\n\n")
 	if _, dot := h.receive(t, doctor, signed, "b@mss.clinic.test"); dot[:3] != "250" || !strings.HasSuffix(h.last(t), "\n\n"+body) || !strings.Contains(h.last(t), m+"\n signe") {
 		t.Errorf("signed: %s\n%s", dot, h.last(t))
@@ -220,7 +220,7 @@ func TestInboundSubjectMark(t *testing.T) {
 func TestInboundIsMarkedOnce(t *testing.T) {
 	h := newArrivals(t, "inbound: {subject_mark: \"[MSS]\"}\n", "")
 	const doctor = "marie.durand@peer.mssante.test"
-	if _, dot := h.receive(t, doctor, letter(doctor, "avis"), "b@mss.clinic.test", "c@clinic.test"); dot[:3] != "250" {
+	if _, dot := h.receive(t, doctor, peerLetter(doctor, "avis"), "b@mss.clinic.test", "c@clinic.test"); dot[:3] != "250" {
 		t.Fatal(dot)
 	}
 	first := h.last(t)

@@ -13,6 +13,21 @@ import (
 	"passerelle/gateway/vault"
 )
 
+// sealed tells whether what comes for a mailbox is kept for the portal: under the name that the trust space has for it, or the clinic's own.
+func (g *Gateway) sealed(r message.Recipient) bool {
+	in, mapped := g.homeward(r)
+	return g.set.inbound.sealed(r.Address) || mapped && g.set.inbound.sealed(in.Address)
+}
+
+// holder is what the clinic's list says of who holds a mailbox, under either name.
+func (g *Gateway) holder(ctx context.Context, r message.Recipient) directory.Answer {
+	a := g.directory.Ask(ctx, r.Address)
+	if in, mapped := g.homeward(r); mapped && g.canProve(&a) != nil {
+		return g.directory.Ask(ctx, in.Address)
+	}
+	return a
+}
+
 // canProve tells whether the holder of a sealed mailbox can open what waits for him: by an SMS to the mobile of the clinic's list, or by the
 // phrase agreed with him there. Where neither is known nobody could, and a message that went to the mailbox in clear would be what the
 // operator shut out: the trust space's server keeps it and repeats, and the log says what to mend.

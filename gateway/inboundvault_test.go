@@ -189,13 +189,13 @@ func TestInboundVaultLater(t *testing.T) {
 	w.want("250", "MAIL FROM:<labo@peer.mssante.test>")
 	w.want("250", "RCPT TO:<phone@mss.clinic.test>")
 	away.Store(true)
-	if got := w.data(letter("labo@peer.mssante.test", "x")); got[:3] != "451" {
+	if got := w.data(peerLetter("labo@peer.mssante.test", "x")); got[:3] != "451" {
 		t.Fatal(got)
 	}
 	if n, m := payloads(), len(h.clinic.Messages()); n != 0 || m != 0 {
 		t.Errorf("%d deposits, %d notices", n, m)
 	}
-	if _, dot := h.receive(t, "labo@peer.mssante.test", letter("labo@peer.mssante.test", "x"), "phone@mss.clinic.test"); dot[:3] != "250" || len(h.clinic.Messages()) != 1 || payloads() != 1 {
+	if _, dot := h.receive(t, "labo@peer.mssante.test", peerLetter("labo@peer.mssante.test", "x"), "phone@mss.clinic.test"); dot[:3] != "250" || len(h.clinic.Messages()) != 1 || payloads() != 1 {
 		t.Errorf("repeat: %s, %d notices, %d deposits", dot, len(h.clinic.Messages()), payloads())
 	}
 }

@@ -31,6 +31,7 @@ type Directory struct {
 	list      *list
 	remotes   []*asker
 	lookalike *lookalikes
+	retired   bool // guarded by asking.mu
 	*holder
 }
 
@@ -89,40 +90,52 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open directory: %w", err)
 	}
-	cfg.StateDir = abs
+	if cfg.StateDir = abs; cfg.MirrorDir == "" {
+		cfg.MirrorDir = abs
+	}
 	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.Now, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, lookalike: newLookalikes(cfg.Known), holder: &holder{fault: faultMissing(), fetch: loadFetchState(abs)}}
+	d := &Directory{cfg: cfg, path: filepath.Join(cfg.MirrorDir, MirrorName), list: l, lookalike: newLookalikes(cfg.Known), holder: &holder{fault: faultMissing(), fetch: loadFetchState(abs)}}
 	if err := d.furnish(ctx, nil); err != nil {
 		return nil, err
 	}
 	d.importConfigured(ctx)
 	d.ensure(ctx, true)
-	live.Store(d)
+	d.serve()
 	return d, nil
 }
 
 // With gives a Directory on the same mirror with another list, keys, extraction file and age; StateDir, Now and Log stay. A faulty list or key
-// is a *ListError and d goes on alone. Both answer until one of them is closed: that closes the mirror for both.
+// is a *ListError and d goes on alone. Both answer until one of them is closed: that closes the mirror for both. Retire tells of the one that is not
+// used any more.
 func (d *Directory) With(ctx context.Context, cfg Config) (*Directory, error) {
-	cfg.StateDir, cfg.Now, cfg.Log = d.cfg.StateDir, d.cfg.Now, d.cfg.Log
+	cfg.StateDir, cfg.MirrorDir, cfg.Now, cfg.Log = d.cfg.StateDir, d.cfg.MirrorDir, d.cfg.Now, d.cfg.Log
 	cfg.complete()
 	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.Now, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
 	n := &Directory{cfg: cfg, path: d.path, list: l, lookalike: newLookalikes(cfg.Known), holder: d.holder}
-	if err := n.furnish(ctx, d.remotes); err != nil {
+	if err := n.furnish(ctx, d); err != nil {
 		return nil, err
 	}
 	if n.importConfigured(ctx); ctx.Err() != nil {
+		n.Retire()
 		return nil, fmt.Errorf("open directory: %w", ctx.Err())
 	}
 	n.ensure(ctx, false)
-	live.Store(n)
+	n.serve()
 	return n, nil
+}
+
+// serve makes d the one that the metrics tell of and that answers are kept fresh for.
+func (d *Directory) serve() {
+	live.Store(d)
+	if a := d.asking.Load(); a != nil {
+		a.set(d.remotes)
+	}
 }
 
 // Ask says who a is. It never fails: what could not be learnt is the verdict CouldNotAsk with its reason.
@@ -212,7 +225,7 @@ func (d *Directory) ensure(ctx context.Context, force bool) {
 	seen, err := os.Stat(d.path)
 	if err == nil {
 		// Not the asker's deadline: what is opened here serves all that come after.
-		m, err = openMirror(context.WithoutCancel(ctx), d.cfg.StateDir)
+		m, err = openMirror(context.WithoutCancel(ctx), d.cfg.MirrorDir)
 	}
 	if err != nil {
 		f = faultOf(err)
@@ -267,15 +280,6 @@ func (d *Directory) drop(m *mirror, err error) {
 	d.mirror, d.fault, d.tried = nil, faultOf(err), d.cfg.Now()
 }
 
-// Reload takes the list, the keys, the extraction file and the mirror as they are now. What is faulty is returned, and the former
-// content goes on answering.
-func (d *Directory) Reload(ctx context.Context) error {
-	err := d.list.reload()
-	imp := d.importConfigured(ctx)
-	d.ensure(ctx, true)
-	return errors.Join(err, imp)
-}
-
 // importConfigured imports the extraction file of the config unless the mirror was made from it or from a newer one. A fault is
 // kept for Status; the last good mirror goes on until it is too old.
 func (d *Directory) importConfigured(ctx context.Context) error {
@@ -303,7 +307,7 @@ func (d *Directory) importIfNew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("import %s: %w", filepath.Base(file), errors.Unwrap(err))
 	}
-	if old, err := openMirror(ctx, d.cfg.StateDir); err == nil {
+	if old, err := openMirror(ctx, d.cfg.MirrorDir); err == nil {
 		meta := old.meta
 		old.close()
 		if meta.format == mirrorFormat && meta.sourceName == filepath.Base(file) && meta.sourceSize == fi.Size() && meta.sourceTime.Equal(fi.ModTime()) {
@@ -323,7 +327,7 @@ func (d *Directory) importIfNew(ctx context.Context) error {
 			return nil
 		}
 	}
-	stats, err := Import(ctx, d.cfg.StateDir, file, Options{Now: d.cfg.Now})
+	stats, err := Import(ctx, d.cfg.MirrorDir, file, Options{Now: d.cfg.Now})
 	if err != nil {
 		return err
 	}

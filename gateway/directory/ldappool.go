@@ -16,7 +16,7 @@ import (
 const (
 	ldapConns   = 4                // at once; who comes later waits, within his deadline
 	ldapIdle    = 30 * time.Second // a connection unused for longer is not trusted: firewalls forget it silently
-	ldapMaxRead = 4 << 20          // bytes of one answer
+	ldapMaxRead = 64 << 10         // bytes of one answer, or of a handshake: an entry has 1 or 2 kB, and the library makes up to a thousandfold of what it reads
 )
 
 // ldapPool keeps a few bound connections. The library does not reconnect: after a fault every call on a connection fails, so a
@@ -57,7 +57,10 @@ func newLDAPPool(cfg LDAPConfig) (*ldapPool, error) {
 	return p, err
 }
 
-var errLDAPClosed = errors.New("the source is closed")
+var (
+	errLDAPClosed = errors.New("the source is closed")
+	errBeginTLS   = errors.New("begin TLS")
+)
 
 // search asks on an idle connection; where that one turns out to be dead, once more on a fresh one. The library's SearchAsync is not
 // used: it ends without an error, as if nothing were listed, when its context ends or the connection closes.
@@ -121,7 +124,7 @@ func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
 	if p.implicit {
 		t := tls.Client(raw, secret)
 		if err := t.HandshakeContext(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("begin TLS: %w", err), raw.Close())
+			return nil, errors.Join(fmt.Errorf("%w: %w", errBeginTLS, err), raw.Close())
 		}
 		c.Conn = ldap.NewConn(t, true)
 	} else {
@@ -136,7 +139,7 @@ func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
 		}
 		if err != nil {
 			c.drop()
-			return nil, fmt.Errorf("begin TLS: %w", err)
+			return nil, fmt.Errorf("%w: %w", errBeginTLS, err)
 		}
 	}
 	if p.cfg.BindDN != "" {
