@@ -227,36 +227,3 @@ func (g *Gateway) tagSubject(m *mail) error {
 // machineSubject begins the subjects that software reads: XDM/1.0/DDM+ (ECO.2.1.3), [Annule et remplace], a report of a failed
 // integration, and the words that close an exchange with a patient.
 var machineSubject = regexp.MustCompile(`^(?:XDM/1\.0/|\[Annule et remplace\]|\[KO Int|\[FIN\]$)`)
-
-// fromOutside tells whether a message is one of the Internet that a mailbox of the clinic sends on: its authors (From) are not all of the
-// clinic. Such mail never enters the trust space, under whatever sender or none. Reports are the exception, for their authors are machines
-// with names of their own, and mail that came from the trust space itself.
-func (g *Gateway) fromOutside(m *mail, marked bool) bool {
-	if marked || m.env.Sender.IsNull() && m.index != nil && m.index.Parts[0].Type == "multipart/report" {
-		return false
-	}
-	authors := 0
-	for _, v := range m.header.Values("From") {
-		list, err := message.ParseMailboxes(v)
-		if err != nil {
-			return true
-		}
-		for _, a := range list {
-			if !g.ours(a.Address.Domain) {
-				return true
-			}
-			authors++
-		}
-	}
-	return authors == 0
-}
-
-// ours tells whether a domain is one of the clinic's, in the trust space or outside, or below one: MAILER-DAEMON@mail.clinique.example.
-func (g *Gateway) ours(domain string) bool {
-	for d, ok := domain, true; ok; _, d, ok = strings.Cut(d, ".") {
-		if g.set.inboundDomains[d] {
-			return true
-		}
-	}
-	return false
-}

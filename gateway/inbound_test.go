@@ -235,3 +235,32 @@ func TestInboundIsMarkedOnce(t *testing.T) {
 		t.Errorf("came round:\n%s", again)
 	}
 }
+
+// What came from the Internet enters the trust space by no mailbox that sends it on.
+func TestNoRelayIntoTheTrustSpace(t *testing.T) {
+	h := newArrivals(t, "", "")
+	foreign := strings.Replace(hello, "dr@clinic.test", "someone@dest.test", 1)
+	report := "MIME-Version: 1.0\nContent-Type: multipart/report; boundary=b; report-type=delivery-status\n"
+	for _, c := range []struct{ name, from, content, want string }{
+		{"redirected", "someone@dest.test", foreign, "550"},
+		{"redirected under a rewritten sender", "srs0=x@clinic.test", foreign, "550"},
+		{"redirected under the mailbox's own", "b@mss.clinic.test", "Delivered-To: b@clinic.test\n" + foreign, "550"},
+		{"or from a border", "b@mss.clinic.test", "dkim-signature: v=1\n" + foreign, "550"},
+		{"with two authors", "b@mss.clinic.test", "Return-Path: <>\n" + strings.Replace(hello, "<dr@clinic.test>", "<dr@clinic.test>, <someone@dest.test>", 1), "550"},
+		{"without a sender", "", foreign, "550"},
+		{"without a sender or an author", "", strings.Replace(hello, "From: <dr@clinic.test>\n", "", 1), "550"},
+		{"a name like ours", "", strings.Replace(hello, "dr@clinic.test", "dr@xclinic.test", 1), "550"},
+		{"somebody's away message", "", hello, "250"},
+		{"a message delivered before and sent anew", "b@mss.clinic.test", "Delivered-To: b@clinic.test\n" + hello, "250"},
+		{"a report of the clinic's server", "", strings.Replace(hello, "dr@clinic.test", "MAILER-DAEMON@mail.clinic.test", 1), "250"},
+		{"a report under another name", "", report + strings.Replace(foreign, "\n\nbonjour\n", "\n\n--b\nContent-Type: text/plain\n\nbonjour\n--b--\n", 1), "250"},
+	} {
+		got := h.send(h.lmtp, c.from, strings.Replace(c.content, "<1@clinic.test>", "<"+strings.ReplaceAll(c.name, " ", ".")+"@clinic.test>", 1), "d1@peer.mssante.test")
+		if codes(got) != c.want {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+	if n := len(h.peer.Messages()); n != 4 || len(h.sink.Messages()) != 0 {
+		t.Errorf("%d in the trust space, %d elsewhere", n, len(h.sink.Messages()))
+	}
+}
