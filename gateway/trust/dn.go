@@ -228,7 +228,21 @@ func unescape(s string) string {
 
 // normal is the form in which values are compared.
 func normal(s string) string {
+	if isNormal(s) { // a hundred thousand names need no copies
+		return s
+	}
 	return strings.Join(strings.FieldsFunc(norm.NFC.String(s), unicode.IsSpace), " ")
+}
+
+func isNormal(s string) bool {
+	before := ' '
+	for _, r := range s {
+		if unicode.IsSpace(r) && (r != ' ' || before == ' ') {
+			return false
+		}
+		before = r
+	}
+	return (before != ' ' || s == "") && norm.NFC.IsNormalString(s)
 }
 
 // dnText writes a certificate's subject as the white list does, from CN to C. pkix.Name would put it into an order of its own.

@@ -59,7 +59,10 @@ func (r role) usages() []x509.ExtKeyUsage {
 // needed: the settings prove a chain of the trust space, only check asks for the domain's DN. The settings are the same for all domains
 // until a Reload, so that one connection may serve several domains of one operator; check is to be asked for each.
 func (s *Space) ClientTLS(domain string) (*tls.Config, func(tls.ConnectionState) error, error) {
-	dns := s.dns(domain)
+	dns, err := s.dns(domain)
+	if err != nil {
+		return nil, nil, doubtful(err)
+	}
 	if dns == nil {
 		return nil, nil, &Error{NotListed, false, fmt.Errorf("domain %q", domain)}
 	}
@@ -90,14 +93,17 @@ func (s *Space) AdmitPeer(cs tls.ConnectionState, senderDomain string) error {
 	}
 	leaf := cs.PeerCertificates[0]
 	if senderDomain == "" {
-		for _, dns := range s.names {
-			if p.bears(dns) {
-				return nil
-			}
+		if known, err := s.anyone(p); err != nil {
+			return doubtful(err)
+		} else if known {
+			return nil
 		}
 		return &Error{WrongName, false, fmt.Errorf("DN %q is listed for no domain", dnText(leaf))}
 	}
-	dns := s.dns(senderDomain)
+	dns, err := s.dns(senderDomain)
+	if err != nil {
+		return doubtful(err)
+	}
 	if dns == nil {
 		return &Error{NotListed, false, fmt.Errorf("domain %q", senderDomain)}
 	}
