@@ -98,7 +98,7 @@ func parseDN(s string) (distinguished, error) {
 	if len(s) > maxDN || !utf8.ValidString(s) {
 		return nil, fmt.Errorf("longer than %d octets or no UTF-8", maxDN)
 	}
-	var d distinguished
+	d := make(distinguished, 0, 5) // as operators have
 	var rdn []attr
 	for rest := s; ; {
 		kind, after, ok := cutKind(rest)

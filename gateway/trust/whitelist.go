@@ -220,18 +220,19 @@ func (l *whiteList) add(e *listEntry, known map[string]distinguished) {
 	defer func() { l.names[domain] = names }()
 	dn, seen := known[string(e.dn.text)]
 	if !seen {
-		if dn, err = parseDN(strings.Trim(string(e.dn.text), xmlSpace)); err != nil {
+		text := string(e.dn.text) // its parts point into it
+		if dn, err = parseDN(strings.Trim(text, xmlSpace)); err != nil {
 			dn = nil
 		} else {
 			l.all = append(l.all, dn)
 		}
-		known[string(e.dn.text)] = dn
+		known[text] = dn
 	}
 	if !e.dn.sound() || dn == nil {
 		l.skip("domain %s: its DN %.200q cannot be read", domain, e.dn.text)
 		return
 	}
-	if !slices.ContainsFunc(names, func(n distinguished) bool { return &n[0] == &dn[0] }) {
+	if !slices.ContainsFunc(names, func(n distinguished) bool { return &n[0] == &dn[0] }) { // one DN is kept once
 		names = append(names, dn)
 	}
 }
