@@ -78,6 +78,9 @@ type Facts struct {
 
 	// From the trust space.
 	TrustDomain bool // the recipient's domain is in the white list
+	// TrustDoubt is why the white list could not be asked, "" where it could. With it a TrustDomain of false says nothing (no list was ever
+	// loaded), and one of true stands in a list that is too old: mail for the domain waits.
+	TrustDoubt  string
 	TrustSender bool // the sender's domain is one of the clinic's trust domains
 	PatientINS  bool // the recipient is a patient's Mon espace santé mailbox
 	INSValid    bool // its number's key is right
