@@ -144,7 +144,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		return
 	case policy.Later:
 		text := d.Text
-		if w.answer.Reply != "" && w.facts.TrustDomain { // elsewhere the directory is not what is waited for
+		if w.answer.Reply != "" && w.facts.TrustDomain && w.facts.TrustDoubt == "" { // elsewhere the directory is not what is waited for
 			text = w.answer.Reply
 		}
 		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(w.answer.Why)))

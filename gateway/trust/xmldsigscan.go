@@ -19,10 +19,10 @@ const (
 
 // Limits of one document, far above the real one.
 const (
-	maxXMLNode  = 64 << 10 // octets of one tag or one text, as written
-	maxXMLDepth = 16
-	maxXMLAttrs = 8
-	maxXMLName  = 64
+	maxXMLNode     = 64 << 10 // octets of one tag or one text, as written
+	maxSignedDepth = 16
+	maxXMLAttrs    = 8
+	maxXMLName     = 64
 )
 
 type xmlKind int
@@ -170,8 +170,8 @@ func (s *xmlScanner) tag() (xmlKind, error) {
 		return s.pop(), nil
 	case len(s.open) == 0 && s.root:
 		return 0, errors.New("a second root")
-	case len(s.open) == maxXMLDepth:
-		return 0, fmt.Errorf("nested deeper than %d", maxXMLDepth)
+	case len(s.open) == maxSignedDepth:
+		return 0, fmt.Errorf("nested deeper than %d", maxSignedDepth)
 	}
 	raw, s.ended = bytes.CutSuffix(raw, []byte("/"))
 	n := xmlName(raw)
