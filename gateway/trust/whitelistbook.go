@@ -3,7 +3,6 @@ package trust
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"passerelle/gateway/message"
@@ -35,7 +34,7 @@ func (s *Space) dns(domain string) ([]distinguished, error) {
 	case !there:
 		return static, nil
 	case doubt == nil:
-		return slices.Concat([]distinguished{}, static, listed), nil
+		return append(append([]distinguished{}, static...), listed...), nil // not nil where it has no name
 	case static != nil:
 		return static, nil
 	}

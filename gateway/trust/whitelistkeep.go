@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -123,7 +122,7 @@ func (l *lister) adopt() {
 	st := l.loadState()
 	list, err := l.read(listName)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case mark == (fileMark{}):
 		err = errors.New("none was fetched yet")
 	case err != nil:
 	case st.Source != "" && st.Source != sourceKey(l.cfg.URL):
@@ -293,11 +292,10 @@ func (s *Space) waiting() (list *whiteList, added, lost []string, err error) {
 		return nil, nil, nil, ErrNoWhiteList
 	}
 	s.lister.adopt()
-	list, err = s.lister.read(waitingName)
-	if errors.Is(err, fs.ErrNotExist) {
+	if markOf(s.lister.path(waitingName)) == (fileMark{}) {
 		return nil, nil, nil, ErrNoneWaiting
 	}
-	if err != nil {
+	if list, err = s.lister.read(waitingName); err != nil {
 		return nil, nil, nil, fmt.Errorf("the waiting white list: %w", err)
 	}
 	added, lost = list.against(s.lister.force.Load())
