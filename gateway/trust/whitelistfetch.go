@@ -158,11 +158,11 @@ func (l *lister) settle(st *keptState, err error) {
 
 // look downloads, verifies and decides.
 func (l *lister) look(ctx context.Context, st *keptState) (string, error) {
+	defer os.Remove(l.path(listPart)) // what is not taken is not kept
 	got, unchanged, err := l.download(ctx, st)
 	if err != nil || unchanged {
 		return listUnchanged, err
 	}
-	defer os.Remove(l.path(listPart))
 	list, err := l.read(listPart)
 	if err != nil {
 		return "", &listError{result: listRefused, err: err}
