@@ -35,12 +35,12 @@ func whiteListConfig(cfg *config.Config) *trust.WhiteListConfig {
 		EKU: usages[w.Signer.EKU], MaxAge: w.MaxAge.Std(), AlarmAge: w.AlarmAge.Std(), Shrink: w.Shrink.Share()}
 }
 
-// WhiteList tells of the signed list; nil where none is configured.
+// WhiteList tells of the signed list of the config in force; nil where none is configured.
 func (g *Gateway) WhiteList() *WhiteListStatus {
-	if g.space == nil {
-		return nil
+	if space := g.current().space; space != nil {
+		return space.WhiteList()
 	}
-	return g.space.WhiteList()
+	return nil
 }
 
 // WhiteList is the list beside a running gateway, for the operator's commands: that picks up what they change.
@@ -80,7 +80,7 @@ func (w *WhiteList) Show(domain string) (names [][2]string, listed bool, err err
 
 // listSound is what /readyz says of the list.
 func (g *Gateway) listSound(context.Context) error {
-	if s := g.current().WhiteList(); s != nil && s.Doubt != "" {
+	if s := g.WhiteList(); s != nil && s.Doubt != "" {
 		return errors.New(s.Doubt)
 	}
 	return nil
