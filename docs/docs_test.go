@@ -26,11 +26,11 @@ import (
 	"passerelle/gateway"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/gatewaytest"
-	"passerelle/gateway/trust"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/store"
+	"passerelle/gateway/trust"
 	"passerelle/gateway/vault"
 	"passerelle/policy"
 )
