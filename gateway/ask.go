@@ -53,6 +53,7 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 			f.TrustDoubt = doubt.Error()
 		}
 		f.INSValid, f.PatientINS = g.space.ParseINS(r.Address)
+		f.INSQualified = f.PatientINS && g.insQualified(m, &f)
 	} else { // Mon espace sante is never written to over the Internet, by a clinic outside the trust space neither
 		f.INSValid, f.PatientINS = trust.ParseINS(r.Address)
 	}
