@@ -67,7 +67,7 @@ func (s *Space) RefreshList(ctx context.Context) (result string, err error) {
 	l.adopt()
 	st := l.loadState()
 	if st.Source != sourceKey(l.cfg.URL) { // what is known is of another list
-		st = keptState{Source: sourceKey(l.cfg.URL)}
+		st = keptState{Source: sourceKey(l.cfg.URL), Of: st.Of}
 		os.Remove(l.path(waitingName))
 	}
 	result, err = l.look(ctx, &st)

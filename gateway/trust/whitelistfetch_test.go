@@ -204,6 +204,37 @@ func TestShrink(t *testing.T) {
 	}
 }
 
+// The list of another address is never in force, also where the new address hands out none for now; it begins anew there.
+func TestAnotherAddress(t *testing.T) {
+	w := listedWorld(t)
+	h := w.host()
+	signer := w.inter.signer(nil, nil)
+	h.serves(sign(t, signer, list(clock.Add(-time.Hour), entries(10)...)))
+	s := w.space()
+	look(t, s, "taken", "")
+	good := w.cfg.WhiteList.URL
+	w.cfg.WhiteList.URL = h.URL + "/formation.xml"
+	h.answers(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(503) })
+	s = w.space()
+	look(t, s, "status", "503")
+	for _, s := range []*Space{s, w.space()} {
+		if s.Listed("d1.mssante.test") || s.Doubt("d1.mssante.test") == nil {
+			t.Error("another address's list is in force")
+		}
+	}
+	w.cfg.WhiteList.URL = good // it was a slip
+	if s := w.space(); !s.Listed("d1.mssante.test") || s.Doubt("d1.mssante.test") != nil {
+		t.Error("the list is lost")
+	}
+	w.cfg.WhiteList.URL = h.URL + "/formation.xml"
+	h.serves(sign(t, signer, list(clock.Add(-2*time.Hour), entries(1)...)))
+	s = w.space()
+	look(t, s, "taken", "")
+	if !s.Listed("d0.mssante.test") || s.Listed("d1.mssante.test") {
+		t.Error("the new address's list is not in force")
+	}
+}
+
 // KeepListFresh fetches at once, takes what another process took, tries a list again that could not be verified, and ends when told.
 func TestKeepListFresh(t *testing.T) {
 	w := listedWorld(t)

@@ -39,7 +39,8 @@ type lister struct {
 
 // keptState is what the state folder knows beside the list itself. It is not believed about domains.
 type keptState struct {
-	Source       string       `json:"source"` // hash of the URL
+	Source       string       `json:"source"` // hash of the URL that was asked last
+	Of           string       `json:"of"`     // of the one that the list kept came from
 	ETag         string       `json:"etag,omitempty"`
 	LastModified string       `json:"last_modified,omitempty"`
 	Newest       time.Time    `json:"newest"` // date of the newest list that was in force: none older is taken
@@ -125,7 +126,7 @@ func (l *lister) adopt() {
 	case mark == (fileMark{}):
 		err = errors.New("none was fetched yet")
 	case err != nil:
-	case st.Source != "" && st.Source != sourceKey(l.cfg.URL):
+	case st.Of != "" && st.Of != sourceKey(l.cfg.URL):
 		err = errors.New("the one kept is of another address")
 	case list.date.Before(st.Newest) || old != nil && list.date.Before(old.date):
 		err = fmt.Errorf("the one kept, of %s, is older than one that was in force", list.date.Format(time.RFC3339))
@@ -196,7 +197,7 @@ func (l *lister) keep(file string, list *whiteList, st *keptState) error {
 	if file != waitingName {
 		os.Remove(l.path(waitingName))
 	}
-	st.Newest, st.Digest, st.Domains, st.Waiting = list.date, hex.EncodeToString(list.digest[:]), len(list.names), nil
+	st.Of, st.Newest, st.Digest, st.Domains, st.Waiting = sourceKey(l.cfg.URL), list.date, hex.EncodeToString(list.digest[:]), len(list.names), nil
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.seen = markOf(l.path(listName))
