@@ -17,7 +17,6 @@ import (
 func TestFetchFaults(t *testing.T) {
 	w := listedWorld(t)
 	h := w.host()
-	w.cfg.WhiteList.Silence, w.cfg.WhiteList.Total = 300*time.Millisecond, 2*time.Second
 	other := w.host()
 	w.cfg.WhiteList.URL = h.URL + "/liste.xml"
 	write(t, w.file("host.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Certificate().Raw}))
@@ -82,6 +81,13 @@ func TestFetchFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := counted(t, c.result)
+			s.lister.cfg.Silence, s.lister.cfg.Total = 30*time.Second, 30*time.Second
+			switch c.fault {
+			case "nothing came":
+				s.lister.cfg.Silence = 300 * time.Millisecond
+			case "too long":
+				s.lister.cfg.Total = time.Second
+			}
 			h.answers(c.page)
 			look(t, s, c.result, c.fault)
 			if counted(t, c.result) != before+1 || s.Listed("d10.mssante.test") || !s.Listed("d9.mssante.test") {
