@@ -49,6 +49,9 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	}
 	if g.space != nil {
 		f.TrustDomain, f.TrustSender = g.space.Listed(r.Domain), g.space.Own(m.env.Sender.Domain)
+		if f.TrustDomain { // in the list by its own name: nobody's mistake
+			f.Lookalike = ""
+		}
 		if doubt := g.space.Doubt(r.Domain); doubt != nil {
 			f.TrustDoubt = doubt.Error()
 		}
