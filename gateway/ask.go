@@ -48,11 +48,12 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 		f.Opposed, f.Label = f.Opposed || c.Opposed, c.Label
 	}
 	if g.space != nil {
-		f.TrustDomain, f.TrustSender = g.space.Listed(r.Domain), g.space.Own(m.env.Sender.Domain)
+		listed, doubt := g.space.Ask(r.Domain) // of one moment: a list that comes between two questions would be neither
+		f.TrustDomain, f.TrustSender = listed, g.space.Own(m.env.Sender.Domain)
 		if f.TrustDomain { // in the list by its own name: nobody's mistake
 			f.Lookalike = ""
 		}
-		if doubt := g.space.Doubt(r.Domain); doubt != nil {
+		if doubt != nil {
 			f.TrustDoubt = doubt.Error()
 		}
 		f.INSValid, f.PatientINS = g.space.ParseINS(r.Address)

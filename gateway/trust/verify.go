@@ -59,11 +59,11 @@ func (r role) usages() []x509.ExtKeyUsage {
 // needed: the settings prove a chain of the trust space, only check asks for the domain's DN. The settings are the same for all domains
 // until a Reload, so that one connection may serve several domains of one operator; check is to be asked for each.
 func (s *Space) ClientTLS(domain string) (*tls.Config, func(tls.ConnectionState) error, error) {
-	dns, err := s.dns(domain)
+	dns, listed, err := s.lookUp(domain)
 	if err != nil {
 		return nil, nil, doubtful(err)
 	}
-	if dns == nil {
+	if !listed {
 		return nil, nil, &Error{NotListed, false, fmt.Errorf("domain %q", domain)}
 	}
 	check := func(cs tls.ConnectionState) error {
@@ -100,11 +100,11 @@ func (s *Space) AdmitPeer(cs tls.ConnectionState, senderDomain string) error {
 		}
 		return &Error{WrongName, false, fmt.Errorf("DN %q is listed for no domain", dnText(leaf))}
 	}
-	dns, err := s.dns(senderDomain)
+	dns, listed, err := s.lookUp(senderDomain)
 	if err != nil {
 		return doubtful(err)
 	}
-	if dns == nil {
+	if !listed {
 		return &Error{NotListed, false, fmt.Errorf("domain %q", senderDomain)}
 	}
 	return named(leaf, p, dns, senderDomain)

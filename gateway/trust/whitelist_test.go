@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -304,4 +305,32 @@ func TestShow(t *testing.T) {
 	if fmt.Sprint(names, err) != "[["+dnOf("mx.peer.test")+" config] [CN=a,O=B C white list]] <nil>" {
 		t.Errorf("got %v %v", names, err)
 	}
+}
+
+// What is said of a domain is said of one state of the list, also while it changes.
+func TestAskIsOneMoment(t *testing.T) {
+	w := listedWorld(t)
+	w.keep(sign(t, w.inter.signer(nil, nil), list(clock, entries(3)...)))
+	s := w.space()
+	good := s.lister.force.Load()
+	stop := make(chan struct{})
+	var swap sync.WaitGroup
+	swap.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				s.lister.force.Store(nil)
+				s.lister.force.Store(good)
+			}
+		}
+	})
+	for range 20000 {
+		if listed, doubt := s.Ask("d1.mssante.test"); !listed && doubt == nil {
+			t.Fatal("a listed domain was said to be unlisted")
+		}
+	}
+	close(stop)
+	swap.Wait()
 }

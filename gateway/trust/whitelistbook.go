@@ -3,6 +3,7 @@ package trust
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"passerelle/gateway/message"
@@ -11,58 +12,53 @@ import (
 // The names of a domain come from two places: what the operator wrote (Config.Domains), and the white list. A domain is listed exactly
 // or not at all: no wildcard, no inheritance.
 
-// dns gives the listed names of a domain, nil where it is not listed. Those of a list that is too old count for nothing; the error says
-// why nothing can be said, or not all.
-func (s *Space) dns(domain string) ([]distinguished, error) {
+// lookUp asks the config and one state of the list: what is said of a domain is said of one moment.
+//
+// names are those who may speak for it, without those of a list that is too old. doubt is why nothing can be said of it: no list was ever
+// loaded, or it stands in one that is too old; a domain of the config is in no doubt.
+func (s *Space) lookUp(domain string) (names []distinguished, listed bool, doubt error) {
 	d, err := message.ParseDomain(domain)
 	if err != nil {
-		return nil, nil
+		return nil, false, nil
 	}
-	static := s.names[d]
+	static, fixed := s.names[d]
 	if s.lister == nil {
-		return static, nil
+		return static, fixed, nil
 	}
 	l, doubt := s.lister.inForce()
-	if l == nil {
-		if static != nil {
-			return static, nil
-		}
-		return nil, doubt
+	if fixed && doubt != nil {
+		return static, true, nil
 	}
-	listed, there := l.names[d]
+	if l == nil {
+		return nil, false, doubt
+	}
+	signed, there := l.names[d]
 	switch {
 	case !there:
-		return static, nil
-	case doubt == nil:
-		return append(append([]distinguished{}, static...), listed...), nil // not nil where it has no name
-	case static != nil:
-		return static, nil
+		return static, fixed, nil
+	case doubt != nil:
+		return nil, true, doubt
 	}
-	return nil, doubt
+	return slices.Concat(static, signed), true, nil
 }
 
-// Listed tells whether a domain is in the white list, or stands in the config.
+// Ask tells whether a domain is in the white list or stands in the config, and why that cannot be relied on: where no list was ever loaded,
+// no domain can be said to be unlisted; a domain in a list that is too old has to wait.
+func (s *Space) Ask(domain string) (listed bool, doubt error) {
+	_, listed, doubt = s.lookUp(domain)
+	return listed, doubt
+}
+
+// Listed is Ask without the doubt.
 func (s *Space) Listed(domain string) bool {
-	d, err := message.ParseDomain(domain)
-	if err != nil {
-		return false
-	}
-	if s.names[d] != nil || s.lister == nil {
-		return s.names[d] != nil
-	}
-	l := s.lister.force.Load()
-	if l == nil {
-		return false
-	}
-	_, there := l.names[d]
-	return there
+	_, listed, _ := s.lookUp(domain)
+	return listed
 }
 
-// Doubt says why a domain's mail must wait, whatever Listed says: no list was ever loaded, so that no domain can be said to be unlisted;
-// or the domain is in a list that is too old. Nil where nothing is in doubt.
+// Doubt is Ask's doubt alone.
 func (s *Space) Doubt(domain string) error {
-	_, err := s.dns(domain)
-	return err
+	_, _, doubt := s.lookUp(domain)
+	return doubt
 }
 
 // anyone tells whether a peer bears the name of some domain.
