@@ -262,7 +262,7 @@ func (l *lister) download(ctx context.Context, st *keptState) (h http.Header, un
 	defer f.Close()
 	n, err := io.Copy(f, &live{io.LimitReader(resp.Body, maxSigned+1), func() { silence.Reset(l.cfg.Silence) }})
 	switch {
-	case err != nil:
+	case err != nil, ctx.Err() != nil: // a server may still end its answer well while we give it up
 		return nil, false, cause(ctx, err)
 	case n > maxSigned:
 		return nil, false, tooLarge()
