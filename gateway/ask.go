@@ -49,7 +49,7 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	}
 	if g.space != nil {
 		listed, doubt := g.space.Ask(r.Domain) // of one moment: a list that comes between two questions would be neither
-		f.TrustDomain, f.TrustSender = listed, g.space.Own(m.env.Sender.Domain)
+		f.TrustDomain = listed
 		if f.TrustDomain { // in the list by its own name: nobody's mistake
 			f.Lookalike = ""
 		}
@@ -58,6 +58,9 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 		}
 		f.INSValid, f.PatientINS = g.space.ParseINS(r.Address)
 		f.INSQualified = f.PatientINS && g.insQualified(m, &f)
+		if err := g.senderFacts(ctx, m, &f.Facts); err != nil {
+			return asked{}, err
+		}
 	} else { // Mon espace sante is never written to over the Internet, by a clinic outside the trust space neither
 		f.INSValid, f.PatientINS = trust.ParseINS(r.Address)
 	}

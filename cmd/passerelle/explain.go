@@ -87,6 +87,11 @@ func printExplanation(e *env, x *gateway.Explanation) {
 	row("trust space", yes(x.Facts.TrustDomain, "the recipient's domain is listed"))
 	row("white list", listLine(x.WhiteList))
 	row("doubt", x.Facts.TrustDoubt)
+	if x.Facts.SenderTrouble == "" {
+		row("writes", x.Facts.SendsAs)
+	} else {
+		row("may not write", x.Facts.SenderTrouble+ifAny(", ", x.Facts.SendsAs))
+	}
 	for i, t := range x.Decision.Tried {
 		mark := "no "
 		if t.Matched {
