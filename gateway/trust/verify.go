@@ -166,6 +166,12 @@ func (s *Space) prove(st *state, certs []*x509.Certificate, peer role, now time.
 	return nil, last
 }
 
+// Sound tells whether the keys of a chain are strong and none of its certificates is revoked; it may wait a little for who knows. The chain is
+// one that x509 found good, from the leaf to a root that the caller believes. An *Error: WeakKey, Revoked, or Unproven, which is Later.
+func (s *Space) Sound(chain []*x509.Certificate) error {
+	return s.sound(s.state.Load(), chain, s.cfg.Now())
+}
+
 // sound looks at keys and revocation of one chain.
 func (s *Space) sound(st *state, chain []*x509.Certificate, now time.Time) error {
 	for _, c := range chain {
