@@ -200,10 +200,16 @@ type TrustSpace struct {
 	OwnDomains []string `yaml:"own_domains"`
 	// TLSDir holds ca.pem, cert.pem, key.pem and, where it exists, crl.pem.
 	TLSDir string `yaml:"tls_dir"`
-	CA     string `yaml:"ca"`
-	Cert   string `yaml:"cert"`
-	Key    string `yaml:"key"`
-	CRL    string `yaml:"crl"`
+	// CA are PEM files with one or more certificates each: self-signed ones are the roots.
+	CA   []string `yaml:"ca"`
+	Cert string   `yaml:"cert"`
+	Key  string   `yaml:"key"`
+	// CRL is a revocation list that something else renews; it counts until its NextUpdate.
+	CRL        string          `yaml:"crl"`
+	Revocation TrustRevocation `yaml:"revocation"`
+	TLS        TrustTLS        `yaml:"tls"`
+	// StrictDN: a DN of the list is the certificate's to the letter, without the likenesses of quotes, spaces, accents and order.
+	StrictDN bool `yaml:"strict_dn"`
 	// ListedUnverified is for a listed domain whose person the directory does not show: trust or refuse.
 	ListedUnverified policy.Route `yaml:"listed_unverified"`
 	// PatientDomain is the domain of patients' Mon espace santé mailboxes.
@@ -317,7 +323,8 @@ func Default() *Config {
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust: TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
+		Trust: TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
+			Revocation: TrustRevocation{Every: Duration(time.Hour), Timeout: Duration(5 * time.Second), MaxAge: Duration(7 * day)}},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé"},
