@@ -16,7 +16,7 @@ type TrustRevocation struct {
 	CRL []string `yaml:"crl"`
 	// OCSP: off, fallback (where no list tells), prefer (before the lists) or require. Unset: fallback, but off where trust.crl names a file.
 	OCSP string `yaml:"ocsp"`
-	// OCSPURL is asked in the place of the responder that a certificate names.
+	// OCSPURL is asked about peers in the place of the responders that their certificates name.
 	OCSPURL string   `yaml:"ocsp_url"`
 	Every   Duration `yaml:"every"`
 	Timeout Duration `yaml:"timeout"`

@@ -16,7 +16,7 @@ type Revocation struct {
 	// URLs are further lists, of the CAs of Config.CA.
 	URLs []string
 	OCSP Mode
-	// Responder is asked in the place of those that certificates name.
+	// Responder is asked about peers in the place of those that their certificates name.
 	Responder string
 	Every     time.Duration // from one look for a list to the next
 	Timeout   time.Duration // that a handshake waits where nothing is known
@@ -94,7 +94,7 @@ func (q question) responders() []string {
 	switch r := q.cfg.Revocation; {
 	case !r.OCSP.on():
 		return nil
-	case r.Responder != "":
+	case r.Responder != "" && q.leaf: // it speaks for the authority of the peers; their authority's own may have another
 		return []string{r.Responder}
 	}
 	return named(q.cert.OCSPServer)
