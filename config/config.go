@@ -172,7 +172,10 @@ type Hop struct {
 	CA string `yaml:"ca"`
 	// ServerName is the name in the certificate; "" is the host of addr.
 	ServerName string `yaml:"server_name"`
-	LMTP       bool   `yaml:"lmtp"`
+	// Cert and Key are what we show to a hop that asks who we are: PEM files, our chain and its key. Both or neither.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	LMTP bool   `yaml:"lmtp"`
 	// Domains are partners' domains, or all below one (*.chu.example): every letter that would go to them over the Internet goes by
 	// this hop and no other, over TLS that is verified, or waits. A rule's own hop wins over it.
 	Domains []string `yaml:"domains"`
@@ -194,8 +197,12 @@ type Relay struct {
 type TrustSpace struct {
 	// Domains is the white list: domain to the distinguished names that may speak for it.
 	Domains map[string][]string `yaml:"domains"`
-	// Hosts is each domain's server: domain to host:port. Mail for a domain without one waits.
+	// Hosts is a domain's server where its MX is not to be asked: domain to host:port.
 	Hosts map[string]string `yaml:"hosts"`
+	// Port is where servers that the MX names are spoken with.
+	Port int `yaml:"port"`
+	// Limits are what one domain's operator takes, by domain.
+	Limits map[string]TrustLimit `yaml:"limits"`
 	// OwnDomains are the clinic's domains inside the trust space; only their addresses may write into it.
 	OwnDomains []string `yaml:"own_domains"`
 	// TLSDir holds ca.pem, cert.pem, key.pem and, where it exists, crl.pem.
@@ -212,8 +219,29 @@ type TrustSpace struct {
 	StrictDN bool `yaml:"strict_dn"`
 	// ListedUnverified is for a listed domain whose person the directory does not show: trust or refuse.
 	ListedUnverified policy.Route `yaml:"listed_unverified"`
+	// Documents are the rules for health documents (IHE_XDM.ZIP) and the X-MSS fields.
+	Documents TrustDocuments `yaml:"documents"`
 	// PatientDomain is the domain of patients' Mon espace santé mailboxes.
 	PatientDomain string `yaml:"patient_domain"`
+}
+
+// TrustDocuments says what is done with health documents and their header fields on the way into the trust space (Référentiel #2, section 2).
+type TrustDocuments struct {
+	// Product is the reference of the product that X-MSS-NIL names, added where a message bears none; empty: never added.
+	Product string `yaml:"product"`
+	// Check is what becomes of a message that does not fit its IHE_XDM.ZIP: note (with the decision) or refuse. Documents of another patient
+	// than the one written to are refused always.
+	Check string `yaml:"check"`
+	// Fill adds X-MSS-CODECDA and X-MSS-INS where they are missing, from the documents themselves.
+	Fill bool `yaml:"fill"`
+}
+
+// TrustLimit is what one domain's operator takes; zero fields leave it to what its server says.
+type TrustLimit struct {
+	// Size is the largest message on the wire, with its encodings; a larger one is refused at once.
+	Size Size `yaml:"size"`
+	// MaxConns is how many connections may be open at once.
+	MaxConns int `yaml:"max_conns"`
 }
 
 // Directory is who is asked about a recipient.
@@ -323,7 +351,7 @@ func Default() *Config {
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust: TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
+		Trust: TrustSpace{Port: 25, Documents: TrustDocuments{Check: "note"}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
 			Revocation: TrustRevocation{Every: Duration(time.Hour), Timeout: Duration(5 * time.Second), MaxAge: Duration(7 * day)}},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},

@@ -228,6 +228,20 @@ func (v *validator) trust() {
 			v.loop(key, t.Hosts[d])
 		}
 	}
+	if t.Port < 1 || t.Port > 65535 {
+		v.fault("trust.port", "%d is no port", t.Port)
+	}
+	for _, d := range sortedKeys(t.Limits) {
+		key := join("trust.limits", d)
+		v.domain(key, d)
+		if t.Limits[d].MaxConns < 0 {
+			v.fault(key+".max_conns", "must not be negative")
+		}
+	}
+	v.oneOf("trust.documents.check", t.Documents.Check, "note", "refuse")
+	if p := t.Documents.Product; len(p) > 60 || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		v.fault("trust.documents.product", "%q is no product reference: letters, digits and signs without blanks, 60 at most", p)
+	}
 	v.domain("trust.patient_domain", t.PatientDomain)
 }
 
