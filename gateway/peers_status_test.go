@@ -216,6 +216,19 @@ func TestStatusNobody(t *testing.T) {
 	newPair(t, p, "fetch: false, ocsp: off", nameless).good("nobody is to be asked")
 }
 
+// TestStatusAhead: a configured list is there before the first session asks.
+func TestStatusAhead(t *testing.T) {
+	p := newIGC(t)
+	newPair(t, p, fmt.Sprintf("crl: [%q]", p.status.CRLURL()), nil)
+	for range 300 {
+		if n, _ := p.status.Asked(); n > 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("nobody looked for the list")
+}
+
 // TestStatusOfStrangers: what a certificate names whose chain is not the space's is not fetched, in neither direction.
 func TestStatusOfStrangers(t *testing.T) {
 	var hits atomic.Int64
@@ -362,8 +375,8 @@ func TestStatusOpenSSL(t *testing.T) {
 	_, port, _ := strings.Cut(addr, ":")
 	cmd := exec.Command("openssl", "ocsp", "-index", "index.txt", "-CA", "ca.pem", "-rsigner", "signer.pem", "-rkey", "signer-key.pem", "-port", port, "-nmin", "5", "-ignore_err")
 	cmd.Dir = dir
-	var said lockedBuffer = *newBuffer()
-	cmd.Stdout, cmd.Stderr = &said, &said
+	said := newBuffer()
+	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

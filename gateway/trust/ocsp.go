@@ -51,7 +51,7 @@ func (a *answer) due(now time.Time) bool {
 // readAnswer checks a response about a certificate, and that it speaks of now. No nonce is asked for, as most responders sign in advance (RFC 9654
 // section 3): what bounds a replay is the answer's own time and maxAge. The signer is the issuer itself or who it made a responder
 // (RFC 6960 section 4.2.2.2).
-func readAnswer(raw []byte, cert, issuer *x509.Certificate, now time.Time, maxAge time.Duration) (*answer, error) {
+func readAnswer(raw []byte, cert, issuer *x509.Certificate, now time.Time, maxAge time.Duration, lists []*revocations) (*answer, error) {
 	r, err := ocsp.ParseResponseForCert(raw, cert, nil) // checks the signature by the certificate inside, if there is one
 	if err != nil {
 		return nil, fmt.Errorf("read OCSP response: %w", err)
@@ -65,7 +65,7 @@ func readAnswer(raw []byte, cert, issuer *x509.Certificate, now time.Time, maxAg
 	if by := r.Certificate; by == nil || bytes.Equal(by.RawSubjectPublicKeyInfo, issuer.RawSubjectPublicKeyInfo) {
 		err = r.CheckSignatureFrom(issuer)
 	} else {
-		err = responder(by, issuer, now)
+		err = responder(by, issuer, now, lists)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("OCSP response is not by the issuer: %w", err)
@@ -88,8 +88,11 @@ func readAnswer(raw []byte, cert, issuer *x509.Certificate, now time.Time, maxAg
 	return a, nil
 }
 
-// responder checks a certificate that answers for its issuer.
-func responder(by, issuer *x509.Certificate, now time.Time) error {
+// responder checks a certificate that answers for its issuer. Its own revocation is looked for in the lists that are there; it is not asked for, as
+// such certificates are short-lived or bear the issuer's word that they are not looked up (RFC 6960 section 4.2.2.2.1).
+func responder(by, issuer *x509.Certificate, now time.Time, lists []*revocations) error {
+	var v verdict
+	v.ask(lists, by, issuer, now, 0)
 	switch {
 	case !bytes.Equal(by.RawIssuer, issuer.RawSubject):
 		return errors.New("its signer has another issuer")
@@ -97,6 +100,8 @@ func responder(by, issuer *x509.Certificate, now time.Time) error {
 		return errors.New("its signer is no OCSP responder")
 	case now.Before(by.NotBefore) || now.After(by.NotAfter):
 		return errors.New("its signer's certificate is not valid now")
+	case v.revoked():
+		return fmt.Errorf("its signer: %w", v.err)
 	}
 	if err := strong(by); err != nil {
 		return err
@@ -205,7 +210,7 @@ func (e *Evidence) keepAnswer(k answerKey, a *answer) {
 }
 
 // wantAnswer has a responder asked about a certificate, and gives what is closed when that has ended.
-func (e *Evidence) wantAnswer(url string, cert, issuer *x509.Certificate, maxAge, timeout time.Duration) <-chan struct{} {
+func (e *Evidence) wantAnswer(url string, cert, issuer *x509.Certificate, r Revocation, files []*revocations) <-chan struct{} {
 	k := keyOf(cert, issuer)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -221,13 +226,13 @@ func (e *Evidence) wantAnswer(url string, cert, issuer *x509.Certificate, maxAge
 		return landed
 	}
 	return e.flight(k, func() {
-		ctx, cancel := context.WithTimeout(e.ctx, max(timeout, 10*time.Second))
+		ctx, cancel := context.WithTimeout(e.ctx, max(r.Timeout, 10*time.Second))
 		defer cancel()
 		raw, err := post(ctx, url, cert, issuer)
 		answered := err == nil
 		var a *answer
 		if err == nil {
-			a, err = readAnswer(raw, cert, issuer, e.cfg.Now(), maxAge)
+			a, err = readAnswer(raw, cert, issuer, e.cfg.Now(), r.MaxAge, slices.Concat(files, e.counting(r)))
 		}
 		if e.ctx.Err() != nil {
 			return

@@ -145,7 +145,7 @@ func (q question) settle(ctx context.Context, now time.Time) verdict {
 	askOCSP := func() (under []<-chan struct{}) {
 		if a := e.find(keyOf(q.cert, q.issuer)); a == nil || a.due(now) {
 			for _, u := range q.responders() {
-				under = append(under, e.wantAnswer(u, q.cert, q.issuer, r.MaxAge, r.Timeout))
+				under = append(under, e.wantAnswer(u, q.cert, q.issuer, r, q.st.crls))
 			}
 		}
 		return under
@@ -187,15 +187,16 @@ func await(ctx context.Context, under []<-chan struct{}) bool {
 
 // staple takes what the peer's own handshake says by OCSP, if it verifies.
 func (q question) staple(raw []byte, now time.Time) {
-	if q.cfg.Evidence == nil || !q.cfg.Revocation.OCSP.on() {
+	e, r := q.cfg.Evidence, q.cfg.Revocation
+	if e == nil || !r.OCSP.on() {
 		return
 	}
-	a, err := readAnswer(raw, q.cert, q.issuer, now, q.cfg.Revocation.MaxAge)
+	a, err := readAnswer(raw, q.cert, q.issuer, now, r.MaxAge, slices.Concat(q.st.crls, e.counting(r)))
 	if err != nil {
 		q.cfg.Log.Debug("a stapled OCSP answer is not taken", "err", err)
 		return
 	}
-	q.cfg.Evidence.keepAnswer(keyOf(q.cert, q.issuer), a)
+	e.keepAnswer(keyOf(q.cert, q.issuer), a)
 }
 
 // doubt says why there is no proof, for the log.

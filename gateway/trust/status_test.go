@@ -57,6 +57,11 @@ func TestReadAnswer(t *testing.T) {
 		return &c
 	}
 	leaf := w.inter.issue(peerName, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(7) }, nil).Leaf
+	w.inter.crl(w.file("inter.crl"), clock.Add(time.Hour), big.NewInt(99))
+	list, err := readCRL(w.file("inter.crl"), []*x509.Certificate{w.inter.cert})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for title, c := range map[string]struct {
 		raw  []byte
 		want string
@@ -77,12 +82,13 @@ func TestReadAnswer(t *testing.T) {
 		"by a server":             {w.inter.answerOf(nil, responder(w.inter, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })), "no OCSP responder"},
 		"by a responder of above": {w.inter.answerOf(nil, responder(w.root, nil)), "another issuer"},
 		"responder has expired":   {w.inter.answerOf(nil, responder(w.inter, func(c *x509.Certificate) { c.NotAfter = clock.Add(-time.Second) })), "not valid now"},
+		"responder is revoked":    {w.inter.answerOf(nil, responder(w.inter, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(99) })), "its signer: certificate is revoked"},
 		"a twin's responder":      {w.inter.answerOf(nil, responder(newCA(t, "AC ORGANISATIONS", nil), nil)), "not by the issuer"},
 		"says: later":             {ocsp.TryLaterErrorResponse, "try later"},
 		"none":                    {[]byte("<html>"), "read OCSP"},
 		"tampered":                {func() []byte { p := w.inter.answerOf(nil, nil); p[len(p)-3] ^= 1; return p }(), "not by the issuer"},
 	} {
-		a, err := readAnswer(c.raw, leaf, w.inter.cert, clock, 24*time.Hour)
+		a, err := readAnswer(c.raw, leaf, w.inter.cert, clock, 24*time.Hour, []*revocations{list})
 		switch {
 		case c.want == "revoked":
 			if err != nil || !a.revoked {
