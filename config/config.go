@@ -221,6 +221,8 @@ type TrustSpace struct {
 	ListedUnverified policy.Route `yaml:"listed_unverified"`
 	// Documents are the rules for health documents (IHE_XDM.ZIP) and the X-MSS fields.
 	Documents TrustDocuments `yaml:"documents"`
+	// Patients are the rules for Mon espace santé.
+	Patients TrustPatients `yaml:"patients"`
 	// PatientDomain is the domain of patients' Mon espace santé mailboxes.
 	PatientDomain string `yaml:"patient_domain"`
 }
@@ -234,6 +236,14 @@ type TrustDocuments struct {
 	Check string `yaml:"check"`
 	// Fill adds X-MSS-CODECDA and X-MSS-INS where they are missing, from the documents themselves.
 	Fill bool `yaml:"fill"`
+}
+
+// TrustPatients says how mail for patients' Mon espace santé mailboxes is looked at.
+type TrustPatients struct {
+	// Header is a field of the message by which the clinic's software asserts that the patient's INS is qualified (oui, yes, o or 1); empty: none.
+	Header string `yaml:"header"`
+	// NoMailbox are the enhanced codes (RFC 3463) by which the patients' operator says that there is no such mailbox.
+	NoMailbox []string `yaml:"no_mailbox"`
 }
 
 // TrustLimit is what one domain's operator takes; zero fields leave it to what its server says.
@@ -351,8 +361,8 @@ func Default() *Config {
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust: TrustSpace{Port: 25, Documents: TrustDocuments{Check: "note"}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
-			Revocation: TrustRevocation{Every: Duration(time.Hour), Timeout: Duration(5 * time.Second), MaxAge: Duration(7 * day)}},
+		Trust: TrustSpace{Port: 25, Documents: TrustDocuments{Check: "note"}, Patients: TrustPatients{NoMailbox: []string{"5.1.1", "5.1.10", "5.2.1"}}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
+			Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé"},

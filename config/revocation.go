@@ -26,6 +26,10 @@ type TrustRevocation struct {
 	MaxAge Duration `yaml:"max_age"`
 }
 
+func defaultRevocation() TrustRevocation {
+	return TrustRevocation{Every: Duration(time.Hour), Timeout: Duration(5 * time.Second), MaxAge: Duration(7 * day)}
+}
+
 // TrustTLS is what sessions of the trust space may speak.
 type TrustTLS struct {
 	Min string `yaml:"min"`

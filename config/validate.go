@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -191,6 +192,9 @@ func split(err error) []error {
 	return []error{err}
 }
 
+// enhancedCode is a permanent one (RFC 3463 section 2).
+var enhancedCode = regexp.MustCompile(`^5\.\d{1,3}\.\d{1,3}$`)
+
 func (v *validator) trust() {
 	t := v.c.Trust
 	for i, f := range t.CA {
@@ -236,6 +240,14 @@ func (v *validator) trust() {
 		v.domain(key, d)
 		if t.Limits[d].MaxConns < 0 {
 			v.fault(key+".max_conns", "must not be negative")
+		}
+	}
+	if f := t.Patients.Header; strings.ContainsFunc(f, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+		v.fault("trust.patients.header", "%q is no name of a header field", f)
+	}
+	for i, c := range t.Patients.NoMailbox {
+		if !enhancedCode.MatchString(c) {
+			v.fault(index("trust.patients.no_mailbox", i), "%q is no code such as 5.1.1", c)
 		}
 	}
 	v.oneOf("trust.documents.check", t.Documents.Check, "note", "refuse")

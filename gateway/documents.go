@@ -83,6 +83,9 @@ func (g *Gateway) inSpace(ctx context.Context, m *mail, ways []way, group []int)
 	if err := add("X-MSS-NIL", d.product); err != nil {
 		return nil, err
 	}
+	if w := &ways[group[0]]; w.facts.PatientINS && closing(m.header) {
+		w.decision.Reason += ", closes the exchange"
+	}
 	x, err := g.readXDM(m)
 	if err != nil {
 		return nil, err

@@ -128,7 +128,7 @@ func (g *Gateway) trust(ctx context.Context, m *mail, ways []way, group []int) e
 		return err
 	}
 	l.Header = slices.Concat(top, l.Header)
-	if limit := int64(g.set.trustLimits[domain].Size); limit > 0 && l.Size() > limit {
+	if limit := int64(g.set.trustLimit(domain).Size); limit > 0 && l.Size() > limit {
 		return refuse(552, [3]int{5, 3, 4}, fmt.Sprintf("Message de %d octets, %s en accepte %d: envoyez les pieces jointes en plusieurs messages", l.Size(), domain, limit), nil)
 	}
 	hops, err := g.trustHops(ctx, domain)
@@ -141,6 +141,9 @@ func (g *Gateway) trust(ctx context.Context, m *mail, ways []way, group []int) e
 			break
 		}
 		g.log.Info("next server of the domain is tried", "id", m.env.ID, "hop", hop.Name, "failed", hop.Addr)
+	}
+	if i := group[0]; ways[i].facts.PatientINS && g.noMailbox(&ways[i]) {
+		return g.withoutMailbox(ctx, m, ways, i)
 	}
 	return nil
 }

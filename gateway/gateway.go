@@ -56,7 +56,7 @@ type lasting struct {
 	serving    atomic.Bool             // between Run's begin and its end
 	inForce    atomic.Pointer[Gateway] // what new messages begin under
 	reloading  sync.Mutex
-	searches   *vault.Limiter // of the address book, by client
+	searches   searchLimit // of the address book, by client
 	exchangers *exchangers
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	closers    []func() error

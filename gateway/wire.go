@@ -55,6 +55,8 @@ type settings struct {
 	partners         partners
 	trustPort        int
 	documents        documents
+	patients         config.TrustPatients
+	patientDomain    string
 	ownDomains       map[string]bool // clinic.domains
 	trustLimits      map[string]config.TrustLimit
 	dkim             dkimKeys // by author's domain; empty: nothing is signed here
@@ -265,6 +267,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
 		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
+		patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain,
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
 		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
@@ -341,7 +344,7 @@ func (g *Gateway) trustHop(domain string) (relay.Hop, error) {
 	if err != nil {
 		return relay.Hop{}, refuse(451, [3]int{4, 7, 1}, "Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard", err)
 	}
-	return relay.Hop{Name: "trust " + domain, Addr: g.set.hops["trust:"+domain].Addr, Helo: g.set.hostname, MaxConns: g.set.trustLimits[domain].MaxConns, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
+	return relay.Hop{Name: "trust " + domain, Addr: g.set.hops["trust:"+domain].Addr, Helo: g.set.hostname, MaxConns: g.set.trustLimit(domain).MaxConns, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
 }
 
 func set(names []string) map[string]bool {
