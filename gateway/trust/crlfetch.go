@@ -20,8 +20,8 @@ import (
 
 var errRedirect = errors.New("redirected to another host")
 
-// named gives the addresses at which a verified certificate's CA offers something by HTTP, four at most; LDAP and the rest are not asked.
-func named(urls []string) (out []string) {
+// offered gives the addresses at which a verified certificate's CA offers something by HTTP, four at most; LDAP and the rest are not asked.
+func offered(urls []string) (out []string) {
 	for _, s := range urls {
 		if u, err := url.Parse(s); err == nil && u.Scheme == "http" && u.Host != "" && u.User == nil && len(s) <= 1024 && len(out) < 4 {
 			out = append(out, s)

@@ -261,7 +261,7 @@ func TestRefreshAhead(t *testing.T) {
 
 // TestOnlyHTTPIsNamed: a certificate's other addresses are not asked for.
 func TestOnlyHTTPIsNamed(t *testing.T) {
-	got := named([]string{"ldap://annuaire-igc.esante.gouv.fr/cn=x", "file:///etc/passwd", "https://a.test/x", "http://u:p@a.test/x", "http://a.test/1", "http:///x", "http://" + strings.Repeat("a", 1100) + ".test/",
+	got := offered([]string{"ldap://annuaire-igc.esante.gouv.fr/cn=x", "file:///etc/passwd", "https://a.test/x", "http://u:p@a.test/x", "http://a.test/1", "http:///x", "http://" + strings.Repeat("a", 1100) + ".test/",
 		"http://a.test/2", "http://a.test/3", "http://a.test/4", "http://a.test/5"})
 	if strings.Join(got, " ") != "http://a.test/1 http://a.test/2 http://a.test/3 http://a.test/4" {
 		t.Errorf("got %q", got)

@@ -21,6 +21,7 @@ type proof struct {
 	last    time.Time // the latest look at the wall clock
 	until   time.Time // the first end among certificates and lists
 	gen     uint64    // of the evidence under which it was made
+	strict  bool      // its subject is compared to the letter
 	subject subject
 	odd     error // why the subject cannot be read
 }

@@ -85,7 +85,7 @@ type question struct {
 func (q question) lists() []string {
 	urls := slices.Clone(q.cfg.Revocation.URLs)
 	if q.cfg.Revocation.Fetch {
-		urls = append(urls, named(q.cert.CRLDistributionPoints)...)
+		urls = append(urls, offered(q.cert.CRLDistributionPoints)...)
 	}
 	return urls
 }
@@ -97,13 +97,13 @@ func (q question) responders() []string {
 	case r.Responder != "" && q.leaf: // it speaks for the authority of the peers; their authority's own may have another
 		return []string{r.Responder}
 	}
-	return named(q.cert.OCSPServer)
+	return offered(q.cert.OCSPServer)
 }
 
 // needed: an unproved leaf is not believed; a CA's certificate is where nobody would know.
 func (q question) needed(v verdict) bool {
 	r := q.cfg.Revocation
-	return q.leaf || v.found || r.Fetch && len(named(q.cert.CRLDistributionPoints)) > 0 || r.OCSP.on() && len(named(q.cert.OCSPServer)) > 0
+	return q.leaf || v.found || r.Fetch && len(offered(q.cert.CRLDistributionPoints)) > 0 || r.OCSP.on() && len(offered(q.cert.OCSPServer)) > 0
 }
 
 // known is what can be said at once.

@@ -38,7 +38,7 @@ type Config struct {
 	CRL []string
 	// CRLGrace is how long a list of CRL is good after its NextUpdate.
 	CRLGrace time.Duration
-	// Revocation is what else is asked about revocation, and Evidence keeps what comes; without Evidence the network is not asked.
+	// Revocation is what else is asked about revocation, and Evidence keeps what comes; nil: in memory, for a process that soon ends.
 	Revocation Revocation
 	Evidence   *Evidence
 	TLS        TLS
@@ -110,6 +110,9 @@ func New(cfg Config) (*Space, error) {
 	}
 	if cfg.PatientDomain == "" {
 		cfg.PatientDomain = PatientDomain
+	}
+	if r := cfg.Revocation; cfg.Evidence == nil && (r.Fetch || r.OCSP.on() || len(r.URLs) > 0) {
+		cfg.Evidence = OpenEvidence(EvidenceConfig{Now: cfg.Now, Log: cfg.Log})
 	}
 	cfg.TLS.Min = max(cfg.TLS.Min, tls.VersionTLS12)
 	s := &Space{cfg: cfg, names: map[string][]distinguished{}, own: map[string]bool{}}

@@ -74,7 +74,7 @@ func (s *Space) ClientTLS(domain string) (*tls.Config, func(tls.ConnectionState)
 		if err != nil {
 			return refused(err)
 		}
-		return refused(s.bound(cs.PeerCertificates[0], p, dns, domain))
+		return refused(named(cs.PeerCertificates[0], p, dns, domain))
 	}
 	return s.state.Load().client, check, nil
 }
@@ -101,7 +101,7 @@ func (s *Space) admit(cs tls.ConnectionState, senderDomain string) error {
 	leaf := cs.PeerCertificates[0]
 	if senderDomain == "" {
 		for _, dns := range s.names {
-			if s.bears(p, dns) {
+			if p.bears(dns) {
 				return nil
 			}
 		}
@@ -111,13 +111,13 @@ func (s *Space) admit(cs tls.ConnectionState, senderDomain string) error {
 	if dns == nil {
 		return &Error{NotListed, false, fmt.Errorf("domain %q", senderDomain)}
 	}
-	return s.bound(leaf, p, dns, senderDomain)
+	return named(leaf, p, dns, senderDomain)
 }
 
 // bears tells whether the peer's DN is one of these.
-func (s *Space) bears(p *proof, dns []distinguished) bool {
+func (p *proof) bears(dns []distinguished) bool {
 	same := distinguished.is
-	if s.cfg.StrictDN {
+	if p.strict {
 		same = distinguished.isExactly
 	}
 	return p.odd == nil && slices.ContainsFunc(dns, func(dn distinguished) bool { return same(dn, p.subject) })
@@ -131,12 +131,11 @@ func refused(err error) error {
 	return err
 }
 
-// bound tells whether a proved peer may speak for a domain.
-func (s *Space) bound(leaf *x509.Certificate, p *proof, dns []distinguished, domain string) error {
+func named(leaf *x509.Certificate, p *proof, dns []distinguished, domain string) error {
 	switch {
 	case p.odd != nil:
 		return &Error{WrongName, false, p.odd}
-	case !s.bears(p, dns):
+	case !p.bears(dns):
 		return &Error{WrongName, false, fmt.Errorf("DN %q is not listed for %s", dnText(leaf), domain)}
 	}
 	return nil
@@ -161,7 +160,7 @@ func (s *Space) verify(cs tls.ConnectionState, peer role) (*proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &proof{since: now, last: now.Round(0), until: until, gen: gen}
+	p := &proof{since: now, last: now.Round(0), until: until, gen: gen, strict: s.cfg.StrictDN}
 	p.subject, p.odd = subjectOf(cs.PeerCertificates[0])
 	st.proofs.keep(k, p)
 	return p, nil
