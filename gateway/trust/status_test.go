@@ -3,11 +3,13 @@ package trust
 import (
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -213,6 +215,29 @@ func TestTLSSettings(t *testing.T) {
 			_, ss, _, err := shake(t, far, s.ServerTLS())
 			held("in", ss, err)
 		})
+	}
+}
+
+// TestSuitesOfECO: with each suite of ECO.1.1.3 that there is, a peer with an RSA certificate is reached over TLS 1.2, and with no other.
+func TestSuitesOfECO(t *testing.T) {
+	eco := []uint16{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256}
+	w := newWorld(t)
+	w.cfg.TLS = TLS{Max: tls.VersionTLS12, Suites: eco}
+	s := w.space()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := w.inter.issue(peerName, nil, key)
+	ours, _, err := s.ClientTLS("valide.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, suite := range append(eco, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA) {
+		cs, _, err, _ := shake(t, ours, &tls.Config{Certificates: []tls.Certificate{peer}, ClientAuth: tls.RequestClientCert, CipherSuites: []uint16{suite}})
+		if listed := slices.Contains(eco, suite); (err == nil) != listed || listed && (cs.CipherSuite != suite || cs.Version != tls.VersionTLS12) {
+			t.Errorf("%s: %v", tls.CipherSuiteName(suite), err)
+		}
 	}
 }
 
