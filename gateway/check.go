@@ -48,6 +48,9 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}
+	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {
+		return nil, err
+	}
 	dir := g.directoryConfig(cfg)
 	dir.ReadOnly = true
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {

@@ -99,7 +99,7 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
 		for i, h := range hops {
 			addrs[i] = h.Addr
 		}
-		return strings.Join(addrs, ", else "), "the message unchanged, in the MSSante mailbox"
+		return strings.Join(addrs, ", else "), inSpaceSees(x)
 	case policy.Plain:
 		h := g.internetHop(d.Hop, x.Facts.RecipientDomain)
 		if d.Form == policy.FormReport {
