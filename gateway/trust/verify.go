@@ -20,7 +20,7 @@ func (s *Space) settings(st *state) {
 		MinVersion: s.cfg.TLS.Min, MaxVersion: s.cfg.TLS.Max, CipherSuites: s.cfg.TLS.Suites,
 		// The host name binds nothing in the trust space; VerifyConnection does all of the verification, on each handshake.
 		InsecureSkipVerify:   true,
-		VerifyConnection:     func(cs tls.ConnectionState) error { _, err := s.verify(cs, asServer); return refused(err) },
+		VerifyConnection:     func(cs tls.ConnectionState) error { _, err := s.verify(cs, asServer); return disbelieved(err) },
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &st.cert, nil },
 		// Small first records show a page sooner; a letter is of use when it is whole.
 		DynamicRecordSizingDisabled: true,
@@ -40,7 +40,7 @@ func (s *Space) settings(st *state) {
 			if e := (*Error)(nil); errors.As(err, &e) && e.Later { // AdmitPeer says so in words: a handshake has none for "come back"
 				return nil
 			}
-			return refused(err)
+			return disbelieved(err)
 		},
 	}
 }
@@ -65,16 +65,19 @@ func (r role) usages() []x509.ExtKeyUsage {
 // needed: the settings prove a chain of the trust space, only check asks for the domain's DN. The settings are the same for all domains
 // until a Reload, so that one connection may serve several domains of one operator; check is to be asked for each.
 func (s *Space) ClientTLS(domain string) (*tls.Config, func(tls.ConnectionState) error, error) {
-	dns := s.dns(domain)
-	if dns == nil {
+	dns, listed, err := s.lookUp(domain)
+	if err != nil {
+		return nil, nil, doubtful(err)
+	}
+	if !listed {
 		return nil, nil, &Error{NotListed, false, fmt.Errorf("domain %q", domain)}
 	}
 	check := func(cs tls.ConnectionState) error {
 		p, err := s.verify(cs, asServer)
 		if err != nil {
-			return refused(err)
+			return disbelieved(err)
 		}
-		return refused(named(cs.PeerCertificates[0], p, dns, domain))
+		return disbelieved(named(cs.PeerCertificates[0], p, dns, domain))
 	}
 	return s.state.Load().client, check, nil
 }
@@ -90,7 +93,7 @@ func (s *Space) ServerTLS() *tls.Config {
 // AdmitPeer tells whether the client of a session may send for a domain: its certificate's DN is listed for it. The null sender ("") may
 // come from any listed certificate.
 func (s *Space) AdmitPeer(cs tls.ConnectionState, senderDomain string) error {
-	return refused(s.admit(cs, senderDomain))
+	return disbelieved(s.admit(cs, senderDomain))
 }
 
 func (s *Space) admit(cs tls.ConnectionState, senderDomain string) error {
@@ -100,15 +103,18 @@ func (s *Space) admit(cs tls.ConnectionState, senderDomain string) error {
 	}
 	leaf := cs.PeerCertificates[0]
 	if senderDomain == "" {
-		for _, dns := range s.names {
-			if p.bears(dns) {
-				return nil
-			}
+		if known, err := s.anyone(p); err != nil {
+			return doubtful(err)
+		} else if known {
+			return nil
 		}
 		return &Error{WrongName, false, fmt.Errorf("DN %q is listed for no domain", dnText(leaf))}
 	}
-	dns := s.dns(senderDomain)
-	if dns == nil {
+	dns, listed, err := s.lookUp(senderDomain)
+	if err != nil {
+		return doubtful(err)
+	}
+	if !listed {
 		return &Error{NotListed, false, fmt.Errorf("domain %q", senderDomain)}
 	}
 	return named(leaf, p, dns, senderDomain)
@@ -123,8 +129,8 @@ func (p *proof) bears(dns []distinguished) bool {
 	return p.odd == nil && slices.ContainsFunc(dns, func(dn distinguished) bool { return same(dn, p.subject) })
 }
 
-// refused counts who was not believed.
-func refused(err error) error {
+// disbelieved counts who was not believed.
+func disbelieved(err error) error {
 	if e := (*Error)(nil); errors.As(err, &e) {
 		mRefused.WithLabelValues(e.Reason).Inc()
 	}
@@ -269,10 +275,10 @@ func (s *Space) OperatorTLS(host string, cert *tls.Certificate) *tls.Config {
 	}
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
 		if _, err := s.verify(cs, asServer); err != nil {
-			return refused(err)
+			return disbelieved(err)
 		}
 		if err := cs.PeerCertificates[0].VerifyHostname(host); err != nil {
-			return refused(&Error{WrongName, false, err})
+			return disbelieved(&Error{WrongName, false, err})
 		}
 		return nil
 	}
