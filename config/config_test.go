@@ -243,7 +243,7 @@ func TestComplete(t *testing.T) {
 listen: {smtp: {tls_dir: /tls}}
 trust: {tls_dir: /trust, crl: /else/crl.pem}
 `, noenv)
-	got := []string{c.Hostname, c.Clinic.Postmaster, c.Listen.SMTP.Cert, c.Listen.SMTP.Key, c.Listen.SMTP.ClientCA, c.Trust.CA, c.Trust.CRL, c.Hops["internet"].TLS}
+	got := []string{c.Hostname, c.Clinic.Postmaster, c.Listen.SMTP.Cert, c.Listen.SMTP.Key, c.Listen.SMTP.ClientCA, c.Trust.CA[0], c.Trust.CRL, c.Hops["internet"].TLS}
 	want := []string{"passerelle.clinic.test", "postmaster@clinic.test", "/tls/cert.pem", "/tls/key.pem", "", "/trust/ca.pem", "/else/crl.pem", "opportunistic"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -153,7 +153,9 @@ func (c *Config) complete(files func(string) error) {
 	must(l.Addressbook.TLSDir, "key.pem", &l.Addressbook.Key)
 	must(l.LDAP.TLSDir, "cert.pem", &l.LDAP.Cert)
 	must(l.LDAP.TLSDir, "key.pem", &l.LDAP.Key)
-	must(c.Trust.TLSDir, "ca.pem", &c.Trust.CA)
+	if c.Trust.TLSDir != "" && len(c.Trust.CA) == 0 {
+		c.Trust.CA = []string{filepath.Join(c.Trust.TLSDir, "ca.pem")}
+	}
 	must(c.Trust.TLSDir, "cert.pem", &c.Trust.Cert)
 	must(c.Trust.TLSDir, "key.pem", &c.Trust.Key)
 	may(c.Trust.TLSDir, "crl.pem", &c.Trust.CRL)

@@ -197,13 +197,21 @@ var enhancedCode = regexp.MustCompile(`^5\.\d{1,3}\.\d{1,3}$`)
 
 func (v *validator) trust() {
 	t := v.c.Trust
-	v.file("trust.ca", t.CA)
+	for i, f := range t.CA {
+		key := index("trust.ca", i)
+		if !v.seen(key) { // a single value, or made from tls_dir
+			key = "trust.ca"
+		}
+		v.file(key, f)
+	}
 	v.file("trust.cert", t.Cert)
 	v.file("trust.key", t.Key)
 	v.file("trust.crl", t.CRL)
+	v.revocation()
+	v.trustTLS()
 	v.whiteList()
 	if len(t.Domains) > 0 || t.WhiteList.URL != "" || v.c.Listen.Trust.Addr != "" {
-		for _, f := range [][2]string{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}} {
+		for _, f := range [][2]string{{"ca", strings.Join(t.CA, "")}, {"cert", t.Cert}, {"key", t.Key}} {
 			if f[1] == "" {
 				v.fault("trust."+f[0], "must be set (or tls_dir) where trust.domains, trust.white_list or listen.trust is")
 			}

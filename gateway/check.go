@@ -44,7 +44,7 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 		}
 	}
 	if inTrust(cfg) {
-		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
+		if g.space, err = trust.New(trustConfig(cfg, nil, g.now, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}

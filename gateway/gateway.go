@@ -59,6 +59,7 @@ type lasting struct {
 	reloading  sync.Mutex
 	searches   searchLimit // of the address book, by client
 	exchangers *exchangers
+	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	closers    []func() error
 }
 
