@@ -44,14 +44,18 @@ var errInjected = fmt.Errorf("%w: words in clear behind the reply to STARTTLS", 
 
 // open makes a connection ready for MAIL.
 func open(ctx context.Context, hop Hop, to *Timeouts) (*conn, *Error) {
-	c, err := dial(ctx, hop, to, hop.TLS.Mode != None)
+	if hop.Auth != nil {
+		return openAs(ctx, hop, to)
+	}
+	c, err := dial(ctx, hop, to, hop.TLS.Mode != None && !hop.TLS.Implicit, "")
 	if err != nil && hop.TLS.Mode == Opportunistic && err.Step == "starttls" && ctx.Err() == nil && !errors.Is(err, errInjected) {
-		c, err = dial(ctx, hop, to, false) // RFC 7435: a broken offer is no offer
+		c, err = dial(ctx, hop, to, false, "") // RFC 7435: a broken offer is no offer
 	}
 	return c, err
 }
 
-func dial(ctx context.Context, hop Hop, to *Timeouts, startTLS bool) (*conn, *Error) {
+// dial connects and greets; token is what Auth may need.
+func dial(ctx context.Context, hop Hop, to *Timeouts, startTLS bool, token string) (*conn, *Error) {
 	began := time.Now()
 	d := net.Dialer{Timeout: to.Dial}
 	raw, err := d.DialContext(ctx, "tcp", hop.Addr)
@@ -62,7 +66,7 @@ func dial(ctx context.Context, hop Hop, to *Timeouts, startTLS bool) (*conn, *Er
 	connections.WithLabelValues(hop.Name).Inc()
 	c := &conn{hop: hop, timeouts: to, raw: raw, nc: raw, br: bufio.NewReaderSize(raw, maxLine), peer: Peer{Addr: raw.RemoteAddr().String()}}
 	stop := c.abortWith(ctx)
-	fail := c.greet(startTLS)
+	fail := c.greet(startTLS, token)
 	stop()
 	if fail != nil {
 		c.kill()
@@ -104,8 +108,13 @@ func (c *conn) deadline(d time.Duration) {
 	}
 }
 
-// greet goes from the TCP connection to the last EHLO.
-func (c *conn) greet(startTLS bool) *Error {
+// greet goes from the TCP connection to the last EHLO and who we are.
+func (c *conn) greet(startTLS bool, token string) *Error {
+	if c.hop.TLS.Implicit {
+		if fail := c.handshake(c.timeouts.StartTLS); fail != nil {
+			return fail
+		}
+	}
 	r, fail := c.read("banner", c.timeouts.Banner)
 	if fail != nil {
 		return fail
@@ -124,7 +133,7 @@ func (c *conn) greet(startTLS bool) *Error {
 			return fail
 		}
 	}
-	return nil
+	return c.authenticate(token)
 }
 
 // hello says EHLO, or LHLO (RFC 2033 section 4.1), or HELO where the hop knows no EHLO (RFC 5321 section 4.1.4).
@@ -196,8 +205,17 @@ func (c *conn) startTLS() *Error {
 	if c.br.Buffered() > 0 {
 		return c.hop.temporary("starttls", [3]int{4, 7, 5}, "STARTTLS falsifie par le relais suivant", errInjected)
 	}
+	if fail := c.handshake(max(c.timeouts.StartTLS-time.Since(began), time.Second)); fail != nil {
+		return fail
+	}
+	stepSeconds.WithLabelValues("starttls").Observe(time.Since(began).Seconds())
+	return c.hello()
+}
+
+// handshake puts the connection under TLS within d.
+func (c *conn) handshake(d time.Duration) *Error {
 	tc := tls.Client(c.raw, c.tlsConfig())
-	c.deadline(max(c.timeouts.StartTLS-time.Since(began), time.Second))
+	c.deadline(d)
 	if err := tc.Handshake(); err != nil {
 		return c.lost("starttls", err)
 	}
@@ -214,8 +232,7 @@ func (c *conn) startTLS() *Error {
 		sum := sha256.Sum256(leaf.Raw)
 		c.peer.Subject, c.peer.Fingerprint = subject(leaf), hex.EncodeToString(sum[:])
 	}
-	stepSeconds.WithLabelValues("starttls").Observe(time.Since(began).Seconds())
-	return c.hello()
+	return nil
 }
 
 // subject writes a DN from CN to C in the certificate's own order, which pkix.Name does not keep.
@@ -313,7 +330,7 @@ func (c *conn) unexpected(step string, r reply) *Error {
 
 // fits tells whether a hop's settings would make this connection.
 func (c *conn) fits(h Hop) bool {
-	return c.hop.TLS.Mode == h.TLS.Mode && c.hop.TLS.Config == h.TLS.Config && c.hop.LMTP == h.LMTP && c.hop.Helo == h.Helo
+	return c.hop.Auth.same(h.Auth) && c.hop.TLS.Implicit == h.TLS.Implicit && c.hop.TLS.Mode == h.TLS.Mode && c.hop.TLS.Config == h.TLS.Config && c.hop.LMTP == h.LMTP && c.hop.Helo == h.Helo
 }
 
 // quiet tells whether an idle connection is open and silent: a hop that has spoken (421) or closed meanwhile is of no use.
