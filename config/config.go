@@ -172,7 +172,10 @@ type Hop struct {
 	CA string `yaml:"ca"`
 	// ServerName is the name in the certificate; "" is the host of addr.
 	ServerName string `yaml:"server_name"`
-	LMTP       bool   `yaml:"lmtp"`
+	// Cert and Key are what we show to a hop that asks who we are: PEM files, our chain and its key. Both or neither.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	LMTP bool   `yaml:"lmtp"`
 	// Domains are partners' domains, or all below one (*.chu.example): every letter that would go to them over the Internet goes by
 	// this hop and no other, over TLS that is verified, or waits. A rule's own hop wins over it.
 	Domains []string `yaml:"domains"`

@@ -138,6 +138,11 @@ func (g *Gateway) certificateDays() map[string]float64 {
 			days["listen."+door] = pair.Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
 	}
+	for name, hop := range g.set.hops {
+		if tc := hop.TLS.Config; tc != nil && len(tc.Certificates) > 0 {
+			days["hops."+name] = tc.Certificates[0].Leaf.NotAfter.Sub(g.now()).Hours() / 24
+		}
+	}
 	if g.space != nil {
 		days["trust"] = g.space.DaysLeft()
 	}

@@ -301,6 +301,13 @@ func newHop(name, helo string, h config.Hop) (relay.Hop, error) {
 			return hop, fmt.Errorf("hops.%s.ca: no certificate in %s", name, h.CA)
 		}
 	}
+	if h.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(h.Cert, h.Key)
+		if err != nil {
+			return hop, fmt.Errorf("hops.%s.cert: %w", name, err)
+		}
+		tc.Certificates = []tls.Certificate{pair}
+	}
 	hop.TLS.Config = tc
 	return hop, nil
 }
