@@ -197,7 +197,7 @@ type Relay struct {
 type TrustSpace struct {
 	// Domains is the white list: domain to the distinguished names that may speak for it.
 	Domains map[string][]string `yaml:"domains"`
-	// Hosts is each domain's server: domain to host:port. Mail for a domain without one waits.
+	// Hosts is each domain's server, where the clinic is an operator itself: domain to host:port. Mail for a domain without one waits.
 	Hosts map[string]string `yaml:"hosts"`
 	// OwnDomains are the clinic's domains inside the trust space; only their addresses may write into it.
 	OwnDomains []string `yaml:"own_domains"`
@@ -207,6 +207,8 @@ type TrustSpace struct {
 	Cert   string `yaml:"cert"`
 	Key    string `yaml:"key"`
 	CRL    string `yaml:"crl"`
+	// Submission is the clinic's MSSanté operator, whose client it is ("client mode").
+	Submission Submission `yaml:"submission"`
 	// ListedUnverified is for a listed domain whose person the directory does not show: trust or refuse.
 	ListedUnverified policy.Route `yaml:"listed_unverified"`
 	// PatientDomain is the domain of patients' Mon espace santé mailboxes.
@@ -320,7 +322,7 @@ func Default() *Config {
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust: TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
+		Trust: TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr", Submission: Submission{TLS: "starttls", Auth: "external"}},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé"},
