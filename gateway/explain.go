@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"passerelle/gateway/directory"
@@ -82,9 +83,17 @@ func (g *Gateway) sees(x *Explanation) (hop, sees string) {
 	case policy.Local:
 		return g.set.hopClinic.Addr, "the message unchanged, through the clinic's own server"
 	case policy.Trust:
-		h, err := g.trustHop(x.Facts.RecipientDomain)
+		sender, _ := message.ParseAddress(x.From, true) // read before
+		h, err := g.trustHop(x.Facts.RecipientDomain, sender)
+		var no *fault
+		if errors.As(err, &no) && no.permanent() {
+			return "", "nothing; the sender is told: " + no.Text
+		}
 		if err != nil {
 			return "", "nothing yet: " + err.Error()
+		}
+		if g.submission != nil {
+			return h.Addr + " (trust.submission)", "the message unchanged, in the MSSante mailbox, from the clinic's operator as " + as(g.submission.credential(sender))
 		}
 		return h.Addr, "the message unchanged, in the MSSante mailbox"
 	case policy.Plain:
@@ -105,6 +114,17 @@ func (g *Gateway) sees(x *Explanation) (hop, sees string) {
 		return "", "nothing yet: the clinic's server keeps the message and repeats"
 	}
 	return "", "nothing; the sender is told: " + d.Text
+}
+
+// as names whose session a letter goes in.
+func as(c *credential) string {
+	switch {
+	case c.identity != "":
+		return c.identity
+	case c.user != "":
+		return c.user
+	}
+	return "the mailbox that our certificate names"
 }
 
 // named writes a hop as the operator knows it: hops.internet by its address, as the config's own hop, any other with its name.

@@ -83,6 +83,8 @@ func (g *Gateway) hopName(m *mail, i int, w *way) string {
 		return "clinic"
 	case g.set.observe:
 		return "internet"
+	case d.Route == policy.Trust && g.submission != nil:
+		return operatorName
 	case d.Route == policy.Trust:
 		return "trust " + m.env.Recipients[i].Domain
 	case d.Route == policy.Refuse, d.Route == policy.Later:
@@ -156,7 +158,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	case policy.Plain:
 		g.plain(ctx, m, ways, group)
 	case policy.Trust:
-		hop, err := g.trustHop(m.env.Recipients[group[0]].Domain)
+		hop, err := g.trustHop(m.env.Recipients[group[0]].Domain, m.env.Sender)
 		if err != nil {
 			fail(err)
 			return

@@ -129,6 +129,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 			return fmt.Errorf("trust space: %w", err)
 		}
 	}
+	if g.submission, err = newSubmission(cfg, g.log); err != nil {
+		return err
+	}
 	if cfg.Pickup.URL != "" {
 		if err := g.furnishVault(ctx, cfg); err != nil {
 			return err
@@ -148,7 +151,7 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 
 // inTrust tells whether the clinic is in the trust space.
 func inTrust(cfg *config.Config) bool {
-	return len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != ""
+	return len(cfg.Trust.Domains) > 0 || cfg.Trust.Client() || cfg.Listen.Trust.Addr != ""
 }
 
 // Close gives everything back, last opened first.
@@ -312,10 +315,14 @@ func newHop(name, helo string, h config.Hop) (relay.Hop, error) {
 	return hop, nil
 }
 
-// trustHop is the next hop of a domain of the trust space, with the certificate that it must show.
-func (g *Gateway) trustHop(domain string) (relay.Hop, error) {
+// trustHop is the next hop of a domain of the trust space for a sender's letter, with the certificate that it must show: in client mode the
+// clinic's operator, else the domain's own server.
+func (g *Gateway) trustHop(domain string, sender message.Address) (relay.Hop, error) {
+	if g.submission != nil && g.space.Listed(domain) {
+		return g.operatorHop(sender)
+	}
 	addr := g.set.hops["trust:"+domain].Addr
-	if g.space == nil || addr == "" {
+	if g.submission == nil && (g.space == nil || addr == "") {
 		return relay.Hop{}, unset("Serveur du domaine MSSante inconnu, a completer dans trust.hosts", fmt.Errorf("no host for %s", domain))
 	}
 	tc, check, err := g.space.ClientTLS(domain)

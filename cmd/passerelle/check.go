@@ -14,7 +14,7 @@ import (
 
 type checkCmd struct {
 	configFlag
-	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops: does one lead back to this gateway, does a partner show a good certificate (connects and reads greetings; default: ${default}; 0s: do not connect)."`
+	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops: does one lead back to this gateway, does a partner show a good certificate, does the MSSante operator let us in (connects and reads greetings, runs trust.submission.token_command; default: ${default}; 0s: do not connect)."`
 }
 
 func (checkCmd) Help() string {
@@ -45,6 +45,13 @@ func (c checkCmd) Run(e *env) error {
 		ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
 		defer cancel()
 		warnings = append(warnings, g.CheckPartners(ctx)...)
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
+	defer cancel()
+	shown, no := g.CheckOperator(ctx, cfg, c.Wait > 0)
+	warnings = append(warnings, no...)
+	for _, s := range shown {
+		fmt.Fprintln(e.stdout, s)
 	}
 	records, err := gateway.DKIMRecords(cfg)
 	if err != nil {

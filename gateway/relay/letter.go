@@ -21,6 +21,8 @@ type Hop struct {
 	Auth *Auth
 	// MaxConns bounds the connections at one time; 0 is the relay's default. The first letter to a hop fixes it.
 	MaxConns int
+	// MaxSize is the largest letter in octets that the hop takes, whatever it says itself; 0: what it says.
+	MaxSize int64
 }
 
 // TLS is how much a hop must prove.
