@@ -114,12 +114,20 @@ func openAs(ctx context.Context, hop Hop, to *Timeouts) (*conn, *Error) {
 	}
 }
 
-// authenticate speaks the first mechanism that the hop offers.
+// authenticate says who we are, and greets again: some hops show their limits (SIZE) and abilities (DSN) to those alone whom they know.
 func (c *conn) authenticate(token string) *Error {
-	a := c.hop.Auth
-	if a == nil || len(a.Mechanisms) == 0 {
+	if c.hop.Auth == nil || len(c.hop.Auth.Mechanisms) == 0 {
 		return nil
 	}
+	if fail := c.prove(token); fail != nil {
+		return fail
+	}
+	return c.hello()
+}
+
+// prove speaks the first mechanism that the hop offers.
+func (c *conn) prove(token string) *Error {
+	a := c.hop.Auth
 	if c.tls == nil { // RFC 4954 section 4: never in clear; hop.check keeps us from here
 		return c.hop.temporary("auth", [3]int{4, 7, 0}, "authentification impossible sans TLS", errors.New("no TLS"))
 	}

@@ -61,6 +61,12 @@ func (s *session) said(want string) {
 	}
 }
 
+// letIn answers the last step of an exchange and the greeting behind it.
+func (s *session) letIn() {
+	s.send("235 2.7.0 ok")
+	s.hello("PIPELINING", "SIZE 100000")
+}
+
 const refusal = "334 eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiYmVhcmVyIiwic2NvcGUiOiJtYWlsIn0=" // {"status":"401","schemes":"bearer","scope":"mail"}
 
 // xoauth2 is the exchange up to the answer to the n-th token.
@@ -75,7 +81,7 @@ func xoauth2(n int) func(*session) {
 }
 
 func TestAuthExchanges(t *testing.T) {
-	accept := func(s *session) { s.send("235 2.7.0 ok"); s.take(1); s.quit() }
+	accept := func(s *session) { s.letIn(); s.take(1); s.quit() }
 	external := func(answers ...string) func(*session) {
 		return func(s *session) {
 			s.want("AUTH EXTERNAL =")
@@ -87,6 +93,7 @@ func TestAuthExchanges(t *testing.T) {
 				s.send(a)
 			}
 			if strings.HasPrefix(answers[len(answers)-1], "235") {
+				s.hello("PIPELINING")
 				s.take(1)
 				s.quit()
 			} else {
@@ -226,7 +233,7 @@ func TestImplicitTLS(t *testing.T) {
 	res := send(verify, a, under(func(s *session) {
 		s.greet("AUTH EXTERNAL", "STARTTLS")
 		s.want("AUTH EXTERNAL =")
-		s.send("235 ok")
+		s.letIn()
 		s.take(1)
 		s.quit()
 	}))
@@ -245,7 +252,7 @@ func TestIdentitiesShareNoConnection(t *testing.T) {
 	h := newAuthHop(t)
 	serve := func(s *session) {
 		s.want("AUTH EXTERNAL")
-		s.send("235 ok")
+		s.letIn()
 		var from []string
 		for range 2 {
 			lines, _ := s.take(1)
@@ -269,7 +276,7 @@ func TestIdentitiesShareNoConnection(t *testing.T) {
 // TestConnectionDoesNotOutliveItsRights: another token source, certificate or mailbox under the same identity begins a session of its own.
 func TestConnectionDoesNotOutliveItsRights(t *testing.T) {
 	h := newAuthHop(t)
-	serve := func(s *session) { s.want("AUTH EXTERNAL"); s.send("235 ok"); s.take(1); s.quit() }
+	serve := func(s *session) { s.want("AUTH EXTERNAL"); s.letIn(); s.take(1); s.quit() }
 	hop := h.hop(&Auth{Identity: "bal", Mechanisms: []string{External}}, "AUTH EXTERNAL", serve, serve, serve)
 	r := newRelay(t, Config{})
 	wantCodes(t, r.Send(background(), hop, letter(t, "x", "a@d.test")), "accepted")
@@ -285,7 +292,7 @@ func TestRefusedIdentityIsLeftAlone(t *testing.T) {
 	refuse := func(s *session) { s.want("AUTH EXTERNAL"); s.send("535 5.7.8 no"); s.gone() }
 	var log bytes.Buffer
 	hop := h.hop(&Auth{Identity: "bad", Mechanisms: []string{External}}, "AUTH EXTERNAL", refuse, refuse,
-		func(s *session) { s.want("AUTH EXTERNAL"); s.send("235 ok"); s.take(1); s.quit() })
+		func(s *session) { s.want("AUTH EXTERNAL"); s.letIn(); s.take(1); s.quit() })
 	r := newRelay(t, Config{BreakAfter: 2, BreakMin: time.Hour, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	for range 4 {
 		res := r.Send(background(), hop, letter(t, "x", "a@d.test"))

@@ -1,0 +1,516 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509/pkix"
+	"database/sql"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"passerelle/config"
+	"passerelle/gateway"
+	"passerelle/gateway/gatewaytest"
+)
+
+// clientWorld is a trust space in which the clinic is the client of an operator: bal@mss.clinic.test and dr@mss.clinic.test are its mailboxes.
+type clientWorld struct {
+	t      *testing.T
+	ca     *gatewaytest.CA
+	cert   *gatewaytest.Issued // the operator's
+	dir    string              // ca.pem, crl.pem; bal.pem, bal.key, dr.pem, dr.key
+	far    *gatewaytest.NextHop
+	tokens string // the file that the token command prints
+}
+
+func newClientWorld(t *testing.T) *clientWorld {
+	t.Helper()
+	ca, err := gatewaytest.NewCA("AC test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &clientWorld{t: t, ca: ca, dir: t.TempDir()}
+	w.tokens = filepath.Join(w.dir, "token")
+	if w.cert, err = ca.IssueLocal(pkix.Name{Country: []string{"FR"}, Organization: []string{"OPERATEUR"}, CommonName: "smtp.operateur.test"}); err != nil {
+		t.Fatal(err)
+	}
+	w.write("ca.pem", ca.CertPEM())
+	w.list()
+	for _, name := range []string{"bal", "dr"} {
+		w.issue(name, name+"@mss.clinic.test", 30)
+	}
+	if w.far, err = gatewaytest.StartNextHop(gatewaytest.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.far.Close() })
+	return w
+}
+
+func (w *clientWorld) write(name string, b []byte) {
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(w.dir, name), b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// list writes the revocation list anew.
+func (w *clientWorld) list() {
+	w.t.Helper()
+	crl, err := w.ca.CRL(24 * time.Hour)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.write("crl.pem", crl)
+}
+
+func (w *clientWorld) issue(name, mailbox string, days int) {
+	w.t.Helper()
+	i, err := w.ca.Issue(gatewaytest.Leaf{Subject: pkix.Name{Country: []string{"FR"}, Organization: []string{"CLINIC"}, CommonName: mailbox}, Days: days})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	key, err := i.KeyPEM()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.write(name+".key", key)
+	w.write(name+".pem", i.CertPEM())
+}
+
+func (w *clientWorld) operator(opt gatewaytest.OperatorOptions) *gatewaytest.Operator {
+	w.t.Helper()
+	opt.CA, opt.Relay = w.ca, w.far.Addr()
+	if opt.Cert == nil {
+		opt.Cert = w.cert
+	}
+	o, err := gatewaytest.StartOperator(w.t.Context(), opt)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if w.t.Failed() {
+			w.t.Log(o.LogText())
+		}
+		o.Close()
+	})
+	return o
+}
+
+// house is a gateway whose trust.submission is this.
+func (w *clientWorld) house(submission string) *house {
+	w.t.Helper()
+	file := filepath.Join(w.t.TempDir(), "extraction.txt")
+	text := withRules("rules:\n  - {name: rest, route: plain}\n") + `
+trust:
+  domains: {peer.mssante.test: ["CN=mss.peer.test,O=PEER,C=FR"], other.mssante.test: ["CN=other.test,C=FR"]}
+  own_domains: [mss.clinic.test]
+  ca: {w}/ca.pem
+  crl: {w}/crl.pem
+  submission: {` + submission + `}
+directory: {extraction: "` + file + `"}
+`
+	return custom(w.t, strings.ReplaceAll(text, "{w}", w.dir), nil, func(h *house) {
+		if err := gatewaytest.WriteDirectory(file, gatewaytest.Doctor("marie.durand@peer.mssante.test", "Marie", "Durand")); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(h.dir, "state"), 0o700); err != nil {
+			w.t.Fatal(err)
+		}
+		if _, err := gateway.ImportDirectory(w.t.Context(), filepath.Join(h.dir, "state"), file, false, nil); err != nil {
+			w.t.Fatal(err)
+		}
+	})
+}
+
+const (
+	withCert  = `cert: "{w}/bal.pem", key: "{w}/bal.key"`
+	withToken = `mailbox: bal@mss.clinic.test, token_command: [/bin/cat, "{w}/token"]`
+	marie     = "marie.durand@peer.mssante.test"
+)
+
+// arrived waits for n messages beyond the operator.
+func (w *clientWorld) arrived(n int) []gatewaytest.Message {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	ms, err := w.far.Wait(ctx, n)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return ms
+}
+
+// row gives the last ledger row: hop, peer's DN, reason, outcome.
+func (h *house) row() (hop, subject, reason, outcome string) {
+	h.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(h.dir, "state", "passerelle.db")+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRow(`SELECT hop, peer_subject, reason, outcome FROM ledger_entries ORDER BY seq DESC LIMIT 1`).Scan(&hop, &subject, &reason, &outcome); err != nil {
+		h.t.Fatal(err)
+	}
+	return hop, subject, reason, outcome
+}
+
+// TestClientMode: through a real Dovecot, and a real Postfix with SASL by Dovecot, each way to say who we are; under mutual TLS where a
+// certificate says it. Postfix tells Dovecot nothing of the client's certificate, so EXTERNAL is shown at Dovecot's own submission alone.
+func TestClientMode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real servers are left to the full run")
+	}
+	w := newClientWorld(t)
+	o := w.operator(gatewaytest.OperatorOptions{Size: 200000})
+	for n, c := range []struct {
+		port      int
+		with      string
+		submitted string // what the operator's log says of the session
+	}{
+		{o.Submission, "auth: external, " + withCert, "method=EXTERNAL"},
+		{o.Submissions, "tls: implicit, auth: external, " + withCert, "method=EXTERNAL"},
+		{o.Submission, "auth: xoauth2, " + withToken, "method=XOAUTH2"},
+		{o.Submissions, "tls: implicit, auth: oauthbearer, " + withToken, "method=OAUTHBEARER"},
+		{o.PostfixSubmission, "auth: xoauth2, " + withToken, "sasl_method=XOAUTH2, sasl_username=bal@mss.clinic.test"},
+		{o.PostfixSubmission, "auth: oauthbearer, " + withToken, "sasl_method=OAUTHBEARER, sasl_username=bal@mss.clinic.test"},
+	} {
+		t.Run(c.with+fmt.Sprint(n), func(t *testing.T) {
+			w.far.Reset()
+			w.write("token", []byte(o.Token("bal@mss.clinic.test", 5*time.Minute)))
+			h := w.house(fmt.Sprintf("addr: \"127.0.0.1:%d\", %s", c.port, c.with))
+			for _, door := range []string{h.lmtp, h.smtp} {
+				if got := h.send(door, "bal@mss.clinic.test", hello, marie); codes(got) != "250" {
+					t.Fatalf("got %q\n%s", got, h.log.String())
+				}
+			}
+			for _, m := range w.arrived(2) {
+				if m.Sender != "bal@mss.clinic.test" || m.Recipients[0] != marie || !bytes.Contains(m.Data, []byte("bonjour")) {
+					t.Errorf("arrived from %s to %s:\n%s", m.Sender, m.Recipients, m.Data)
+				}
+			}
+			if !strings.Contains(o.LogText(), c.submitted) {
+				t.Errorf("the operator's log lacks %q", c.submitted)
+			}
+			hop, subject, reason, outcome := h.row()
+			if hop != "mssante-operator" || subject != "CN=smtp.operateur.test,O=OPERATEUR,C=FR" || !strings.Contains(reason, "handed to the clinic's MSSante operator") || outcome != "delivered" {
+				t.Errorf("ledger: %q %q %q %q", hop, subject, reason, outcome)
+			}
+			x, err := h.g.Explain(t.Context(), "bal@mss.clinic.test", marie, []byte("Subject: x\r\n\r\nx\r\n"))
+			if err != nil || !strings.Contains(x.Hop, "(trust.submission)") || !strings.Contains(x.Sees, "from the clinic's operator as ") {
+				t.Errorf("explain: %+v, %v", x, err)
+			}
+			large := h.send(h.lmtp, "bal@mss.clinic.test", hello+strings.Repeat("mot pour mot\n", 20000), marie)
+			if codes(large) != "552" || !strings.Contains(large[0], "5.3.4") || !strings.Contains(large[0], "accepte 200000") && !strings.Contains(large[0], "accepte 198976") { // Dovecot keeps 1 KiB for its own fields
+				t.Errorf("too large: %q", large)
+			}
+			if n := len(h.sink.Messages()); n != 0 {
+				t.Errorf("%d messages took the Internet", n)
+			}
+			if log := h.log.String(); strings.Contains(log, "eyJ") || strings.Contains(log, "bal@mss") {
+				t.Errorf("the log tells a token or a local part:\n%s", log)
+			}
+			h.stop()
+		})
+	}
+}
+
+// TestClientModeMailboxes: each mailbox in its own sessions; whose has none is told so, by the operator where he is asked for another's.
+func TestClientModeMailboxes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real servers are left to the full run")
+	}
+	w := newClientWorld(t)
+	o := w.operator(gatewaytest.OperatorOptions{})
+	h := w.house(fmt.Sprintf(`addr: "127.0.0.1:%d", mailboxes: {bal@mss.clinic.test: {cert: "{w}/bal.pem", key: "{w}/bal.key"}, dr@mss.clinic.test: {cert: "{w}/dr.pem", key: "{w}/dr.key"}}`, o.Submission))
+	for range 3 {
+		for _, who := range []string{"bal", "dr"} {
+			if got := h.send(h.lmtp, who+"@mss.clinic.test", hello, marie); codes(got) != "250" {
+				t.Fatalf("got %q", got)
+			}
+		}
+	}
+	w.arrived(6)
+	for _, who := range []string{"bal", "dr"} {
+		if n := strings.Count(o.LogText(), "Login: user=<"+who+"@mss.clinic.test>, method=EXTERNAL"); n != 1 {
+			t.Errorf("%s: %d sessions, want one that is kept", who, n)
+		}
+	}
+	if got := h.send(h.lmtp, "nobody@mss.clinic.test", hello, marie); codes(got) != "550" || !strings.Contains(got[0], "pas de boite declaree") {
+		t.Errorf("without a mailbox: %q", got)
+	}
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", hello, "x@unlisted.test"); codes(got) != "250" || len(h.sink.Messages()) != 1 {
+		t.Errorf("a domain that is not listed: %q", got)
+	}
+	h.stop()
+	w.write("token", []byte(o.Token("bal@mss.clinic.test", time.Minute)))
+	h = w.house(fmt.Sprintf(`addr: "127.0.0.1:%d", auth: xoauth2, %s`, o.PostfixSubmission, withToken))
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", hello, marie); codes(got) != "553" || !strings.Contains(got[0], "not owned by user") {
+		t.Errorf("in another's session: %q", got)
+	}
+}
+
+// TestClientModeRefusals: whatever is wrong between us and the operator, the message waits and nothing leaves by another way or in clear.
+func TestClientModeRefusals(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real servers are left to the full run")
+	}
+	w := newClientWorld(t)
+	o := w.operator(gatewaytest.OperatorOptions{})
+	other, err := w.ca.Issue(gatewaytest.Leaf{Subject: pkix.Name{CommonName: "other.operateur.test"}, DNS: []string{"other.operateur.test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := w.operator(gatewaytest.OperatorOptions{Cert: other})
+	strangers, err := gatewaytest.NewCA("strangers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := strangers.IssueLocal(pkix.Name{CommonName: "smtp.operateur.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := w.operator(gatewaytest.OperatorOptions{Cert: stranger})
+	w.write("expired", []byte(o.Token("bal@mss.clinic.test", -time.Minute)))
+	w.write("refused", []byte(o.Token("bal@mss.clinic.test", time.Minute)+"x")) // whose signature does not hold
+	w.write("another", []byte(o.Token("dr@mss.clinic.test", time.Minute)))
+	token := func(file string) string { return strings.Replace(withToken, "{w}/token", "{w}/"+file, 1) }
+	for _, c := range []struct {
+		name   string
+		port   int
+		with   string
+		want   string
+		reason string // in our log
+	}{
+		{"wrong host name", wrong.Submission, withCert, "451 4.7.5 Relais mssante-operator: liaison TLS refusee", "trust peer: dn-mismatch"},
+		{"wrong host name, implicit", wrong.Submissions, "tls: implicit, " + withCert, "451 4.7.5 Relais mssante-operator: liaison TLS refusee", "trust peer: dn-mismatch"},
+		{"another CA", foreign.Submission, withCert, "451 4.7.5 Relais mssante-operator: liaison TLS refusee", "unknown authority"},
+		{"an expired token", o.Submission, "auth: xoauth2, " + token("expired"), "451 4.7.0 Relais mssante-operator: jeton d'acces a la boite MSSante non obtenu", "the token expired at"},
+		{"a token that is refused", o.Submission, "auth: xoauth2, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse", "challenge 401"},
+		{"a token that is refused, OAUTHBEARER", o.Submissions, "tls: implicit, auth: oauthbearer, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse", "challenge invalid_token"},
+		{"a token that is refused, Postfix", o.PostfixSubmission, "auth: xoauth2, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse", "challenge"},
+		{"another's token", o.Submission, "auth: xoauth2, " + token("another"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse", "challenge"},
+		{"EXTERNAL is not offered", o.PostfixSubmission, withCert, "451 4.7.0 Relais mssante-operator: le relais suivant n'offre pas l'authentification configuree", "none of EXTERNAL offered"},
+		{"no SASL where it is wanted", o.Submission, "auth: certificate, " + withCert, "451 4.7.0 Relais mssante-operator: ", "mail: 451 4.7.0"},
+		{"nobody there", 1, withCert, "451 4.4.1 Relais mssante-operator: le relais suivant ne repond pas", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := w.house(fmt.Sprintf("addr: \"127.0.0.1:%d\", %s", c.port, c.with))
+			got := h.send(h.lmtp, "bal@mss.clinic.test", hello, marie)
+			if len(got) != 1 || !strings.HasPrefix(got[0], c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if log := h.log.String(); !strings.Contains(log, c.reason) || strings.Contains(log, "eyJ") {
+				t.Errorf("the log lacks %q or tells a token:\n%s", c.reason, log)
+			}
+			if n := len(h.sink.Messages()) + len(w.far.Messages()); n != 0 {
+				t.Errorf("%d messages left", n)
+			}
+			h.stop()
+		})
+	}
+}
+
+// TestClientModeRevokedOperator: a revocation ends the kept session, and mail goes again once the operator has a good certificate.
+func TestClientModeRevokedOperator(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real servers are left to the full run")
+	}
+	w := newClientWorld(t)
+	o := w.operator(gatewaytest.OperatorOptions{})
+	h := w.house(fmt.Sprintf("addr: \"127.0.0.1:%d\", %s", o.Submission, withCert))
+	reload := func() {
+		t.Helper()
+		if err := h.g.Reload(t.Context(), func() (*config.Config, error) {
+			return config.Load(filepath.Join(h.dir, "passerelle.yaml"), os.LookupEnv)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := h.send(h.lmtp, "bal@mss.clinic.test", hello, marie); codes(got) != "250" {
+		t.Fatalf("got %q", got)
+	}
+	w.ca.Revoke(w.cert)
+	w.list()
+	reload()
+	if got := h.send(h.lmtp, "bal@mss.clinic.test", strings.Replace(hello, "essai", "revoque", 1), marie); !strings.HasPrefix(got[0], "451 4.7.5 ") {
+		t.Errorf("revoked: %q", got)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	var err error
+	if w.cert, err = w.ca.IssueLocal(pkix.Name{Country: []string{"FR"}, Organization: []string{"OPERATEUR"}, CommonName: "smtp2.operateur.test"}); err != nil {
+		t.Fatal(err)
+	}
+	o = w.operator(gatewaytest.OperatorOptions{})
+	path := filepath.Join(h.dir, "passerelle.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(text, []byte(h.cfg.Trust.Submission.Addr), fmt.Appendf(nil, "127.0.0.1:%d", o.Submission), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reload()
+	if got := h.send(h.lmtp, "bal@mss.clinic.test", strings.Replace(hello, "essai", "revoque", 1), marie); codes(got) != "250" {
+		t.Errorf("a good certificate again: %q\n%s", got, h.log.String())
+	}
+	if _, subject, _, _ := h.row(); !strings.HasPrefix(subject, "CN=smtp2.operateur.test,") {
+		t.Errorf("ledger: peer %q", subject)
+	}
+	w.arrived(2)
+}
+
+// TestClientCertificateIsReadAgain: a renewed certificate is shown at the next letter, without a reload.
+func TestClientCertificateIsReadAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real servers are left to the full run")
+	}
+	w := newClientWorld(t)
+	o := w.operator(gatewaytest.OperatorOptions{})
+	h := w.house(fmt.Sprintf("addr: \"127.0.0.1:%d\", %s", o.Submission, withCert))
+	for _, who := range []string{"bal", "nouvelle"} {
+		if who != "bal" {
+			w.issue("bal", who+"@mss.clinic.test", 30)
+			later := time.Now().Add(2 * time.Second)
+			os.Chtimes(filepath.Join(w.dir, "bal.pem"), later, later)
+		}
+		if got := h.send(h.lmtp, "bal@mss.clinic.test", strings.Replace(hello, "essai", who, 1), marie); codes(got) != "250" {
+			t.Fatalf("got %q\n%s", got, h.log.String())
+		}
+		if !strings.Contains(o.LogText(), "Login: user=<"+who+"@mss.clinic.test>, method=EXTERNAL") {
+			t.Errorf("no session as %s", who)
+		}
+	}
+}
+
+// TestClientModeStripped: an operator, or who sits before him, that offers no TLS hears neither who we are nor a word of a message.
+func TestClientModeStripped(t *testing.T) {
+	w := newClientWorld(t)
+	w.write("token", []byte("opaque-token-of-a-test"))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan string, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, "220 smtp.operateur.test ESMTP\r\n")
+			buf := make([]byte, 4096)
+			for {
+				n, err := c.Read(buf)
+				if err != nil {
+					break
+				}
+				heard <- string(buf[:n])
+				fmt.Fprint(c, "250-smtp.operateur.test\r\n250 AUTH EXTERNAL XOAUTH2\r\n")
+			}
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	for _, c := range []struct{ with, want string }{
+		{withCert, "451 4.7.4 Relais mssante-operator: le relais suivant ne propose pas STARTTLS"},
+		{"auth: xoauth2, " + withToken, "451 4.7.4 Relais mssante-operator: le relais suivant ne propose pas STARTTLS"},
+		{"tls: implicit, auth: xoauth2, " + withToken, "451 4.7.5 Relais mssante-operator: liaison TLS refusee"},
+	} {
+		h := w.house(fmt.Sprintf("addr: %q, %s", l.Addr(), c.with))
+		if got := h.send(h.lmtp, "bal@mss.clinic.test", hello, marie); !strings.HasPrefix(got[0], c.want) {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+		h.stop()
+		for len(heard) > 0 {
+			if s := <-heard; s != "EHLO gw.clinic.test\r\n" && s[0] != 0x16 { // else a TLS hello
+				t.Errorf("in clear: %q", s)
+			}
+		}
+	}
+}
+
+// TestClientModeDroppedToken: the operator answers a token that he does not like with a JSON object and cuts the line; the fresh one is good.
+func TestClientModeDroppedToken(t *testing.T) {
+	w := newClientWorld(t)
+	w.write("next", []byte("#!/bin/sh\necho x >>"+w.dir+"/runs\nn=$(wc -l <"+w.dir+"/runs | tr -d ' ')\necho \"{\\\"access_token\\\":\\\"secret-token-number-$n-of-this-test\\\",\\\"expires_in\\\":300}\"\necho \"secret-token-number-$n-of-this-test\" >&2\n"))
+	if err := os.Chmod(filepath.Join(w.dir, "next"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var refusals, accepted int
+	s := &scriptHop{ext: []string{"STARTTLS", "AUTH XOAUTH2"}, tls: &tls.Config{Certificates: []tls.Certificate{w.cert.TLS()}}}
+	s.say = func(verb string) (string, bool) {
+		switch {
+		case verb == "AUTH":
+			return "334 ", false
+		case strings.HasPrefix(verb, "DXNLCJ1IYWXA"): // user=bal@..., in capitals
+			if refusals < 1 {
+				refusals++
+				return "334 eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiYmVhcmVyIiwic2NvcGUiOiJtYWlsIn0=", false
+			}
+			accepted++
+			return "235 2.7.0 ok", false
+		case verb == "": // our answer to the refusal
+			return "", true
+		}
+		return "", false
+	}
+	h := w.house(fmt.Sprintf("addr: %q, auth: xoauth2, mailbox: bal@mss.clinic.test, token_command: [%q]", s.serve(t), w.dir+"/next"))
+	if got := h.send(h.lmtp, "bal@mss.clinic.test", hello, marie); codes(got) != "250" {
+		t.Fatalf("got %q\n%s", got, h.log.String())
+	}
+	runs, _ := os.ReadFile(filepath.Join(w.dir, "runs"))
+	if refusals != 1 || accepted != 1 || len(runs) != 4 {
+		t.Errorf("%d refused, %d accepted, runs %q", refusals, accepted, runs)
+	}
+	log := h.log.String()
+	if strings.Contains(log, "secret-token") || strings.Contains(log, "dXNlcj1i") || !strings.Contains(log, "token command speaks") {
+		t.Errorf("log:\n%s", log)
+	}
+	var found []string
+	filepath.WalkDir(h.dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if b, _ := os.ReadFile(path); bytes.Contains(b, []byte("secret-token-number")) {
+				found = append(found, path)
+			}
+		}
+		return nil
+	})
+	if found != nil {
+		t.Errorf("the token lies in %q", found)
+	}
+}
+
+// TestClientModeSize: the configured limit counts before the operator is even called.
+func TestClientModeSize(t *testing.T) {
+	w := newClientWorld(t)
+	h := w.house(`addr: "127.0.0.1:1", size: 2kB, ` + withCert)
+	got := h.send(h.lmtp, "bal@mss.clinic.test", hello+strings.Repeat("mot\n", 1000), marie)
+	if codes(got) != "552" || !strings.Contains(got[0], "5.3.4") || !strings.Contains(got[0], "accepte 2000") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestCheckOperator: what `passerelle check` shows, before mail waits for it.
+func TestCheckOperator(t *testing.T) {
+	w := newClientWorld(t)
+	w.issue("dr", "dr@mss.clinic.test", 12)
+	h := w.house(`addr: "127.0.0.1:1", mailboxes: {dr@mss.clinic.test: {cert: "{w}/dr.pem", key: "{w}/dr.key"}}, cert: "{w}/bal.pem", key: "{w}/bal.key", mailbox: bal@mss.clinic.test`)
+	shown, warnings := h.g.CheckOperator(t.Context(), h.cfg, true)
+	all := strings.Join(shown, "\n") + "\n--\n" + strings.Join(warnings, "\n")
+	for _, want := range []string{"client of the operator at 127.0.0.1:1 (TLS by STARTTLS, auth: external)", "as bal@mss.clinic.test: certificate " + w.dir + "/bal.pem, 30 days left",
+		"as dr@mss.clinic.test: certificate " + w.dir + "/dr.pem, 12 days left", "certificate of dr@mss.clinic.test ends in 12 days", "MSSante mail of bal@mss.clinic.test waits: hand on to mssante-operator: connect"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("lacks %q:\n%s", want, all)
+		}
+	}
+}
