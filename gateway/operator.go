@@ -118,7 +118,7 @@ func (g *Gateway) hopAs(c *credential) (relay.Hop, error) {
 	if c.pair != nil {
 		var err error
 		if cert, err = c.pair.get(nil); err != nil {
-			return relay.Hop{}, unset("Certificat de la boite MSSante illisible, a revoir dans trust.submission", err)
+			return relay.Hop{}, fmt.Errorf("certificate of trust.submission: %w", err) // not once it was read: the old one stays
 		}
 	}
 	tc := g.space.OperatorTLS(s.host, cert)

@@ -290,11 +290,12 @@ func TestClientModeRefusals(t *testing.T) {
 		{"wrong host name", wrong.Submission, withCert, "451 4.7.5 Relais mssante-operator: liaison TLS refusee", "trust peer: dn-mismatch"},
 		{"wrong host name, implicit", wrong.Submissions, "tls: implicit, " + withCert, "451 4.7.5 Relais mssante-operator: liaison TLS refusee", "trust peer: dn-mismatch"},
 		{"another CA", foreign.Submission, withCert, "451 4.7.5 Relais mssante-operator: liaison TLS refusee", "unknown authority"},
-		{"an expired token", o.Submission, "auth: xoauth2, " + token("expired"), "451 4.7.0 Relais mssante-operator: jeton d'acces a la boite MSSante non obtenu", "the token expired at"},
-		{"a token that is refused", o.Submission, "auth: xoauth2, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse", "challenge 401"},
-		{"a token that is refused, OAUTHBEARER", o.Submissions, "tls: implicit, auth: oauthbearer, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse", "challenge invalid_token"},
-		{"a token that is refused, Postfix", o.PostfixSubmission, "auth: xoauth2, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse", "challenge"},
-		{"another's token", o.Submission, "auth: xoauth2, " + token("another"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse", "challenge"},
+		{"an expired token", o.Submission, "auth: xoauth2, " + token("expired"), "451 4.7.0 Relais mssante-operator: jeton d'acces a la boite MSSante non obtenu, nouvel essai plus tard", "the token expired at"},
+		{"a token that is refused", o.Submission, "auth: xoauth2, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse par le relais suivant, nouvel essai plus tard", "challenge 401"},
+		{"a token that is refused, OAUTHBEARER", o.Submissions, "tls: implicit, auth: oauthbearer, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse par le relais suivant, nouvel essai plus tard", "challenge invalid_token"},
+		{"a token that is refused, Postfix", o.PostfixSubmission, "auth: xoauth2, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse par le relais suivant, nouvel essai plus tard", "challenge"},
+		{"another's token", o.Submission, "auth: xoauth2, " + token("another"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse par le relais suivant, nouvel essai plus tard", "challenge"},
+		{"a certificate for another's mailbox", o.Submission, "mailbox: dr@mss.clinic.test, " + withCert, "451 4.7.0 Relais mssante-operator: certificat ou boite refuse par le relais suivant, a revoir par l'administrateur", "reply 535"},
 		{"EXTERNAL is not offered", o.PostfixSubmission, withCert, "451 4.7.0 Relais mssante-operator: le relais suivant n'offre pas l'authentification configuree", "none of EXTERNAL offered"},
 		{"no SASL where it is wanted", o.Submission, "auth: certificate, " + withCert, "451 4.7.0 Relais mssante-operator: ", "mail: 451 4.7.0"},
 		{"nobody there", 1, withCert, "451 4.4.1 Relais mssante-operator: le relais suivant ne repond pas", ""},
@@ -497,6 +498,47 @@ func TestClientModeSize(t *testing.T) {
 	got := h.send(h.lmtp, "bal@mss.clinic.test", hello+strings.Repeat("mot\n", 1000), marie)
 	if codes(got) != "552" || !strings.Contains(got[0], "5.3.4") || !strings.Contains(got[0], "accepte 2000") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// operatorReplies are the replies of client mode that need a misbehaving operator.
+func operatorReplies(t *testing.T, tab *replyTable) {
+	w := newClientWorld(t)
+	w.write("token", []byte("opaque-token-of-a-test"))
+	tokens := "auth: xoauth2, " + withToken
+	auth := func(answers ...string) *scriptHop {
+		n := 0
+		s := &scriptHop{ext: []string{"STARTTLS", "AUTH EXTERNAL XOAUTH2"}}
+		s.say = func(verb string) (string, bool) {
+			if verb != "AUTH" && n == 0 || n == len(answers) {
+				return "", false
+			}
+			n++
+			return answers[n-1], false
+		}
+		return s
+	}
+	for _, c := range []struct {
+		s           *scriptHop
+		with, words string
+	}{
+		{&scriptHop{ext: []string{"STARTTLS"}}, withCert, "n'offre pas l'authentification configuree"},
+		{auth("504 5.5.4 no"), withCert, "authentification refusee"},
+		{auth("535 5.7.8 no"), withCert, "certificat ou boite refuse"},
+		{auth("454 4.7.0 later"), withCert, "authentification momentanement impossible"},
+		{auth("334 ", "535 5.7.8 no"), tokens, "jeton d'acces refuse"},
+		{auth(), strings.Replace(tokens, "/bin/cat", "/bin/false", 1), "jeton d'acces a la boite MSSante non obtenu"},
+		{auth(), `mailboxes: {dr@mss.clinic.test: {cert: "{w}/dr.pem", key: "{w}/dr.key"}}`, "pas de boite declaree"},
+	} {
+		c.s.tls = &tls.Config{Certificates: []tls.Certificate{w.cert.TLS()}}
+		h := w.house(fmt.Sprintf("addr: %q, %s", c.s.serve(t), c.with))
+		tab.hears(t, h.send(h.lmtp, "bal@mss.clinic.test", hello, marie), c.words)
+		c.s.mu.Lock()
+		if len(c.s.got) != 0 {
+			t.Errorf("%s: the operator got a message", c.words)
+		}
+		c.s.mu.Unlock()
+		h.stop()
 	}
 }
 
