@@ -65,7 +65,7 @@ func (v *validator) submission() {
 		v.loop(key+".addr", s.Addr)
 	}
 	if len(t.Hosts) > 0 && v.ok("trust.hosts") {
-		v.fault("trust.hosts", "is never asked beside trust.submission.addr: everything goes to the operator")
+		v.fault("trust.hosts", "has no meaning beside trust.submission.addr: everything goes to the operator")
 	}
 	for _, who := range sortedKeys(s.Mailboxes) {
 		at, m := join(key+".mailboxes", who), s.Mailboxes[who]

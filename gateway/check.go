@@ -18,6 +18,7 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/console"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/message"
 	"passerelle/gateway/trust"
 )
 
@@ -25,6 +26,8 @@ import (
 // that serves. Where no mirror was made yet, the extraction file is read into a scratch folder, removed by Close.
 func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway, err error) {
 	g := &Gateway{lasting: &lasting{}, log: log, now: time.Now, policy: cfg.Policy}
+	g.exchangers = newExchangers(g.now)
+	g.budget = message.NewBudget(int64(cfg.Limits.Memory), "")
 	defer func() {
 		if err != nil {
 			g.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
@@ -58,7 +59,14 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if w.to != nil {
 		x.Instead = w.to.String()
 	}
-	x.Hop, x.Sees = g.sees(x)
+	x.Hop, x.Sees = g.sees(ctx, x)
+	if w.decision.Route == policy.Trust && !g.set.observe {
+		ways := []way{w}
+		if _, err := g.inSpace(ctx, m, ways, []int{0}); err != nil {
+			x.Sees = "nothing; the sender is told: " + asFault(err).Text
+		}
+		x.Decision.Reason = ways[0].decision.Reason
+	}
 	return x, nil
 }
 
@@ -74,7 +82,7 @@ func (g *Gateway) Verify(ctx context.Context, expect []policy.Expectation, sampl
 	})
 }
 
-func (g *Gateway) sees(x *Explanation) (hop, sees string) {
+func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
 	d := x.Decision
 	if g.set.observe && d.Route != policy.Local {
 		return g.set.hopInternet.Addr, "the message unchanged (mode: observe); this is counted as left in clear"
@@ -84,7 +92,7 @@ func (g *Gateway) sees(x *Explanation) (hop, sees string) {
 		return g.set.hopClinic.Addr, "the message unchanged, through the clinic's own server"
 	case policy.Trust:
 		sender, _ := message.ParseAddress(x.From, true) // read before
-		h, err := g.trustHop(x.Facts.RecipientDomain, sender)
+		hops, err := g.trustHops(ctx, x.Facts.RecipientDomain, sender)
 		var no *fault
 		if errors.As(err, &no) && no.permanent() {
 			return "", "nothing; the sender is told: " + no.Text
@@ -93,9 +101,13 @@ func (g *Gateway) sees(x *Explanation) (hop, sees string) {
 			return "", "nothing yet: " + err.Error()
 		}
 		if g.submission != nil {
-			return h.Addr + " (trust.submission)", "the message unchanged, in the MSSante mailbox, from the clinic's operator as " + as(g.submission.credential(sender))
+			return hops[0].Addr + " (trust.submission)", "the message unchanged, in the MSSante mailbox, from the clinic's operator as " + as(g.submission.credential(sender))
 		}
-		return h.Addr, "the message unchanged, in the MSSante mailbox"
+		addrs := make([]string, len(hops))
+		for i, h := range hops {
+			addrs[i] = h.Addr
+		}
+		return strings.Join(addrs, ", else "), "the message unchanged, in the MSSante mailbox"
 	case policy.Plain:
 		h := g.internetHop(d.Hop, x.Facts.RecipientDomain)
 		if d.Form == policy.FormReport {

@@ -82,7 +82,7 @@ func (h *Hop) token(ctx context.Context) (string, *Error) {
 }
 
 // openAs makes a connection ready for MAIL under an identity: a token that the hop refuses is forgotten, and a fresh one tried once.
-func openAs(ctx context.Context, hop Hop, to *Timeouts) (*conn, *Error) {
+func (r *Relay) openAs(ctx context.Context, hop Hop) (*conn, *Error) {
 	var refused string
 	var last *Error
 	for {
@@ -95,7 +95,7 @@ func openAs(ctx context.Context, hop Hop, to *Timeouts) (*conn, *Error) {
 		case last != nil && token == refused: // the command has no other
 			return nil, last
 		}
-		c, fail := dial(ctx, hop, to, !hop.TLS.Implicit, token)
+		c, fail := r.dial(ctx, hop, !hop.TLS.Implicit, token)
 		if fail == nil {
 			authed.WithLabelValues(hop.Name, "accepted").Inc()
 			return c, nil
