@@ -358,7 +358,7 @@ func Default() *Config {
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
 		Trust: TrustSpace{Port: 25, Documents: TrustDocuments{Check: "note"}, Patients: TrustPatients{NoMailbox: []string{"5.1.1", "5.1.10", "5.2.1"}}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
-			Submission: Submission{TLS: "starttls", Auth: "external"}},
+			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé"},

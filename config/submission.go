@@ -26,6 +26,8 @@ type Submission struct {
 	TokenCommand []string `yaml:"token_command"`
 	// Size is the largest message that the operator takes, on the wire (attachments grow by 37 % there); 0 is what its server says.
 	Size Size `yaml:"size"`
+	// MaxConns bounds the sessions of one mailbox at one time. A letter that finds none free waits.
+	MaxConns int `yaml:"max_conns"`
 	// Mailboxes are the senders with credentials of their own: address to certificate or token.
 	Mailboxes map[string]SubmissionMailbox `yaml:"mailboxes"`
 }
@@ -55,6 +57,9 @@ func (v *validator) submission() {
 		v.ownMailbox(key+".mailbox", s.Mailbox)
 	}
 	v.command(key+".token_command", s.TokenCommand)
+	if s.MaxConns < 1 && v.ok(key+".max_conns") {
+		v.fault(key+".max_conns", "must be 1 at least")
+	}
 	if !t.Client() {
 		if v.ok(key+".addr") && (s.Mailbox != "" || s.Cert != "" || len(s.TokenCommand) > 0 || len(s.Mailboxes) > 0) {
 			v.fault(key+".addr", "must be set (host:587 or host:465) where anything else of trust.submission is")

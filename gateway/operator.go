@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"passerelle/config"
@@ -19,15 +20,13 @@ import (
 // operatorName is the hop of client mode in logs, metrics, replies and the ledger.
 const operatorName = "mssante-operator"
 
-// operatorConns bounds the sessions of one mailbox: what an operator allows a client is far less than what another operator allows us.
-const operatorConns = 5
-
 // submission is the clinic's MSSanté operator in client mode: all mail for listed domains goes there, as from one of the clinic's mailboxes.
 type submission struct {
 	addr, host string
 	implicit   bool
 	mechanisms []string
 	size       int64
+	maxConns   int                    // of one mailbox
 	general    *credential            // for who has none of his own; nil: nobody else writes
 	mailboxes  map[string]*credential // by Address.Key
 }
@@ -46,7 +45,7 @@ func newSubmission(cfg *config.Config, log *slog.Logger) (*submission, error) {
 	if !cfg.Trust.Client() {
 		return nil, nil
 	}
-	s := &submission{addr: c.Addr, host: hostOf(c.Addr), implicit: c.TLS == "implicit", size: int64(c.Size), mailboxes: map[string]*credential{}}
+	s := &submission{addr: c.Addr, host: hostOf(c.Addr), implicit: c.TLS == "implicit", size: int64(c.Size), maxConns: c.MaxConns, mailboxes: map[string]*credential{}}
 	switch c.Auth {
 	case "external":
 		s.mechanisms = []string{relay.External}
@@ -122,7 +121,7 @@ func (g *Gateway) hopAs(c *credential) (relay.Hop, error) {
 		}
 	}
 	tc := g.space.OperatorTLS(s.host, cert)
-	return relay.Hop{Name: operatorName, Addr: s.addr, Helo: g.set.hostname, MaxConns: operatorConns, MaxSize: s.size,
+	return relay.Hop{Name: operatorName, Addr: s.addr, Helo: g.set.hostname, MaxConns: s.maxConns, MaxSize: s.size,
 		TLS:  relay.TLS{Mode: relay.Verify, Implicit: s.implicit, Config: tc, Check: tc.VerifyConnection},
 		Auth: &relay.Auth{Identity: c.identity, Mechanisms: s.mechanisms, User: c.user, Tokens: c.tokens}}, nil
 }
@@ -178,6 +177,8 @@ func (g *Gateway) CheckOperator(ctx context.Context, cfg *config.Config, ask boo
 	shown = append(shown, fmt.Sprintf("MSSante: client of the operator at %s (%s, auth: %s)", c.Addr, how, c.Auth))
 	r := relay.New(relay.Config{Log: g.log})
 	defer r.Close()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
 	for _, cred := range s.all() {
 		who, days := cred.identity, cred.days(g.now())
 		if who == "" {
@@ -199,20 +200,28 @@ func (g *Gateway) CheckOperator(ctx context.Context, cfg *config.Config, ask boo
 			with += ", token by command"
 		}
 		shown = append(shown, fmt.Sprintf("  as %s: %s", who, with))
+		mu.Lock()
 		if days < certificateAlarm {
 			warnings = append(warnings, fmt.Sprintf("trust.submission: the certificate of %s ends in %.0f days: order the next one while it is valid", who, days))
 		}
+		mu.Unlock()
 		if !ask {
 			continue
 		}
-		hop, err := g.hopAs(cred)
-		if err == nil {
-			err = r.Greet(ctx, hop)
-		}
-		if err != nil {
-			warnings = append(warnings, fmt.Sprintf("trust.submission: MSSante mail of %s waits: %v", who, err))
-		}
+		wg.Go(func() { // side by side: one that is slow must not take the others' time
+			hop, err := g.hopAs(cred)
+			if err == nil {
+				err = r.Greet(ctx, hop)
+			}
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				warnings = append(warnings, fmt.Sprintf("trust.submission: MSSante mail of %s waits: %v", who, err))
+			}
+		})
 	}
+	wg.Wait()
+	slices.Sort(warnings)
 	return shown, warnings
 }
 

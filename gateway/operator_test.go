@@ -85,9 +85,9 @@ func (w *clientWorld) issue(name, mailbox string, days int) {
 
 func (w *clientWorld) operator(opt gatewaytest.OperatorOptions) *gatewaytest.Operator {
 	w.t.Helper()
-	opt.CA, opt.Relay = w.ca, w.far.Addr()
-	if opt.Cert == nil {
-		opt.Cert = w.cert
+	opt.CA = w.ca
+	if opt.Cert == nil { // else nobody gets as far as a message
+		opt.Cert, opt.Relay = w.cert, w.far.Addr()
 	}
 	o, err := gatewaytest.StartOperator(w.t.Context(), opt)
 	if err != nil {
@@ -276,6 +276,12 @@ func TestClientModeRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	foreign := w.operator(gatewaytest.OperatorOptions{Cert: stranger})
+	badKey, err := stranger.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("stranger.pem", stranger.CertPEM())
+	w.write("stranger.key", badKey)
 	w.write("expired", []byte(o.Token("bal@mss.clinic.test", -time.Minute)))
 	w.write("refused", []byte(o.Token("bal@mss.clinic.test", time.Minute)+"x")) // whose signature does not hold
 	w.write("another", []byte(o.Token("dr@mss.clinic.test", time.Minute)))
@@ -296,6 +302,7 @@ func TestClientModeRefusals(t *testing.T) {
 		{"a token that is refused, Postfix", o.PostfixSubmission, "auth: xoauth2, " + token("refused"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse par le relais suivant, nouvel essai plus tard", "challenge"},
 		{"another's token", o.Submission, "auth: xoauth2, " + token("another"), "451 4.7.0 Relais mssante-operator: jeton d'acces refuse par le relais suivant, nouvel essai plus tard", "challenge"},
 		{"a certificate for another's mailbox", o.Submission, "mailbox: dr@mss.clinic.test, " + withCert, "451 4.7.0 Relais mssante-operator: certificat ou boite refuse par le relais suivant, a revoir par l'administrateur", "reply 535"},
+		{"a certificate of another CA", o.Submission, strings.ReplaceAll(withCert, "{w}/bal", "{w}/stranger"), "451 4.7.0 Relais mssante-operator: certificat ou boite refuse", "reply 535"},
 		{"EXTERNAL is not offered", o.PostfixSubmission, withCert, "451 4.7.0 Relais mssante-operator: le relais suivant n'offre pas l'authentification configuree", "none of EXTERNAL offered"},
 		{"no SASL where it is wanted", o.Submission, "auth: certificate, " + withCert, "451 4.7.0 Relais mssante-operator: ", "mail: 451 4.7.0"},
 		{"nobody there", 1, withCert, "451 4.4.1 Relais mssante-operator: le relais suivant ne repond pas", ""},

@@ -22,7 +22,7 @@ type OperatorOptions struct {
 	// CA issues the clients' certificates, whose CN is the mailbox. Cert is what the operator shows.
 	CA   *CA
 	Cert *Issued
-	// Relay (host:port) is the rest of the trust space: it gets all mail.
+	// Relay (host:port) is the rest of the trust space: it gets all mail. Without it there is Dovecot alone, and no mail goes further.
 	Relay string
 	// Size is the largest message in octets, 0 is no limit.
 	Size int
@@ -89,25 +89,35 @@ func (o *Operator) configure(ctx context.Context, opt OperatorOptions) (err erro
 	if err != nil {
 		return fmt.Errorf("write operator folder: %w", err)
 	}
-	host, port, _ := strings.Cut(opt.Relay, ":")
-	main := []string{fmt.Sprintf("relayhost = [%s]:%s", host, port), fmt.Sprintf("message_size_limit = %d", opt.Size), "smtpd_authorized_xclient_hosts = 127.0.0.1"}
-	if o.Postfix, err = StartPostfix(ctx, PostfixOptions{Name: "operator", Main: main, Master: []string{
-		fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd", o.PostfixSubmission),
-		" -o smtpd_tls_security_level=encrypt -o smtpd_tls_auth_only=yes",
-		" -o smtpd_tls_cert_file=" + o.Dir + "/tls/cert.pem -o smtpd_tls_key_file=" + o.Dir + "/tls/key.pem",
-		" -o smtpd_sasl_auth_enable=yes -o smtpd_sasl_type=dovecot -o smtpd_sasl_path=" + o.Dir + "/auth",
-		" -o smtpd_relay_restrictions=permit_sasl_authenticated,reject",
-		" -o smtpd_sender_login_maps=regexp:" + o.Dir + "/own -o smtpd_sender_restrictions=reject_sender_login_mismatch",
-	}}); err != nil {
-		return err
+	relay := 1 // nobody
+	if opt.Relay != "" {
+		if err := o.startPostfix(ctx, opt); err != nil {
+			return err
+		}
+		relay = o.Postfix.Port
 	}
 	mechanisms := opt.Mechanisms
 	if mechanisms == "" {
 		mechanisms = "external xoauth2 oauthbearer"
 	}
 	conf := strings.NewReplacer("{dir}", o.Dir, "{starttls}", fmt.Sprint(o.Submission), "{implicit}", fmt.Sprint(o.Submissions),
-		"{relay}", fmt.Sprint(o.Postfix.Port), "{mechanisms}", mechanisms, "{size}", fmt.Sprint(opt.Size)).Replace(operatorConf)
+		"{relay}", fmt.Sprint(relay), "{mechanisms}", mechanisms, "{size}", fmt.Sprint(opt.Size)).Replace(operatorConf)
 	return os.WriteFile(filepath.Join(o.Dir, "dovecot.conf"), []byte(conf), 0o644)
+}
+
+// startPostfix runs what lies behind Dovecot, and has a submission service of its own.
+func (o *Operator) startPostfix(ctx context.Context, opt OperatorOptions) (err error) {
+	host, port, _ := strings.Cut(opt.Relay, ":")
+	main := []string{fmt.Sprintf("relayhost = [%s]:%s", host, port), fmt.Sprintf("message_size_limit = %d", opt.Size), "smtpd_authorized_xclient_hosts = 127.0.0.1"}
+	o.Postfix, err = StartPostfix(ctx, PostfixOptions{Name: "operator", Main: main, Master: []string{
+		fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd", o.PostfixSubmission),
+		" -o smtpd_tls_security_level=encrypt -o smtpd_tls_auth_only=yes",
+		" -o smtpd_tls_cert_file=" + o.Dir + "/tls/cert.pem -o smtpd_tls_key_file=" + o.Dir + "/tls/key.pem",
+		" -o smtpd_sasl_auth_enable=yes -o smtpd_sasl_type=dovecot -o smtpd_sasl_path=" + o.Dir + "/auth",
+		" -o smtpd_relay_restrictions=permit_sasl_authenticated,reject",
+		" -o smtpd_sender_login_maps=regexp:" + o.Dir + "/own -o smtpd_sender_restrictions=reject_sender_login_mismatch",
+	}})
+	return err
 }
 
 const operatorConf = `base_dir = {dir}/run

@@ -286,6 +286,29 @@ func TestConnectionDoesNotOutliveItsRights(t *testing.T) {
 	wantCodes(t, r.Send(background(), hop, letter(t, "x", "a@d.test")), "accepted")
 }
 
+// TestConnectionDoesNotOutliveItsToken: the session ends with the token that it began with, not with the server's patience.
+func TestConnectionDoesNotOutliveItsToken(t *testing.T) {
+	tokens, _ := counted(t)
+	serve := func(n, letters int) func(*session) {
+		return func(s *session) {
+			xoauth2(n)(s)
+			s.letIn()
+			for range letters {
+				s.take(1)
+			}
+			s.quit()
+		}
+	}
+	hop := newAuthHop(t).hop(&Auth{Identity: "bal", Mechanisms: []string{XOAuth2}, User: "bal@mss.test", Tokens: tokens}, "AUTH XOAUTH2", serve(1, 2), serve(2, 1))
+	r := newRelay(t, Config{})
+	for n := range 3 {
+		if n == 2 {
+			tokens.Evict("token-1") // as another session learned
+		}
+		wantCodes(t, r.Send(background(), hop, letter(t, "x", "a@d.test")), "accepted")
+	}
+}
+
 // TestRefusedIdentityIsLeftAlone: no account is locked by our own zeal, and the others go on.
 func TestRefusedIdentityIsLeftAlone(t *testing.T) {
 	h := newAuthHop(t)

@@ -30,6 +30,7 @@ type conn struct {
 	ext      map[string]string // EHLO keywords in upper case -> parameters
 	tls      *tls.ConnectionState
 	peer     Peer
+	token    string // with which the session began; "" without one
 	uses     int
 	since    time.Time // unused since
 	broken   bool      // its state is unknown: it may only be closed
@@ -64,7 +65,7 @@ func (r *Relay) dial(ctx context.Context, hop Hop, startTLS bool, token string) 
 		return nil, hop.noConnection(err)
 	}
 	connections.WithLabelValues(hop.Name).Inc()
-	c := &conn{hop: hop, timeouts: to, raw: raw, nc: raw, br: bufio.NewReaderSize(raw, maxLine), peer: Peer{Addr: raw.RemoteAddr().String()}}
+	c := &conn{hop: hop, timeouts: to, raw: raw, nc: raw, br: bufio.NewReaderSize(raw, maxLine), token: token, peer: Peer{Addr: raw.RemoteAddr().String()}}
 	stop := c.abortWith(ctx)
 	fail := c.greet(startTLS, token)
 	stop()
@@ -328,8 +329,11 @@ func (c *conn) unexpected(step string, r reply) *Error {
 	return c.lost(step, fmt.Errorf("%w: %d cannot stand here", errProtocol, r.code))
 }
 
-// fits tells whether a hop's settings would make this connection.
+// fits tells whether a hop's settings would make this connection, under the token of now.
 func (c *conn) fits(h Hop) bool {
+	if c.token != "" && !c.hop.Auth.Tokens.Holds(c.token) {
+		return false
+	}
 	return c.hop.Auth.same(h.Auth) && c.hop.TLS.Implicit == h.TLS.Implicit && c.hop.TLS.Mode == h.TLS.Mode && c.hop.TLS.Config == h.TLS.Config && c.hop.LMTP == h.LMTP && c.hop.Helo == h.Helo
 }
 
