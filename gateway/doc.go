@@ -66,12 +66,13 @@
 //	gateway              -> every room, config
 //	config               -> policy
 //	policy, crypto/*     -> nothing of ours
-//	message, store       -> nothing of ours
+//	message, store, web  -> nothing of ours
 //	every room           -> message at most; beyond that:
 //	protect, vault       -> crypto/*
 //	directory, ledger    -> store
 //	vault                -> store
-//	portal               -> vault
+//	portal               -> vault, web
+//	addressbook          -> web
 //	smtpd, relay         -> trust
-//	gatewaytest, console -> nothing of ours
+//	gatewaytest, gatewaytest/chromium, console -> nothing of ours
 package gateway

@@ -57,7 +57,7 @@ type lasting struct {
 	serving    atomic.Bool             // between Run's begin and its end
 	inForce    atomic.Pointer[Gateway] // what new messages begin under
 	reloading  sync.Mutex
-	searches   *vault.Limiter // of the address book, by client
+	searches   searchLimit // of the address book, by client
 	exchangers *exchangers
 	closers    []func() error
 }
@@ -103,6 +103,7 @@ func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Enve
 func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, env *message.Envelope, body *message.Body,
 	decide func(*mail, message.Recipient) (way, error)) (out smtpd.Outcome) {
 	g.postmasters(env)
+	defer g.directory.Hold()()               // a reload does not close what this message is asked about
 	if err := g.ledger.Ready(); err != nil { // before any hop is contacted
 		return g.outcome(nil, all(env, laterNote(err)))
 	}

@@ -38,6 +38,7 @@ func (g *Gateway) Reload(ctx context.Context, load func() (*config.Config, error
 		return fmt.Errorf("reload: %w", err)
 	}
 	g.inForce.Store(next)
+	old.directory.Retire()
 	mReload.WithLabelValues("ok").Inc()
 	mConfig.SetToCurrentTime()
 	if len(kept) > 0 {

@@ -19,7 +19,7 @@ type checkCmd struct {
 
 func (checkCmd) Help() string {
 	return "Run it as the user that serves: it looks whether files are there and can be read. It may run beside the gateway.\n\n" +
-		"Example: passerelle check --config config/example.yaml"
+		"Example:\n  passerelle check --config config/example.yaml"
 }
 
 // Run checks in a scratch state folder: the running gateway holds the real one.
