@@ -103,4 +103,15 @@ func TestClientModeMailboxes(t *testing.T) {
 	if got := h.send(h.lmtp, "dr@mss.clinic.test", hello, marie); codes(got) != "553" || !strings.Contains(got[0], "not owned by user") {
 		t.Errorf("in another's session: %q", got)
 	}
+	h.stop()
+	// The first token is refused by the real servers, the fresh one taken: the sender sees nothing of it.
+	for n, port := range []int{o.Submission, o.PostfixSubmission} {
+		w.write("first", []byte(o.Token("bal@mss.clinic.test", time.Minute)+"x"))
+		h = w.house(fmt.Sprintf(`addr: "127.0.0.1:%d", auth: xoauth2, mailbox: bal@mss.clinic.test, token_command: [/bin/sh, -c, "cat {w}/first || cat {w}/token; rm -f {w}/first"]`, port))
+		if got := h.send(h.lmtp, "bal@mss.clinic.test", hello, marie); codes(got) != "250" {
+			t.Errorf("with a fresh token: %q\n%s", got, h.log.String())
+		}
+		w.arrived(7 + n)
+		h.stop()
+	}
 }
