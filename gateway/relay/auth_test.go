@@ -167,6 +167,8 @@ func TestAuthExchanges(t *testing.T) {
 			s.send("535 5.7.8 no")
 			s.gone()
 		}, func(s *session) { drop(2, "535 5.7.8 no")(s); s.gone() }}, "451 4.7.0 auth", 2},
+		"535 without a challenge, the fresh one is good": {[]string{XOAuth2}, "bal@mss.test", "AUTH XOAUTH2",
+			[]func(*session){func(s *session) { drop(1, "535 5.7.8 no")(s); s.gone() }, func(s *session) { xoauth2(2)(s); accept(s) }}, "accepted", 2},
 		"a refusal that lets in": {[]string{XOAuth2}, "bal@mss.test", "AUTH XOAUTH2", []func(*session){func(s *session) {
 			drop(1, refusal)(s)
 			s.want("")
@@ -343,6 +345,14 @@ func TestSilenceIsNoRefusal(t *testing.T) {
 	if _, err := tokens.Get(background()); err != nil || runs() != 1 {
 		t.Errorf("%d runs, %v: the token was given up", runs(), err)
 	}
+}
+
+// TestTheSameTokenIsNotTriedTwice: where the command has no other, the hop is not called again.
+func TestTheSameTokenIsNotTriedTwice(t *testing.T) {
+	tokens := trust.NewTokens([]string{"/bin/echo", "token-1"}, nil)
+	hop := newAuthHop(t).hop(&Auth{Identity: "bal", Mechanisms: []string{XOAuth2}, User: "bal@mss.test", Tokens: tokens}, "AUTH XOAUTH2",
+		func(s *session) { xoauth2(1)(s); s.send(refusal) })
+	wantCodes(t, newRelay(t, Config{}).Send(background(), hop, letter(t, "x", "a@d.test")), "451 4.7.0 auth")
 }
 
 // TestNoToken: the hop is not even called.
