@@ -163,6 +163,8 @@ type mail struct {
 	discreet []byte
 	// reports: who handed the message in is told of success where the next hop will not (relayed.go).
 	reports bool
+	// twins are the recipients of the same mailbox as an earlier one, by a link or an alias (twins.go).
+	twins map[int]int
 	// rewritten: the header differs from the bytes of the body.
 	rewritten bool
 }

@@ -14,7 +14,7 @@ import (
 
 type checkCmd struct {
 	configFlag
-	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops: does one lead back to this gateway, does a partner show a good certificate, does the MSSante operator let us in (connects and reads greetings, runs trust.submission.token_command; default: ${default}; 0s: do not connect)."`
+	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops and the directory's LDAP and FHIR: does a hop lead back to this gateway, does a partner show a good certificate, does a source answer, does the MSSante operator let us in (runs trust.submission.token_command; default: ${default}; 0s: do not connect)."`
 }
 
 func (checkCmd) Help() string {
@@ -45,6 +45,13 @@ func (c checkCmd) Run(e *env) error {
 		ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
 		defer cancel()
 		warnings = append(warnings, g.CheckPartners(ctx)...)
+		asked, cancel := context.WithTimeout(e.ctx, c.Wait)
+		defer cancel()
+		answers, faults := g.CheckSources(asked, cfg)
+		for _, a := range answers {
+			fmt.Fprintln(e.stdout, a)
+		}
+		warnings = append(warnings, faults...)
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
 	defer cancel()
