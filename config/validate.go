@@ -251,6 +251,7 @@ func (v *validator) trust() {
 	}
 	v.domain("trust.patient_domain", t.PatientDomain)
 	v.submission()
+	v.identities()
 }
 
 func (v *validator) directory() {

@@ -52,6 +52,9 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 	if g.submission, err = newSubmission(cfg, log); err != nil {
 		return nil, err
 	}
+	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {
+		return nil, err
+	}
 	dir := g.directoryConfig(cfg)
 	dir.ReadOnly = true
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {

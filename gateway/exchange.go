@@ -125,7 +125,11 @@ func (g *Gateway) trustHops(ctx context.Context, domain string, sender message.A
 // trust hands the message to the first of a domain's servers that can be spoken with: one that is away, or cannot prove who it is, was told
 // nothing yet.
 func (g *Gateway) trust(ctx context.Context, m *mail, ways []way, group []int) error {
-	domain, l := m.env.Recipients[group[0]].Domain, m.unchanged()
+	domain := m.env.Recipients[group[0]].Domain
+	l, err := g.spaceLetter(ctx, m)
+	if err != nil {
+		return err
+	}
 	top, err := g.inSpace(ctx, m, ways, group)
 	if err != nil {
 		return err
@@ -134,7 +138,7 @@ func (g *Gateway) trust(ctx context.Context, m *mail, ways []way, group []int) e
 	if limit := int64(g.set.trustLimit(domain).Size); limit > 0 && l.Size() > limit {
 		return refuse(552, [3]int{5, 3, 4}, fmt.Sprintf("Message de %d octets, %s en accepte %d: envoyez les pieces jointes en plusieurs messages", l.Size(), domain, limit), nil)
 	}
-	hops, err := g.trustHops(ctx, domain, m.env.Sender)
+	hops, err := g.trustHops(ctx, domain, m.mailbox())
 	if err != nil {
 		return err
 	}

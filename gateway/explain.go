@@ -30,6 +30,8 @@ type Explanation struct {
 	Instead string
 	// Sees says what the recipient would see.
 	Sees string
+
+	mailbox message.Address // whose session it would go in
 }
 
 // Explain decides about one recipient as Outbound would, and hands nothing on. The message is message.eml or, where the operator
@@ -60,6 +62,7 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if w.to != nil {
 		x.Instead = w.to.String()
 	}
+	x.mailbox = m.mailbox()
 	x.Hop, x.Sees = g.sees(ctx, x)
 	if w.decision.Route == policy.Trust && !g.set.observe {
 		ways := []way{w}
@@ -92,8 +95,7 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
 	case policy.Local:
 		return g.set.hopClinic.Addr, "the message unchanged, through the clinic's own server"
 	case policy.Trust:
-		sender, _ := message.ParseAddress(x.From, true) // read before
-		hops, err := g.trustHops(ctx, x.Facts.RecipientDomain, sender)
+		hops, err := g.trustHops(ctx, x.Facts.RecipientDomain, x.mailbox)
 		var no *fault
 		if errors.As(err, &no) && no.permanent() {
 			return "", "nothing; the sender is told: " + no.Text
@@ -102,13 +104,13 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
 			return "", "nothing yet: " + err.Error()
 		}
 		if g.submission != nil {
-			return hops[0].Addr + " (trust.submission)", "the message unchanged, in the MSSante mailbox, from the clinic's operator as " + as(g.submission.credential(sender))
+			return hops[0].Addr + " (trust.submission)", inSpaceSees(x) + ", from the clinic's operator in a session of " + as(g.submission.credential(x.mailbox))
 		}
 		addrs := make([]string, len(hops))
 		for i, h := range hops {
 			addrs[i] = h.Addr
 		}
-		return strings.Join(addrs, ", else "), "the message unchanged, in the MSSante mailbox"
+		return strings.Join(addrs, ", else "), inSpaceSees(x)
 	case policy.Plain:
 		h := g.internetHop(d.Hop, x.Facts.RecipientDomain)
 		if d.Form == policy.FormReport {

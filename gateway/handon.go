@@ -30,6 +30,7 @@ type way struct {
 	to         *message.Recipient
 	from       message.Recipient
 	redirected bool
+	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
 	onWay      bool // told to go on behind the reply
 }
@@ -224,6 +225,9 @@ func (m *mail) letter(top []byte, body *message.Body, from int64) relay.Letter {
 func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, hop relay.Hop, l relay.Letter) {
 	var place []int
 	l.Recipients, place = m.envelope(ways, group)
+	for k, i := range group {
+		l.Recipients[place[k]] = g.shown(&ways[i], l.Recipients[place[k]])
+	}
 	if hop.Addr == "" {
 		for _, i := range group {
 			ways[i].fault = unset("Relais suivant non configure sur la passerelle, a completer dans hops", fmt.Errorf("hop %s has no address", hop.Name))

@@ -98,6 +98,14 @@ func (s *submission) credential(sender message.Address) *credential {
 	return s.general
 }
 
+// mailbox is whose session a message for the trust space goes in: its writer's mailbox, of reports too, or the sender where nobody is mapped.
+func (m *mail) mailbox() message.Address {
+	if m.writer != nil && m.writer.trouble == "" {
+		return m.writer.as.Mailbox
+	}
+	return m.env.Sender
+}
+
 // operatorHop is the operator's server in a session of the sender's mailbox.
 func (g *Gateway) operatorHop(sender message.Address) (relay.Hop, error) {
 	s := g.submission
@@ -121,7 +129,7 @@ func (g *Gateway) hopAs(c *credential) (relay.Hop, error) {
 		}
 	}
 	tc := g.space.OperatorTLS(s.host, cert)
-	return relay.Hop{Name: operatorName, Addr: s.addr, Helo: g.set.hostname, MaxConns: s.maxConns, MaxSize: s.size,
+	return relay.Hop{Name: operatorName, Addr: s.addr, Helo: g.spaceName(), MaxConns: s.maxConns, MaxSize: s.size,
 		TLS:  relay.TLS{Mode: relay.Verify, Implicit: s.implicit, Config: tc, Check: tc.VerifyConnection},
 		Auth: &relay.Auth{Identity: c.identity, Mechanisms: s.mechanisms, User: c.user, Tokens: c.tokens}}, nil
 }

@@ -52,7 +52,7 @@ func TestClientMode(t *testing.T) {
 				t.Errorf("ledger: %q %q %q %q", hop, subject, reason, outcome)
 			}
 			x, err := h.g.Explain(t.Context(), "bal@mss.clinic.test", marie, []byte("Subject: x\r\n\r\nx\r\n"))
-			if err != nil || !strings.Contains(x.Hop, "(trust.submission)") || !strings.Contains(x.Sees, "from the clinic's operator as ") {
+			if err != nil || !strings.Contains(x.Hop, "(trust.submission)") || !strings.Contains(x.Sees, "from the clinic's operator in a session of ") {
 				t.Errorf("explain: %+v, %v", x, err)
 			}
 			large := h.send(h.lmtp, "bal@mss.clinic.test", hello+strings.Repeat("mot pour mot\n", 20000), marie)
