@@ -115,3 +115,27 @@ func TestClientModeMailboxes(t *testing.T) {
 		h.stop()
 	}
 }
+
+// TestClientModeIdentities: who writes with the clinic's own address goes in the session of his mailbox.
+func TestClientModeIdentities(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real servers are left to the full run")
+	}
+	w := newClientWorld(t)
+	o := w.operator(gatewaytest.OperatorOptions{})
+	h := w.house(fmt.Sprintf(`addr: "127.0.0.1:%d", mailboxes: {dr@mss.clinic.test: {cert: "{w}/dr.pem", key: "{w}/dr.key"}}}
+  identities: {mailboxes: {dr@clinic.test: dr@mss.clinic.test, sec@clinic.test: sec@mss.clinic.test}`, o.Submission))
+	if got := h.send(h.lmtp, "dr@clinic.test", hello, marie); codes(got) != "250" {
+		t.Fatalf("got %q\n%s", got, h.log.String())
+	}
+	if m := w.arrived(1)[0]; m.Sender != "dr@mss.clinic.test" || !strings.Contains(o.LogText(), "Login: user=<dr@mss.clinic.test>, method=EXTERNAL") {
+		t.Errorf("arrived from %s", m.Sender)
+	}
+	x, err := h.g.Explain(t.Context(), "dr@clinic.test", marie, []byte(strings.ReplaceAll(hello, "\n", "\r\n")))
+	if err != nil || !strings.Contains(x.Sees, "in a session of dr@mss.clinic.test") {
+		t.Errorf("explain: %q, %v", x.Sees, err)
+	}
+	if got := h.send(h.lmtp, "sec@clinic.test", strings.Replace(hello, "dr@clinic.test", "sec@clinic.test", 1), marie); codes(got) != "550" || !strings.Contains(got[0], "pas de boite declaree") {
+		t.Errorf("a mailbox without a session: %q", got)
+	}
+}
