@@ -201,13 +201,14 @@ func (v *validator) trust() {
 	v.file("trust.cert", t.Cert)
 	v.file("trust.key", t.Key)
 	v.file("trust.crl", t.CRL)
+	v.whiteList()
 	if (t.Cert == "") != (t.Key == "") && t.Client() && v.ok("trust.cert") && v.ok("trust.key") {
 		v.fault("trust.cert", "cert and key must be set together")
 	}
-	if len(t.Domains) > 0 || v.c.Listen.Trust.Addr != "" || t.Client() {
+	if len(t.Domains) > 0 || t.WhiteList.URL != "" || v.c.Listen.Trust.Addr != "" || t.Client() {
 		for _, f := range [][2]string{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}} {
 			if f[1] == "" && (f[0] == "ca" || !t.Client() || v.c.Listen.Trust.Addr != "") { // a client has its own (submission.go)
-				v.fault("trust."+f[0], "must be set (or tls_dir) where trust.domains or listen.trust is")
+				v.fault("trust."+f[0], "must be set (or tls_dir) where trust.domains, trust.white_list or listen.trust is")
 			}
 		}
 		if len(t.OwnDomains) == 0 && v.ok("trust.own_domains") {
