@@ -156,7 +156,11 @@ func (c *Config) complete(files func(string) error) {
 	if c.Trust.TLSDir != "" && len(c.Trust.CA) == 0 {
 		c.Trust.CA = []string{filepath.Join(c.Trust.TLSDir, "ca.pem")}
 	}
-	must(c.Trust.TLSDir, "cert.pem", &c.Trust.Cert)
-	must(c.Trust.TLSDir, "key.pem", &c.Trust.Key)
+	own := must
+	if c.Trust.Client() && c.Listen.Trust.Addr == "" { // a token may be all that its operator wants
+		own = may
+	}
+	own(c.Trust.TLSDir, "cert.pem", &c.Trust.Cert)
+	own(c.Trust.TLSDir, "key.pem", &c.Trust.Key)
 	may(c.Trust.TLSDir, "crl.pem", &c.Trust.CRL)
 }

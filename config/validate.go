@@ -210,9 +210,12 @@ func (v *validator) trust() {
 	v.revocation()
 	v.trustTLS()
 	v.whiteList()
-	if len(t.Domains) > 0 || t.WhiteList.URL != "" || v.c.Listen.Trust.Addr != "" {
+	if (t.Cert == "") != (t.Key == "") && t.Client() && v.ok("trust.cert") && v.ok("trust.key") {
+		v.fault("trust.cert", "cert and key must be set together")
+	}
+	if len(t.Domains) > 0 || t.WhiteList.URL != "" || v.c.Listen.Trust.Addr != "" || t.Client() {
 		for _, f := range [][2]string{{"ca", strings.Join(t.CA, "")}, {"cert", t.Cert}, {"key", t.Key}} {
-			if f[1] == "" {
+			if f[1] == "" && (f[0] == "ca" || !t.Client() || v.c.Listen.Trust.Addr != "") { // a client has its own (submission.go)
 				v.fault("trust."+f[0], "must be set (or tls_dir) where trust.domains, trust.white_list or listen.trust is")
 			}
 		}
@@ -256,6 +259,7 @@ func (v *validator) trust() {
 		v.fault("trust.documents.product", "%q is no product reference: letters, digits and signs without blanks, 60 at most", p)
 	}
 	v.domain("trust.patient_domain", t.PatientDomain)
+	v.submission()
 	v.identities()
 }
 

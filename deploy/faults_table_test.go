@@ -40,8 +40,9 @@ var faultTests = map[string]string{
 	"hop says 421":                        "TestFaultFarSide",
 	"hop refuses the TLS that it offers":  "TestFaultFarSide",
 	"clinic's hand-back listener away":    "TestFaultClinicHop",
-	"SMS provider away, slow or refusing": "TestFaultSMS",
-	"gateway away":                        "TestDeathsLoseNothing",
+	"MSSanté operator refuses our certificate or token, or gets no token": "TestClientModeRefusals",
+	"SMS provider away, slow or refusing":                                 "TestFaultSMS",
+	"gateway away":                                                        "TestDeathsLoseNothing",
 }
 
 var (

@@ -147,6 +147,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 			return fmt.Errorf("trust space: %w", err)
 		}
 	}
+	if g.submission, err = newSubmission(cfg, g.log); err != nil {
+		return err
+	}
 	if g.mailboxes, err = newIdentities(cfg, g.key, g); err != nil {
 		return err
 	}
@@ -169,7 +172,7 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 
 // inTrust tells whether the clinic is in the trust space.
 func inTrust(cfg *config.Config) bool {
-	return len(cfg.Trust.Domains) > 0 || cfg.Trust.WhiteList.URL != "" || cfg.Listen.Trust.Addr != ""
+	return len(cfg.Trust.Domains) > 0 || cfg.Trust.WhiteList.URL != "" || cfg.Trust.Client() || cfg.Listen.Trust.Addr != ""
 }
 
 // Close gives everything back, last opened first.

@@ -13,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +32,7 @@ type Config struct {
 	// CA names PEM files with the CA's certificates: self-signed ones are the roots, others help to build chains; without any
 	// self-signed one, all are roots.
 	CA []string
-	// Cert (our chain) and Key are PEM files.
+	// Cert (our chain) and Key are PEM files. Both are empty where the clinic is an operator's client without a certificate of its own.
 	Cert, Key string
 	// CRL names PEM or DER files. With any, each peer's certificate needs a fresh list of its issuer, which must be among CA. Without, and with
 	// nothing in Revocation, nothing is asked about revocation, and New says so in the log.
@@ -78,6 +80,7 @@ type state struct {
 	client        *tls.Config
 	server        *tls.Config
 	proofs        proofs
+	operators     sync.Map // of OperatorTLS: operatorKey to *tls.Config
 }
 
 // Reasons of an Error.
@@ -187,11 +190,13 @@ func (s *Space) load() (*state, error) {
 		return nil, errors.New("trust space has no CA certificate")
 	}
 	st.roots, st.others = pools(st.cas)
-	if st.cert, err = tls.LoadX509KeyPair(s.cfg.Cert, s.cfg.Key); err != nil {
-		return nil, fmt.Errorf("read our certificate: %w", err)
-	}
-	if st.cert.Leaf == nil {
-		return nil, errors.New("read our certificate: it has no leaf")
+	if s.cfg.Cert != "" || s.cfg.Key != "" {
+		if st.cert, err = tls.LoadX509KeyPair(s.cfg.Cert, s.cfg.Key); err != nil {
+			return nil, fmt.Errorf("read our certificate: %w", err)
+		}
+		if st.cert.Leaf == nil {
+			return nil, errors.New("read our certificate: it has no leaf")
+		}
 	}
 	for _, file := range s.cfg.CRL {
 		r, err := readCRL(file, st.cas)
@@ -234,7 +239,10 @@ func (s *Space) Own(domain string) bool {
 	return err == nil && s.own[d]
 }
 
-// DaysLeft is how long our own certificate is valid; negative once it is not.
+// DaysLeft is how long our own certificate is valid; negative once it is not, without end where we have none.
 func (s *Space) DaysLeft() float64 {
+	if s.state.Load().cert.Leaf == nil {
+		return math.Inf(1)
+	}
 	return s.state.Load().cert.Leaf.NotAfter.Sub(s.cfg.Now()).Hours() / 24
 }

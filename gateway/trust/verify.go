@@ -29,9 +29,13 @@ func (s *Space) settings(st *state) {
 	for _, ca := range st.cas {
 		hints.AddCert(ca)
 	}
+	var own []tls.Certificate
+	if st.cert.Leaf != nil {
+		own = append(own, st.cert)
+	}
 	st.server = &tls.Config{
 		MinVersion: s.cfg.TLS.Min, MaxVersion: s.cfg.TLS.Max, CipherSuites: s.cfg.TLS.Suites,
-		Certificates:           []tls.Certificate{st.cert},
+		Certificates:           own,
 		ClientAuth:             tls.RequireAnyClientCert,
 		ClientCAs:              hints, // tells the client which certificate is meant
 		SessionTicketsDisabled: true,  // each session shows its certificate anew
@@ -266,9 +270,15 @@ func Identify(cs tls.ConnectionState, host string) Identity {
 
 // OperatorTLS gives the settings for a session with the clinic's own operator, as its client: a chain of the trust space and the host's name
 // (Référentiel #2, ECO.1.1.4 to 1.1.6). A DN binds nothing here: the operator is the one whom the clinic's config names. cert is what we
-// show, nil: the certificate of the trust space. They are those of the moment; ask again for each session.
+// show, nil: the certificate of the trust space, where there is one. They are those of the moment, the same ones until a Reload; ask again
+// for each session, and their VerifyConnection for each letter over a kept one.
 func (s *Space) OperatorTLS(host string, cert *tls.Certificate) *tls.Config {
-	cfg := s.state.Load().client.Clone()
+	st := s.state.Load()
+	k := operatorKey{host, cert}
+	if cfg, ok := st.operators.Load(k); ok {
+		return cfg.(*tls.Config)
+	}
+	cfg := st.client.Clone()
 	cfg.ServerName = host
 	if cert != nil {
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
@@ -282,5 +292,11 @@ func (s *Space) OperatorTLS(host string, cert *tls.Certificate) *tls.Config {
 		}
 		return nil
 	}
-	return cfg
+	made, _ := st.operators.LoadOrStore(k, cfg)
+	return made.(*tls.Config)
+}
+
+type operatorKey struct {
+	host string
+	cert *tls.Certificate
 }
