@@ -196,9 +196,11 @@ type Relay struct {
 
 // TrustSpace is the clinic's place in the MSSanté trust space.
 type TrustSpace struct {
-	// Domains is the white list: domain to the distinguished names that may speak for it.
+	// Domains are listed by the operator, beside the white list: domain to the distinguished names that may speak for it.
 	Domains map[string][]string `yaml:"domains"`
-	// Hosts is a domain's server where its MX is not to be asked: domain to host:port.
+	// WhiteList is the national list.
+	WhiteList WhiteList `yaml:"white_list"`
+	// Hosts is a domain's server where its MX is not to be asked: domain to host:port. Neither counts in client mode (submission).
 	Hosts map[string]string `yaml:"hosts"`
 	// Port is where servers that the MX names are spoken with.
 	Port int `yaml:"port"`
@@ -208,10 +210,18 @@ type TrustSpace struct {
 	OwnDomains []string `yaml:"own_domains"`
 	// TLSDir holds ca.pem, cert.pem, key.pem and, where it exists, crl.pem.
 	TLSDir string `yaml:"tls_dir"`
-	CA     string `yaml:"ca"`
-	Cert   string `yaml:"cert"`
-	Key    string `yaml:"key"`
-	CRL    string `yaml:"crl"`
+	// CA are PEM files with one or more certificates each: self-signed ones are the roots.
+	CA   []string `yaml:"ca"`
+	Cert string   `yaml:"cert"`
+	Key  string   `yaml:"key"`
+	// CRL is a revocation list that something else renews; it counts until its NextUpdate.
+	CRL        string          `yaml:"crl"`
+	Revocation TrustRevocation `yaml:"revocation"`
+	TLS        TrustTLS        `yaml:"tls"`
+	// StrictDN: a DN of the list is the certificate's to the letter, without the likenesses of quotes, spaces, accents and order.
+	StrictDN bool `yaml:"strict_dn"`
+	// Submission is the clinic's MSSanté operator, whose client it is ("client mode").
+	Submission Submission `yaml:"submission"`
 	// ListedUnverified is for a listed domain whose person the directory does not show: trust or refuse.
 	ListedUnverified policy.Route `yaml:"listed_unverified"`
 	// Documents are the rules for health documents (IHE_XDM.ZIP) and the X-MSS fields.
@@ -375,8 +385,8 @@ func Default() *Config {
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust: TrustSpace{Port: 25, Documents: TrustDocuments{Check: "note"}, Patients: TrustPatients{NoMailbox: []string{"5.1.1", "5.1.10", "5.2.1"}}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
-			Identities: Identities{Verify: "off"}},
+		Trust: TrustSpace{WhiteList: defaultWhiteList(), Port: 25, Documents: TrustDocuments{Check: "note"}, Patients: TrustPatients{NoMailbox: []string{"5.1.1", "5.1.10", "5.2.1"}}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
+			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé"},

@@ -15,6 +15,7 @@ var faultTests = map[string]string{
 	"mirror of the directory locked":                      "TestFaultMirrorLocked",
 	"directory away, too old or unreadable":               "TestEndToEnd",
 	"source of the directory down, slow, cut short, forged or with a file that cannot be right": "TestNoDirectoryStateOpens", // directory: TestFetchStates has every state
+	"host of the white list down, its list forged, tampered, older or much smaller":             "TestWhiteListStates",       // trust: TestRefresh, TestFetchFaults, TestAttacks
 	"disk of `state_dir` full":             "TestFaultDiskFull",
 	"disk stalls":                          "TestFaultDiskStalls",
 	"server key gone":                      "TestFaultKeyGone",
@@ -27,7 +28,9 @@ var faultTests = map[string]string{
 	"clock set ahead or back":              "TestFaultClockMail",
 	"table of identities broken or gone":   "TestIdentityTableBroken",
 	"certificate of a listener replaced":   "TestFaultListenerCertificate",
-	"certificate or revocation list of the trust space run out": "TestFaultTrustExpires",
+	"certificate or revocation list of the trust space run out":                        "TestFaultTrustExpires",
+	"the CA's list and responder away, or out of date":                                 "TestStatusUnreachable",
+	"a peer of the trust space is bad: run out, revoked, another's, weak, without TLS": "TestPeersOutbound",
 	"DNS away":                            "TestFaultDNS",
 	"hop does not answer":                 "TestFaultClinicHop",
 	"hop stalls":                          "TestFaultFarSide",
@@ -37,8 +40,9 @@ var faultTests = map[string]string{
 	"hop says 421":                        "TestFaultFarSide",
 	"hop refuses the TLS that it offers":  "TestFaultFarSide",
 	"clinic's hand-back listener away":    "TestFaultClinicHop",
-	"SMS provider away, slow or refusing": "TestFaultSMS",
-	"gateway away":                        "TestDeathsLoseNothing",
+	"MSSanté operator refuses our certificate or token, or gets no token": "TestClientModeRefusals",
+	"SMS provider away, slow or refusing":                                 "TestFaultSMS",
+	"gateway away":                                                        "TestDeathsLoseNothing",
 }
 
 var (

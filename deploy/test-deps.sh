@@ -10,6 +10,8 @@ need libc6-dev /usr/include/stdlib.h
 need ca-certificates /etc/ssl/certs/ca-certificates.crt
 need git git
 need postfix /usr/sbin/postfix
+need dovecot-core /usr/sbin/dovecot
+need dovecot-submissiond /usr/lib/dovecot/submission-login # an MSSante operator as its clients see it
 need gnupg gpg
 need gpg-agent gpg-agent
 need p7zip-full 7z
@@ -24,6 +26,7 @@ need procps ps
 need slapd /usr/sbin/slapd # a region's directory, asked over LDAP
 need ldap-utils ldapsearch
 need util-linux prlimit # faults: few descriptors, another user, a namespace
+need xmlsec1 xmlsec1 # a second opinion on the signature of the white list
 need mount mount # faults: a disk that fills up and fails
 need e2fsprogs /sbin/mkfs.ext4
 

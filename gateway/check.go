@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -44,9 +45,12 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 		}
 	}
 	if inTrust(cfg) {
-		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
+		if g.space, err = trust.New(trustConfig(cfg, nil, g.now, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
+	}
+	if g.submission, err = newSubmission(cfg, log); err != nil {
+		return nil, err
 	}
 	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {
 		return nil, err
@@ -111,6 +115,7 @@ func (g *Gateway) console(version string) (page *console.Console, remove func(),
 			}
 			return nil
 		}},
+		{Name: "white list", Func: g.listSound},
 		{Name: "listeners", Func: func(context.Context) error {
 			if !g.serving.Load() {
 				return errors.New("not serving")
@@ -152,8 +157,13 @@ func (g *Gateway) certificateDays() map[string]float64 {
 			days["hops."+name] = tc.Certificates[0].Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
 	}
-	if g.space != nil {
+	if g.space != nil && !math.IsInf(g.space.DaysLeft(), 1) {
 		days["trust"] = g.space.DaysLeft()
+	}
+	if g.submission != nil {
+		if d := g.submission.days(g.now()); !math.IsInf(d, 1) {
+			days["trust.submission"] = d
+		}
 	}
 	return days
 }

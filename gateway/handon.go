@@ -85,6 +85,8 @@ func (g *Gateway) hopName(m *mail, i int, w *way) string {
 		return "clinic"
 	case g.observed(w):
 		return "internet"
+	case d.Route == policy.Trust && g.submission != nil:
+		return operatorName
 	case d.Route == policy.Trust:
 		return "trust " + m.env.Recipients[i].Domain
 	case d.Route == policy.Refuse, d.Route == policy.Later:
@@ -151,11 +153,14 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		fail(refuse(550, [3]int{5, 7, 1}, d.Text, nil))
 		return
 	case policy.Later:
-		text := d.Text
-		if w.answer.Reply != "" && w.facts.TrustDomain { // elsewhere the directory is not what is waited for
+		text, why := d.Text, w.answer.Why
+		if w.facts.TrustDoubt != "" {
+			why = w.facts.TrustDoubt
+		}
+		if w.answer.Reply != "" && w.facts.TrustDomain && w.facts.TrustDoubt == "" { // elsewhere the directory is not what is waited for
 			text = w.answer.Reply
 		}
-		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(w.answer.Why)))
+		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(why)))
 		return
 	}
 	switch d.Route {

@@ -13,15 +13,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"passerelle/gateway/message"
 )
 
-// Domains is the white list: domain -> the DNs of the certificates that may speak for it.
+// Domains are listed by the operator himself: domain -> the DNs of the certificates that may speak for it.
 type Domains map[string][]string
 
 // Config is what New needs.
@@ -31,25 +32,42 @@ type Config struct {
 	// CA names PEM files with the CA's certificates: self-signed ones are the roots, others help to build chains; without any
 	// self-signed one, all are roots.
 	CA []string
-	// Cert (our chain) and Key are PEM files.
+	// Cert (our chain) and Key are PEM files. Both are empty where the clinic is an operator's client without a certificate of its own.
 	Cert, Key string
-	// CRL names PEM or DER files. With any, each peer's certificate needs a fresh list of its issuer, which must be among CA. Without, nothing is asked about
-	// revocation, and New says so in the log.
+	// CRL names PEM or DER files. With any, each peer's certificate needs a fresh list of its issuer, which must be among CA. Without, and with
+	// nothing in Revocation, nothing is asked about revocation, and New says so in the log.
 	CRL []string
-	// CRLGrace is how long a list is good after its NextUpdate.
+	// CRLGrace is how long a list of CRL is good after its NextUpdate.
 	CRLGrace time.Duration
+	// Revocation is what else is asked about revocation, and Evidence keeps what comes; nil: in memory, for a process that soon ends.
+	Revocation Revocation
+	Evidence   *Evidence
+	TLS        TLS
+	// StrictDN: a DN of the list is the certificate's to the letter, from CN to C; no custom of quoting, no likeness of spaces or accents.
+	StrictDN bool
 	// PatientDomain is PatientDomain where empty.
 	PatientDomain string
-	Now           func() time.Time
-	Log           *slog.Logger
+	// WhiteList is the signed list, beside Domains; nil: Domains alone.
+	WhiteList *WhiteListConfig
+	// Former is the Space before a reload of the config: it lends its list.
+	Former *Space
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// TLS is what sessions of the space may speak. 0 and nil are Go's own choice, from TLS 1.2 on; Suites are those of TLS 1.2.
+type TLS struct {
+	Min, Max uint16
+	Suites   []uint16
 }
 
 // Space is the trust space as configured. It is safe for concurrent use.
 type Space struct {
-	cfg   Config
-	names map[string][]distinguished // by domain
-	own   map[string]bool
-	state atomic.Pointer[state]
+	cfg    Config
+	names  map[string][]distinguished // by domain, of Config.Domains
+	own    map[string]bool
+	state  atomic.Pointer[state]
+	lister *lister // of the signed list, nil where none is configured
 }
 
 // state is what Reload swaps.
@@ -62,11 +80,13 @@ type state struct {
 	client        *tls.Config
 	server        *tls.Config
 	proofs        proofs
+	operators     sync.Map // of OperatorTLS: operatorKey to *tls.Config
 }
 
 // Reasons of an Error.
 const (
 	NotListed     = "not-listed"     // the domain is not in the list
+	ListUnknown   = "list-unknown"   // the white list was never loaded, or is too old
 	NoCertificate = "no-certificate" // the peer showed none
 	OldTLS        = "old-tls"        // below 1.2
 	Chain         = "chain"          // not issued by the configured CA, or not for this use
@@ -99,6 +119,10 @@ func New(cfg Config) (*Space, error) {
 	if cfg.PatientDomain == "" {
 		cfg.PatientDomain = PatientDomain
 	}
+	if r := cfg.Revocation; cfg.Evidence == nil && (r.Fetch || r.OCSP.on() || len(r.URLs) > 0) {
+		cfg.Evidence = OpenEvidence(EvidenceConfig{Now: cfg.Now, Log: cfg.Log})
+	}
+	cfg.TLS.Min = max(cfg.TLS.Min, tls.VersionTLS12)
 	s := &Space{cfg: cfg, names: map[string][]distinguished{}, own: map[string]bool{}}
 	for name, dns := range cfg.Domains {
 		d, err := message.ParseDomain(name)
@@ -127,13 +151,19 @@ func New(cfg Config) (*Space, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(cfg.CRL) == 0 {
-		cfg.Log.Warn("no revocation list is configured: revoked certificates of the trust space are not noticed")
+	if !s.asks() {
+		cfg.Log.Warn("nobody is asked about revocation: revoked certificates of the trust space are not noticed")
 	}
 	if st.crlFault != nil {
 		cfg.Log.Error("revocation list cannot be read, peers of the trust space wait", "err", st.crlFault)
 	}
 	s.state.Store(st)
+	former := cfg.Former
+	if s.cfg.Former = nil; cfg.WhiteList != nil { // the chain of former ones would never end
+		if err := newLister(s, former); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -151,32 +181,22 @@ func (s *Space) Reload() error {
 }
 
 func (s *Space) load() (*state, error) {
-	st := &state{roots: x509.NewCertPool(), others: x509.NewCertPool()}
-	for _, file := range s.cfg.CA {
-		certs, err := readCerts(file)
-		if err != nil {
-			return nil, err
-		}
-		st.cas = append(st.cas, certs...)
+	st := &state{}
+	var err error
+	if st.cas, err = readAuthorities(s.cfg.CA); err != nil {
+		return nil, err
 	}
 	if len(st.cas) == 0 {
 		return nil, errors.New("trust space has no CA certificate")
 	}
-	selfSigned := func(c *x509.Certificate) bool { return c.CheckSignatureFrom(c) == nil }
-	anyRoot := slices.ContainsFunc(st.cas, selfSigned)
-	for _, c := range st.cas {
-		if !anyRoot || selfSigned(c) {
-			st.roots.AddCert(c)
-		} else {
-			st.others.AddCert(c)
+	st.roots, st.others = pools(st.cas)
+	if s.cfg.Cert != "" || s.cfg.Key != "" {
+		if st.cert, err = tls.LoadX509KeyPair(s.cfg.Cert, s.cfg.Key); err != nil {
+			return nil, fmt.Errorf("read our certificate: %w", err)
 		}
-	}
-	var err error
-	if st.cert, err = tls.LoadX509KeyPair(s.cfg.Cert, s.cfg.Key); err != nil {
-		return nil, fmt.Errorf("read our certificate: %w", err)
-	}
-	if st.cert.Leaf == nil {
-		return nil, errors.New("read our certificate: it has no leaf")
+		if st.cert.Leaf == nil {
+			return nil, errors.New("read our certificate: it has no leaf")
+		}
 	}
 	for _, file := range s.cfg.CRL {
 		r, err := readCRL(file, st.cas)
@@ -185,6 +205,7 @@ func (s *Space) load() (*state, error) {
 			continue
 		}
 		st.crls = append(st.crls, r)
+		mNextUpdate.WithLabelValues(file).Set(float64(r.until.Unix()))
 	}
 	s.settings(st)
 	return st, nil
@@ -212,25 +233,16 @@ func readCerts(file string) ([]*x509.Certificate, error) {
 	return out, nil
 }
 
-// dns gives the listed names of a domain. A domain is listed exactly or not at all: no wildcard, no inheritance.
-func (s *Space) dns(domain string) []distinguished {
-	d, err := message.ParseDomain(domain)
-	if err != nil {
-		return nil
-	}
-	return s.names[d]
-}
-
-// Listed tells whether a domain is in the white list.
-func (s *Space) Listed(domain string) bool { return s.dns(domain) != nil }
-
 // Own tells whether a domain of the trust space is the clinic's.
 func (s *Space) Own(domain string) bool {
 	d, err := message.ParseDomain(domain)
 	return err == nil && s.own[d]
 }
 
-// DaysLeft is how long our own certificate is valid; negative once it is not.
+// DaysLeft is how long our own certificate is valid; negative once it is not, without end where we have none.
 func (s *Space) DaysLeft() float64 {
+	if s.state.Load().cert.Leaf == nil {
+		return math.Inf(1)
+	}
 	return s.state.Load().cert.Leaf.NotAfter.Sub(s.cfg.Now()).Hours() / 24
 }
