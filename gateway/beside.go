@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
+	"passerelle/gateway/relay"
 	"passerelle/gateway/trust"
 )
 
@@ -109,11 +111,49 @@ func (g *Gateway) unpack(ctx context.Context, m *mail, x *message.Index, archive
 	if err != nil {
 		return 0, err
 	}
+	m.asCame = &asCame{body: m.body, header: m.header, start: m.start}
 	m.body, m.own, m.index = body, body, nil
 	if wrapped {
 		m.header, m.start, m.rewritten = h, 0, true
 	}
 	return n, nil
+}
+
+// asCame is a message as it came, without the documents beside it.
+type asCame struct {
+	body   *message.Body
+	header message.Header
+	start  int64
+}
+
+// sendAsCame hands the message on as it came to those whose server refused it with its documents for its size: a convenience loses no mail.
+func (g *Gateway) sendAsCame(ctx context.Context, m *mail, ways []way, group []int) {
+	if m.asCame == nil {
+		return
+	}
+	var large []int
+	for _, i := range group {
+		var e *relay.Error
+		if f := ways[i].fault; f != nil && errors.As(f.err, &e) && e.Permanent && (e.Code == 552 || e.Enhanced[1] == 3 && e.Enhanced[2] == 4) {
+			large = append(large, i)
+		}
+	}
+	if len(large) == 0 {
+		return
+	}
+	var h message.Header
+	h.AppendRaw(protect.WithoutContent(m.header)...)
+	for _, f := range m.asCame.header.Fields() {
+		if protect.IsContent(f.Name) {
+			h.AppendRaw(f)
+		}
+	}
+	protect.Strip(&h)
+	g.log.Warn("the clinic's server takes the message without the documents laid beside alone: raise its message_size_limit", "id", m.env.ID)
+	g.send(ctx, m, ways, large, g.set.hopClinic, m.letter(slices.Concat(m.trace, m.marks, h.Bytes()), m.asCame.body, m.asCame.start))
+	for _, i := range large {
+		ways[i].decision.Reason += ", but too large for the clinic's server with them"
+	}
 }
 
 // writePart writes one document as a part, base64 in lines of 76.

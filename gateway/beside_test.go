@@ -3,11 +3,13 @@ package gateway_test
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"io"
 	"strings"
 	"testing"
 
+	"passerelle/gateway/gatewaytest"
 	"passerelle/gateway/message"
 )
 
@@ -166,5 +168,45 @@ func TestDocumentsAreNotLaidBeside(t *testing.T) {
 	}
 	if n := len(h.clinic.Messages()); n != 17 {
 		t.Errorf("%d messages", n)
+	}
+}
+
+// A server that the documents are too much for gets the message as it came: a convenience loses no mail.
+func TestDocumentsTooLargeForTheClinic(t *testing.T) {
+	random := make([]byte, 60<<10)
+	rand.Read(random)
+	zipped := archive(t, "METADATA.XML", "<a/>", "A.PDF", pdf+base64.StdEncoding.EncodeToString(random))
+	for name, content := range map[string]string{
+		"mixed":   mixed("Content-Type: multipart/mixed; boundary=b\n", "--b\n"+xdmFields+"\n"+zipped+"--b--\n"),
+		"wrapped": mixed(xdmFields, zipped),
+	} {
+		for how, o := range map[string]gatewaytest.Options{
+			"by its SIZE": {MaxMessage: 150 << 10},
+			"at the end": {Data: func(n int, _, _ string) gatewaytest.Reply {
+				if n == 0 {
+					return gatewaytest.Reply{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: "too large"}
+				}
+				return gatewaytest.Reply{}
+			}},
+		} {
+			clinic := startHop(t, o)
+			h := newArrivals(t, "inbound: {unpack_xdm: true, subject_mark: \"[MSS]\"}\n", "", func(h *house) {
+				edit := h.edit
+				h.edit = func(text string) string { return strings.Replace(edit(text), "{clinic}", clinic.Addr(), 1) }
+			})
+			rcpt, dot := h.receive(t, "marie.durand@peer.mssante.test", strings.Replace(content, ddm, "avis", 1), "b@mss.clinic.test", "c@mss.clinic.test")
+			ms := clinic.Messages()
+			if !strings.HasPrefix(dot, "250") || len(ms) == 0 {
+				t.Fatalf("%s, %s: %q %s, %d messages", name, how, rcpt, dot, len(ms))
+			}
+			got := strings.ReplaceAll(string(ms[len(ms)-1].Data), "\r\n", "\n")
+			_, body, _ := strings.Cut(content, "\n\n")
+			if !strings.HasSuffix(got, "\n\n"+body) || strings.Contains(got, "XDM_A") || mark(t, got) == "" || strings.Count(got, "Subject: [MSS]") != 1 || len(ms[len(ms)-1].Recipients) != 2 {
+				t.Errorf("%s, %s:\n%.2000s", name, how, got)
+			}
+			if x, files := beside(t, got); files["IHE_XDM.ZIP"] == "" || name == "wrapped" && x.Parts[0].Type != "application/zip" {
+				t.Errorf("%s, %s: %s", name, how, x.Parts[0].Type)
+			}
+		}
 	}
 }

@@ -161,6 +161,7 @@ type mail struct {
 	origin protect.Origin // what it says
 	beside string         // what inbound.unpack_xdm did, for the ledger
 	own    *message.Body  // body, where it is another than the one received: closed behind the journey
+	asCame *asCame        // the message before that
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
 	writer *writer        // who writes as which mailbox of the trust space
 	// xdm is what health documents in it say, nil until somebody asks.

@@ -167,6 +167,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	case policy.Local:
 		if !w.sealed {
 			g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m))
+			g.sendAsCame(ctx, m, ways, group)
 			break
 		}
 		if err := g.keepForStaff(ctx, m, ways, group[0]); err != nil {

@@ -17,13 +17,13 @@ const inboundRules = "rules:\n  - {name: notices, sender: [\"postmaster@clinic.t
 func newArrivals(t *testing.T, keys, directory string, prepare ...func(*house)) *inSpace {
 	t.Helper()
 	return newInSpace(t, inboundRules+keys+"#directory:"+directory+"\n", nil, func(h *house) {
-		for _, f := range prepare {
-			f(h)
-		}
 		h.edit = func(text string) string {
 			return strings.NewReplacer("  portal:", "  trust: {addr: \"{trust}\"}\n  portal:", `domains: {peer.mssante.test: `,
 				`patient_domain: patient.test`+"\n  "+`domains: {patient.test: ["CN=mss.peer.test,O=PEER,C=FR"], ano.mssante.test: ["CN=ano.test,C=FR"], peer.mssante.test: `,
 				`hosts: {peer`, `hosts: {patient.test: "{peer}", ano.mssante.test: "{peer}", peer`).Replace(text)
+		}
+		for _, f := range prepare {
+			f(h)
 		}
 	})
 }

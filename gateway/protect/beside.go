@@ -39,7 +39,7 @@ func NewPlace(body *message.Body, x *message.Index, start int64, boundary string
 		}
 		pl := &Place{Boundary: boundary}
 		for _, f := range x.Header.Fields() {
-			if isContent(f.Name) {
+			if IsContent(f.Name) {
 				pl.moved = append(pl.moved, f.Raw...)
 			}
 		}
@@ -62,23 +62,21 @@ func NewPlace(body *message.Body, x *message.Index, start int64, boundary string
 	return pl, nil
 }
 
-func isContent(name string) bool { return len(name) > 8 && strings.EqualFold(name[:8], "Content-") }
+// IsContent tells whether a field says something of the body (RFC 2045 section 9).
+func IsContent(name string) bool { return len(name) > 8 && strings.EqualFold(name[:8], "Content-") }
+
+// WithoutContent is a header's fields but those.
+func WithoutContent(h message.Header) []message.Field {
+	return slices.DeleteFunc(slices.Clone(h.Fields()), func(f message.Field) bool { return IsContent(f.Name) })
+}
 
 // Write writes the message with further parts, each from its boundary's line to its own line end. h is the message's header; where it
 // changes Write gives the new one, and what it writes is the body behind it alone.
 func (pl *Place) Write(w io.Writer, body *message.Body, h message.Header, start int64, parts *message.Body) (out message.Header, wrapped bool, err error) {
 	pieces := []io.Reader{body.Section(0, pl.at), parts.Section(0, -1), body.Section(pl.at, -1)}
 	if pl.moved != nil {
-		var kept []message.Field
-		mime := false
-		for _, f := range h.Fields() {
-			if !isContent(f.Name) {
-				kept = append(kept, f)
-				mime = mime || strings.EqualFold(f.Name, "MIME-Version")
-			}
-		}
-		out.AppendRaw(kept...)
-		if !mime {
+		out.AppendRaw(WithoutContent(h)...)
+		if h.Get("MIME-Version") == "" {
 			if err := out.Append("MIME-Version", "1.0"); err != nil {
 				return out, false, err
 			}
