@@ -119,6 +119,7 @@ func (c *Config) complete(files func(string) error) {
 			c.Clinic.Postmaster = "postmaster@" + c.Clinic.Domains[0]
 		}
 	}
+	c.completeCollect()
 	// A certificate and its key must be in the folder; what is optional is taken where it is there.
 	must := func(dir, name string, into *string) {
 		if dir != "" && *into == "" {

@@ -51,7 +51,7 @@ func (c *collector) run(ctx context.Context) {
 
 // backoff is the wait behind the n-th failure in a row (from 0), with a jitter: many mailboxes must not come back at one moment.
 func (c *collector) backoff(n int) time.Duration {
-	d := min(c.cfg.BackoffMin<<min(n, 20), c.cfg.BackoffMax)
+	d := min(c.cfg.BackoffMin<<max(min(n, 20), 0), c.cfg.BackoffMax)
 	return d - time.Duration(rand.Int64N(int64(d)/2+1))
 }
 
@@ -114,7 +114,9 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 		if i == listed || ctx.Err() != nil {
 			break
 		}
-		if err := c.tellServer(ctx, o.UID, o.Fate); err != nil {
+		if err := c.tellServer(ctx, o.UID, o.Fate); errors.Is(err, errAfter) {
+			break
+		} else if err != nil {
 			return false, err
 		}
 	}
@@ -149,7 +151,7 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 					return waits, err
 				}
 				settled, err := c.bring(ctx, place, it)
-				if err != nil {
+				if err != nil && !errors.Is(err, errAfter) {
 					return waits, err
 				}
 				if settled {
@@ -240,6 +242,9 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 	return true, c.tellServer(ctx, it.uid, fate)
 }
 
+// errAfter: the server refused what collect.after asks.
+var errAfter = errors.New("refused by the server")
+
 // tellServer does what is owed of a settled message. A server that refuses it is asked again at the next look; the postmaster is told once.
 func (c *collector) tellServer(ctx context.Context, uid uint32, f Fate) error {
 	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
@@ -250,10 +255,15 @@ func (c *collector) tellServer(ctx context.Context, uid uint32, f Fate) error {
 	}
 	id := ID{c.box.key(), c.s.data.UIDValidity, uid}
 	if err := c.s.act(on, &c.box, uid, f); err != nil {
-		if f != Refused {
+		no := (*refusal)(nil)
+		if !errors.As(err, &no) {
 			return err
 		}
-		c.log.Warn("a refused message could not be flagged", "uid", uid, "err", err)
+		mFailures.WithLabelValues(c.box.Name, "after").Inc() // it is in the clinic: what is new must not wait for this
+		c.log.Warn("the server does not do what collect.after asks, again at the next look", "uid", uid, "fate", string(f), "err", err)
+		if f != Refused {
+			return errAfter
+		}
 	}
 	if f == Refused {
 		if err := c.cfg.Tell(on, &c.box, id); err != nil {

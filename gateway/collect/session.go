@@ -90,13 +90,24 @@ func openOnce(ctx context.Context, b *Box, patience time.Duration) (_ *session, 
 	return s, nil
 }
 
-// hideText leaves the server's own words out: they may name the mailbox or quote the token. Its code is a word of the standard.
+// refusal is a server's NO or BAD without its words: they may name the mailbox or quote the token. Its code is a word of the standard.
+type refusal struct{ kind, code string }
+
+func (r *refusal) Error() string {
+	if r.code == "" {
+		return "the server says " + r.kind
+	}
+	return "the server says " + r.kind + " [" + r.code + "]"
+}
+
+// hideText makes a refusal of a server's answer.
 func hideText(err error) error {
 	if no := (*imap.Error)(nil); errors.As(err, &no) {
-		if no.Code != "" && len(no.Code) < 30 {
-			return fmt.Errorf("the server says %s [%s]", no.Type, no.Code)
+		r := &refusal{kind: string(no.Type)}
+		if len(no.Code) < 30 {
+			r.code = string(no.Code)
 		}
-		return fmt.Errorf("the server says %s", no.Type)
+		return r
 	}
 	return err
 }
