@@ -79,7 +79,9 @@ func (v *validator) collect() {
 		} else {
 			v.address(key+".mailbox", b.Mailbox)
 		}
-		v.address(key+".deliver_to", b.DeliverTo)
+		if b.DeliverTo != "" {
+			v.address(key+".deliver_to", b.DeliverTo)
+		}
 		v.oneOf(key+".tls", b.TLS, "starttls", "implicit")
 		v.oneOf(key+".auth", b.Auth, "external", "xoauth2", "oauthbearer")
 		v.oneOf(key+".after", b.After, "flag", "move", "delete")
