@@ -179,6 +179,9 @@ func (r *Relay) do(ctx context.Context, hop Hop, t *transfer) {
 			return
 		}
 		again := t.run(ctx, c)
+		if t.pledged {
+			return
+		}
 		r.give(p, c)
 		if !again || !kept || attempt > 0 || ctx.Err() != nil {
 			return
