@@ -11,6 +11,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/addressbook"
+	"passerelle/gateway/collect"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
@@ -44,6 +45,7 @@ type Gateway struct {
 	sms       vault.SMS    // nil where none is configured
 	portal    http.Handler
 	book      *addressbook.Book
+	collect   []collect.Box
 	tls       map[string]listenerTLS // of the doors, by their names
 }
 
@@ -57,6 +59,8 @@ type lasting struct {
 	inForce   atomic.Pointer[Gateway] // what new messages begin under
 	reloading sync.Mutex
 	searches  *vault.Limiter // of the address book, by client
+	pledges   pledges
+	reloaded  chan struct{} // another state is in force
 	closers   []func() error
 }
 
@@ -157,6 +161,8 @@ type mail struct {
 	discreet []byte
 	// reports: who handed the message in is told of success where the next hop will not (relayed.go).
 	reports bool
+	// pledge makes what the clinic's server says of it outlive this process: of collected mail.
+	pledge *relay.Pledge
 	// rewritten: the header differs from the bytes of the body.
 	rewritten bool
 }

@@ -180,6 +180,7 @@ func (r *Relay) do(ctx context.Context, hop Hop, t *transfer) {
 		}
 		again := t.run(ctx, c)
 		if t.pledged {
+			t.letter.Pledge.settle(t.results[0])
 			return
 		}
 		r.give(p, c)

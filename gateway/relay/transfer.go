@@ -326,9 +326,6 @@ func (t *transfer) finish(i int, r reply) {
 	} else {
 		t.fail(i, t.hop.refused("final", r), r.String())
 	}
-	if t.pledged {
-		t.letter.Pledge.settle(t.results[i])
-	}
 }
 
 func (t *transfer) unknown(err error) *Error {
