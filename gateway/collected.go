@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"net/mail"
+	netmail "net/mail"
 	"strings"
 
 	"passerelle/gateway/collect"
@@ -82,7 +82,7 @@ func (g *Gateway) collectedSender(body *message.Body) message.Address {
 			return a
 		}
 	}
-	if from, err := mail.ParseAddressList(h.Get("From")); err == nil {
+	if from, err := netmail.ParseAddressList(h.Get("From")); err == nil {
 		if a, err := message.ParseAddress(from[0].Address, true); err == nil && !a.IsNull() {
 			return a
 		}

@@ -72,8 +72,7 @@ type ID struct {
 
 // Verdict is what became of a message at the clinic.
 type Verdict struct {
-	Code  int    // 2xx taken, 4xx later, 5xx refused for good
-	Reply string // for the postmaster
+	Code int // 2xx taken, 4xx later, 5xx refused for good
 	// Settled is called when the state has noted it; nil is allowed.
 	Settled func()
 }

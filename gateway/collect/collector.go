@@ -193,7 +193,7 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 			return true, c.tellServer(ctx, it.uid, Taken)
 		}
 	}
-	v := Verdict{Code: 552, Reply: "552 5.3.4 " + errTooLarge.Error()}
+	v := Verdict{Code: 552} // RFC 3463: X.3.4, too large
 	if it.size <= c.cfg.Max {
 		out := c.cfg.Budget.NewWriter(it.size)
 		switch err := c.s.fetch(ctx, it, c.cfg.Max, out); {
