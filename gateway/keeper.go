@@ -83,7 +83,7 @@ func (p *pledges) drop(name string) {
 	delete(p.open, name)
 	p.mu.Unlock()
 	if v != nil {
-		p.keeper.Drop(name)
+		p.forget(name)
 		v.Release()
 	}
 }
@@ -108,7 +108,13 @@ func (p *pledges) expire() {
 	p.keeper.Kept = nil
 	p.mu.Unlock()
 	for name, c := range old {
-		p.keeper.Drop(name)
+		p.forget(name)
 		c.Close()
+	}
+}
+
+func (p *pledges) forget(name string) {
+	if p.keeper.Drop != nil {
+		p.keeper.Drop(name)
 	}
 }

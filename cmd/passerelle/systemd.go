@@ -59,6 +59,7 @@ func keeper(kept map[string]net.Conn, log *slog.Logger) gateway.Keeper {
 			return err
 		}
 		defer c.Close()
+		c.SetWriteDeadline(time.Now().Add(time.Second)) // a manager that is stuck must not hold mail
 		_, _, err = c.WriteMsgUnix([]byte(words), rights, nil)
 		return err
 	}
