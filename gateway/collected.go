@@ -48,7 +48,7 @@ func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, 
 	}}
 }
 
-// pledgeName tells the keeper nothing of the mailbox.
+// pledgeName tells the keeper, the log and the trace nothing of the mailbox.
 func pledgeName(id collect.ID) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", id.Box, id.Validity, id.UID))
 	return PledgePrefix + hex.EncodeToString(sum[:16])
@@ -58,7 +58,7 @@ func pledgeName(id collect.ID) string {
 const PledgePrefix = "collect-"
 
 func (g *Gateway) collectedEnvelope(b *collect.Box, id collect.ID, body *message.Body) *message.Envelope {
-	env := &message.Envelope{ID: newID(), Client: fmt.Sprintf("collect %s %d %d", id.Box, id.Validity, id.UID), Helo: hostOf(b.Addr), Protocol: "IMAP", EightBit: true,
+	env := &message.Envelope{ID: newID(), Client: pledgeName(id), Helo: hostOf(b.Addr), Protocol: "IMAP", EightBit: true,
 		Recipients: []message.Recipient{{Address: b.DeliverTo, Raw: b.DeliverTo.String()}}}
 	env.Sender = g.collectedSender(body)
 	env.SMTPUTF8 = !env.Sender.IsASCII() || !b.DeliverTo.IsASCII()
