@@ -95,7 +95,7 @@ func (g *Gateway) collectedSender(body *message.Body) message.Address {
 func (g *Gateway) tellRefused(ctx context.Context, b *collect.Box, id collect.ID) error {
 	text := fmt.Sprintf("Un message de la boîte MSSanté %s (dossier %s) n'a pas pu être remis à la clinique : votre serveur de messagerie le refuse, "+
 		"ou il est trop grand ou illisible.\n\nIl reste dans cette boîte, marqué comme important (numéro %d). Son expéditeur n'en a pas été averti.\n\n"+
-		"Le registre de la passerelle en dit la raison.\n", b.Mailbox, b.Folder, id.UID)
+		"Le journal de la passerelle en dit la raison.\n", b.Mailbox, b.Folder, id.UID)
 	body := g.ownMail(g.set.noticeFrom, "Message MSSanté non remis, resté dans la boîte "+b.Name, text)
 	defer body.Close()
 	return g.toClinic(ctx, message.Address{}, g.set.noticeFrom, nil, body)
