@@ -50,18 +50,17 @@ func keeper(kept map[string]net.Conn, log *slog.Logger) gateway.Keeper {
 	if path == "" {
 		return gateway.Keeper{Kept: kept}
 	}
-	if path[0] == '@' { // in the abstract name space
-		path = "\x00" + path[1:]
-	}
-	send := func(words string, rights []byte) error {
-		c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	send := func(words string, rights []byte) error { // net.UnixConn sends no rights over a connected datagram socket
+		s, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
-		defer c.Close()
-		c.SetWriteDeadline(time.Now().Add(time.Second)) // a manager that is stuck must not hold mail
-		_, _, err = c.WriteMsgUnix([]byte(words), rights, nil)
-		return err
+		defer syscall.Close(s)
+		wait := syscall.Timeval{Sec: 1} // a manager that is stuck must not hold mail
+		if err := syscall.SetsockoptTimeval(s, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &wait); err != nil {
+			return err
+		}
+		return syscall.Sendmsg(s, []byte(words), rights, &syscall.SockaddrUnix{Name: path}, 0) // "@" begins an abstract name
 	}
 	return gateway.Keeper{Kept: kept,
 		// FDPOLL=0: it is kept also when the other side has closed, for what that side said lies in it.
