@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"time"
@@ -205,8 +206,13 @@ func (s *session) idle(ctx context.Context, d time.Duration) error {
 		cmd, err = s.c.Idle()
 		return err
 	})
+	if no := (*imap.Error)(nil); errors.As(err, &no) { // offered and refused: it is asked no more
+		s.caps = maps.Clone(s.caps)
+		delete(s.caps, imap.CapIdle)
+		return s.idle(ctx, d)
+	}
 	if err != nil {
-		return fmt.Errorf("begin IDLE: %w", hideText(err))
+		return fmt.Errorf("begin IDLE: %w", err)
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
