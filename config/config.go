@@ -174,7 +174,10 @@ type Hop struct {
 	CA string `yaml:"ca"`
 	// ServerName is the name in the certificate; "" is the host of addr.
 	ServerName string `yaml:"server_name"`
-	LMTP       bool   `yaml:"lmtp"`
+	// Cert and Key are what we show to a hop that asks who we are: PEM files, our chain and its key. Both or neither.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	LMTP bool   `yaml:"lmtp"`
 	// Domains are partners' domains, or all below one (*.chu.example): every letter that would go to them over the Internet goes by
 	// this hop and no other, over TLS that is verified, or waits. A rule's own hop wins over it.
 	Domains []string `yaml:"domains"`
@@ -196,8 +199,12 @@ type Relay struct {
 type TrustSpace struct {
 	// Domains is the white list: domain to the distinguished names that may speak for it.
 	Domains map[string][]string `yaml:"domains"`
-	// Hosts is each domain's server: domain to host:port. Mail for a domain without one waits.
+	// Hosts is a domain's server where its MX is not to be asked: domain to host:port.
 	Hosts map[string]string `yaml:"hosts"`
+	// Port is where servers that the MX names are spoken with.
+	Port int `yaml:"port"`
+	// Limits are what one domain's operator takes, by domain.
+	Limits map[string]TrustLimit `yaml:"limits"`
 	// OwnDomains are the clinic's domains inside the trust space; only their addresses may write into it.
 	OwnDomains []string `yaml:"own_domains"`
 	// TLSDir holds ca.pem, cert.pem, key.pem and, where it exists, crl.pem.
@@ -208,8 +215,39 @@ type TrustSpace struct {
 	CRL    string `yaml:"crl"`
 	// ListedUnverified is for a listed domain whose person the directory does not show: trust or refuse.
 	ListedUnverified policy.Route `yaml:"listed_unverified"`
+	// Documents are the rules for health documents (IHE_XDM.ZIP) and the X-MSS fields.
+	Documents TrustDocuments `yaml:"documents"`
+	// Patients are the rules for Mon espace santé.
+	Patients TrustPatients `yaml:"patients"`
 	// PatientDomain is the domain of patients' Mon espace santé mailboxes.
 	PatientDomain string `yaml:"patient_domain"`
+}
+
+// TrustDocuments says what is done with health documents and their header fields on the way into the trust space (Référentiel #2, section 2).
+type TrustDocuments struct {
+	// Product is the reference of the product that X-MSS-NIL names, added where a message bears none; empty: never added.
+	Product string `yaml:"product"`
+	// Check is what becomes of a message that does not fit its IHE_XDM.ZIP: note (with the decision) or refuse. Documents of another patient
+	// than the one written to are refused always.
+	Check string `yaml:"check"`
+	// Fill adds X-MSS-CODECDA and X-MSS-INS where they are missing, from the documents themselves.
+	Fill bool `yaml:"fill"`
+}
+
+// TrustPatients says how mail for patients' Mon espace santé mailboxes is looked at.
+type TrustPatients struct {
+	// Header is a field of the message by which the clinic's software asserts that the patient's INS is qualified (oui, yes, o or 1); empty: none.
+	Header string `yaml:"header"`
+	// NoMailbox are the enhanced codes (RFC 3463) by which the patients' operator says that there is no such mailbox.
+	NoMailbox []string `yaml:"no_mailbox"`
+}
+
+// TrustLimit is what one domain's operator takes; zero fields leave it to what its server says.
+type TrustLimit struct {
+	// Size is the largest message on the wire, with its encodings; a larger one is refused at once.
+	Size Size `yaml:"size"`
+	// MaxConns is how many connections may be open at once.
+	MaxConns int `yaml:"max_conns"`
 }
 
 // Directory is who is asked about a recipient.
@@ -319,7 +357,7 @@ func Default() *Config {
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust: TrustSpace{ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
+		Trust: TrustSpace{Port: 25, Documents: TrustDocuments{Check: "note"}, Patients: TrustPatients{NoMailbox: []string{"5.1.1", "5.1.10", "5.2.1"}}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé"},

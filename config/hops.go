@@ -30,6 +30,11 @@ func (v *validator) hops() {
 		h, key := v.c.Hops[name], join("hops", name)
 		v.oneOf(key+".tls", h.TLS, "none", "opportunistic", "encrypt", "verify")
 		v.file(key+".ca", h.CA)
+		v.file(key+".cert", h.Cert)
+		v.file(key+".key", h.Key)
+		if (h.Cert == "") != (h.Key == "") && v.ok(key+".cert") && v.ok(key+".key") {
+			v.fault(key+".cert", "cert and key go together")
+		}
 		v.partner(name, key, h)
 		if h.MaxConns < 0 {
 			v.fault(key+".max_conns", "must not be negative")

@@ -25,6 +25,7 @@ func (c *Config) normalize() {
 	c.Trust.PatientDomain = label(c.Trust.PatientDomain)
 	c.Trust.Domains = labels(c.Trust.Domains, label)
 	c.Trust.Hosts = labels(c.Trust.Hosts, label)
+	c.Trust.Limits = labels(c.Trust.Limits, label)
 	c.Encrypt.Keys = labels(c.Encrypt.Keys, func(who string) string {
 		at := strings.LastIndexByte(who, '@')
 		return strings.ToLower(who[:at+1]) + label(who[at+1:])

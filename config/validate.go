@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -192,6 +193,9 @@ func split(err error) []error {
 	return []error{err}
 }
 
+// enhancedCode is a permanent one (RFC 3463 section 2).
+var enhancedCode = regexp.MustCompile(`^5\.\d{1,3}\.\d{1,3}$`)
+
 func (v *validator) trust() {
 	t := v.c.Trust
 	v.file("trust.ca", t.CA)
@@ -220,6 +224,28 @@ func (v *validator) trust() {
 		if key := join("trust.hosts", d); v.hostport(key, t.Hosts[d]) {
 			v.loop(key, t.Hosts[d])
 		}
+	}
+	if t.Port < 1 || t.Port > 65535 {
+		v.fault("trust.port", "%d is no port", t.Port)
+	}
+	for _, d := range sortedKeys(t.Limits) {
+		key := join("trust.limits", d)
+		v.domain(key, d)
+		if t.Limits[d].MaxConns < 0 {
+			v.fault(key+".max_conns", "must not be negative")
+		}
+	}
+	if f := t.Patients.Header; strings.ContainsFunc(f, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+		v.fault("trust.patients.header", "%q is no name of a header field", f)
+	}
+	for i, c := range t.Patients.NoMailbox {
+		if !enhancedCode.MatchString(c) {
+			v.fault(index("trust.patients.no_mailbox", i), "%q is no code such as 5.1.1", c)
+		}
+	}
+	v.oneOf("trust.documents.check", t.Documents.Check, "note", "refuse")
+	if p := t.Documents.Product; len(p) > 60 || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		v.fault("trust.documents.product", "%q is no product reference: letters, digits and signs without blanks, 60 at most", p)
 	}
 	v.domain("trust.patient_domain", t.PatientDomain)
 }

@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
@@ -57,15 +58,9 @@ func benchSink(t *testing.T, route string, opt gatewaytest.Options) (*gatewaytes
 	dir := t.TempDir()
 	switch route {
 	case "trust":
-		ca, err := gatewaytest.NewCA("test")
-		benchCheck(t, err)
-		own, err := ca.IssueLocal(pkix.Name{CommonName: "passerelle.clinic.test", Country: []string{"FR"}})
-		benchCheck(t, err)
-		peer, err := ca.IssueLocal(pkix.Name{CommonName: "mx.dest.test", Organization: []string{"Dest"}, Country: []string{"FR"}})
-		benchCheck(t, err)
-		benchCheck(t, ca.WriteDir(dir, own))
-		opt.TLS, opt.RequireTLS, opt.RequireClientCert = ca.ServerTLS(peer, true), true, true
-		env = []string{"TLS_DIR=" + dir, "PEER_DN=" + peer.Cert.Subject.String()}
+		_, tlsOfSink, vars := benchSpace(t)
+		opt.TLS, opt.RequireTLS, opt.RequireClientCert = tlsOfSink, true, true
+		env = vars
 	case "openpgp":
 		key, err := openpgp.NewEntity("Colleague", "", "r0@dest.test", nil)
 		benchCheck(t, err)
@@ -81,6 +76,20 @@ func benchSink(t *testing.T, route string, opt gatewaytest.Options) (*gatewaytes
 	benchCheck(t, err)
 	t.Cleanup(func() { hop.Close() })
 	return hop, env
+}
+
+// benchSpace is the trust space of the bench file: its authority, the far server's settings, and what the gateway is told of both.
+func benchSpace(t *testing.T) (ca *gatewaytest.CA, sink *tls.Config, env []string) {
+	t.Helper()
+	dir := t.TempDir()
+	ca, err := gatewaytest.NewCA("test")
+	benchCheck(t, err)
+	own, err := ca.IssueLocal(pkix.Name{CommonName: "passerelle.clinic.test", Country: []string{"FR"}})
+	benchCheck(t, err)
+	peer, err := ca.IssueLocal(pkix.Name{CommonName: "mx.dest.test", Organization: []string{"Dest"}, Country: []string{"FR"}})
+	benchCheck(t, err)
+	benchCheck(t, ca.WriteDir(dir, own))
+	return ca, ca.ServerTLS(peer, true), []string{"TLS_DIR=" + dir, "PEER_DN=" + peer.Cert.Subject.String()}
 }
 
 func benchCheck(t *testing.T, err error) {

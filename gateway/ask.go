@@ -50,6 +50,7 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	if g.space != nil {
 		f.TrustDomain, f.TrustSender = g.space.Listed(r.Domain), g.space.Own(m.env.Sender.Domain)
 		f.INSValid, f.PatientINS = g.space.ParseINS(r.Address)
+		f.INSQualified = f.PatientINS && g.insQualified(m, &f)
 	} else { // Mon espace sante is never written to over the Internet, by a clinic outside the trust space neither
 		f.INSValid, f.PatientINS = trust.ParseINS(r.Address)
 	}

@@ -17,6 +17,7 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/console"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/message"
 	"passerelle/gateway/trust"
 )
 
@@ -24,6 +25,8 @@ import (
 // that serves. Where no mirror was made yet, the extraction file is read into a scratch folder, removed by Close.
 func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway, err error) {
 	g := &Gateway{lasting: &lasting{}, log: log, now: time.Now, policy: cfg.Policy}
+	g.exchangers = newExchangers(g.now)
+	g.budget = message.NewBudget(int64(cfg.Limits.Memory), "")
 	defer func() {
 		if err != nil {
 			g.Close()
@@ -136,6 +139,11 @@ func (g *Gateway) certificateDays() map[string]float64 {
 	for door, t := range g.tls {
 		if pair, err := t.pair.get(nil); err == nil {
 			days["listen."+door] = pair.Leaf.NotAfter.Sub(g.now()).Hours() / 24
+		}
+	}
+	for name, hop := range g.set.hops {
+		if tc := hop.TLS.Config; tc != nil && len(tc.Certificates) > 0 {
+			days["hops."+name] = tc.Certificates[0].Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
 	}
 	if g.space != nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
@@ -57,7 +58,14 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if w.to != nil {
 		x.Instead = w.to.String()
 	}
-	x.Hop, x.Sees = g.sees(x)
+	x.Hop, x.Sees = g.sees(ctx, x)
+	if w.decision.Route == policy.Trust && !g.set.observe {
+		ways := []way{w}
+		if _, err := g.inSpace(ctx, m, ways, []int{0}); err != nil {
+			x.Sees = "nothing; the sender is told: " + asFault(err).Text
+		}
+		x.Decision.Reason = ways[0].decision.Reason
+	}
 	return x, nil
 }
 
@@ -73,7 +81,7 @@ func (g *Gateway) Verify(ctx context.Context, expect []policy.Expectation, sampl
 	})
 }
 
-func (g *Gateway) sees(x *Explanation) (hop, sees string) {
+func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
 	d := x.Decision
 	if g.set.observe && d.Route != policy.Local {
 		return g.set.hopInternet.Addr, "the message unchanged (mode: observe); this is counted as left in clear"
@@ -82,11 +90,15 @@ func (g *Gateway) sees(x *Explanation) (hop, sees string) {
 	case policy.Local:
 		return g.set.hopClinic.Addr, "the message unchanged, through the clinic's own server"
 	case policy.Trust:
-		h, err := g.trustHop(x.Facts.RecipientDomain)
+		hops, err := g.trustHops(ctx, x.Facts.RecipientDomain)
 		if err != nil {
 			return "", "nothing yet: " + err.Error()
 		}
-		return h.Addr, "the message unchanged, in the MSSante mailbox"
+		addrs := make([]string, len(hops))
+		for i, h := range hops {
+			addrs[i] = h.Addr
+		}
+		return strings.Join(addrs, ", else "), "the message unchanged, in the MSSante mailbox"
 	case policy.Plain:
 		h := g.internetHop(d.Hop, x.Facts.RecipientDomain)
 		if d.Form == policy.FormReport {

@@ -51,17 +51,18 @@ type Gateway struct {
 
 // lasting is what every state of a gateway shares.
 type lasting struct {
-	key       [32]byte // the server key
-	db        *store.DB
-	sockets   map[string]net.Listener // handed over instead of bound, by door
-	ready     func()                  // told once all doors serve
-	serving   atomic.Bool             // between Run's begin and its end
-	inForce   atomic.Pointer[Gateway] // what new messages begin under
-	reloading sync.Mutex
-	searches  *vault.Limiter // of the address book, by client
-	pledges   pledges
-	reloaded  chan struct{} // another state is in force
-	closers   []func() error
+	key        [32]byte // the server key
+	db         *store.DB
+	sockets    map[string]net.Listener // handed over instead of bound, by door
+	ready      func()                  // told once all doors serve
+	serving    atomic.Bool             // between Run's begin and its end
+	inForce    atomic.Pointer[Gateway] // what new messages begin under
+	reloading  sync.Mutex
+	searches   *vault.Limiter // of the address book, by client
+	pledges    pledges
+	reloaded   chan struct{} // another state is in force
+	exchangers *exchangers
+	closers    []func() error
 }
 
 // current is the state in force. What was not made by Open has no other.
@@ -157,6 +158,9 @@ type mail struct {
 	trace  []byte         // our Received field and loop mark
 	marks  []byte         // our mark, on mail for the clinic
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
+	// xdm is what health documents in it say, nil until somebody asks.
+	xdm     *xdm
+	reading sync.Mutex
 	// discreet is the trace of what leaves sealed: the same, without the clinic's inner names and addresses.
 	discreet []byte
 	// reports: who handed the message in is told of success where the next hop will not (relayed.go).

@@ -31,6 +31,7 @@ type house struct {
 	clinicRefuses func() bool
 	clinicReply   func(recipient string) gatewaytest.Reply
 	opts          []gateway.Option
+	edit          func(config string) string // of the config file before it is read
 	g             *gateway.Gateway
 }
 
@@ -73,6 +74,9 @@ func newHouse(t *testing.T, lifetime string, reply func(recipient string) gatewa
 func (h *house) build(text string, reply func(recipient string) gatewaytest.Reply, replace ...string) {
 	t := h.t
 	t.Helper()
+	if h.edit != nil {
+		text = h.edit(text)
+	}
 	var err error
 	if h.sink, err = gatewaytest.StartNextHop(gatewaytest.Options{Rcpt: func(_, to string) gatewaytest.Reply {
 		if reply != nil {

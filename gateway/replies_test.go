@@ -374,9 +374,28 @@ func trustReplies(t *testing.T, tab *replyTable) {
 	ahead.Store(int64(48 * time.Hour))
 	hear(w.say("MAIL FROM:<dr@peer.mssante.test>"), "Revocation")
 	ahead.Store(0)
-	h2 := newInSpace(t, plainRules, nil, nil)
+	dns, err := gatewaytest.StartNameServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dns.Close()
+	dns.MX("null.mssante.test", gatewaytest.MX{Host: "."})
+	h2 := newInSpace(t, plainRules, nil, func(h *house) { h.opts = append(h.opts, gateway.Resolver(dns.Resolver())) })
 	h2.stop()
-	h2.cfg.Trust.Domains["nowhere.mssante.test"] = []string{"CN=x,C=FR"}
+	h2.cfg.Trust.Domains["null.mssante.test"] = []string{"CN=x,C=FR"}
+	h2.cfg.Trust.Domains["away.mssante.test"] = []string{"CN=x,C=FR"}
+	h2.cfg.Trust.Limits["peer.mssante.test"] = config.TrustLimit{Size: 10}
 	h2.start()
-	tab.hears(t, h2.send(h2.lmtp, "dr@mss.clinic.test", hello, "x@nowhere.mssante.test"), "trust.hosts")
+	for to, want := range map[string]string{"x@null.mssante.test": "MX nul", "x@peer.mssante.test": "envoyez les pieces jointes"} {
+		tab.hears(t, h2.send(h2.lmtp, "dr@mss.clinic.test", hello, to), want)
+	}
+	h3 := newInSpace(t, "rules: [{name: all, route: trust, qualified: true}]\n", nil, func(h *house) {
+		h.edit = func(text string) string {
+			return strings.Replace(text, "  domains: {peer", "  documents: {check: refuse}\n  patient_domain: peer.mssante.test\n  domains: {peer", 1)
+		}
+	})
+	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", withXDM(t, ddm, "", patientA), patientB+"@peer.mssante.test"), "autre patient")
+	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", withXDM(t, "Bilan", "", patientA), patientA+"@peer.mssante.test"), "regles MSSante")
+	dns.Away(true)
+	tab.hears(t, h2.send(h2.lmtp, "dr@mss.clinic.test", hello, "x@away.mssante.test"), "introuvable (DNS)")
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -52,6 +53,12 @@ type settings struct {
 	passphraseKey    [32]byte
 	loopToken        string
 	partners         partners
+	trustPort        int
+	documents        documents
+	patients         config.TrustPatients
+	patientDomain    string
+	ownDomains       map[string]bool // clinic.domains
+	trustLimits      map[string]config.TrustLimit
 	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
 
@@ -61,9 +68,13 @@ type Option func(*Gateway)
 // Clock sets the clock of the flow and its rooms; tests turn it.
 func Clock(now func() time.Time) Option { return func(g *Gateway) { g.now = now } }
 
+// Resolver sets who is asked for servers' names and addresses; the system's where nil.
+func Resolver(r *net.Resolver) Option { return func(g *Gateway) { g.exchangers.resolver = r } }
+
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Option) (_ *Gateway, err error) {
 	g := &Gateway{lasting: &lasting{searches: newSearchLimit(), reloaded: make(chan struct{}, 1)}, log: log, now: time.Now}
+	g.exchangers = newExchangers(func() time.Time { return g.now() })
 	for _, o := range opts {
 		o(g)
 	}
@@ -98,7 +109,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	if to.Slot == 0 { // who finds no free connection is answered so before his session's time is over: nothing of his went on behind the reply
 		to.Slot = min(time.Minute, g.traffic.timeout/2)
 	}
-	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget, Timeouts: to})
+	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget, Timeouts: to, Resolver: g.exchangers.resolver})
 	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
 	if err := g.furnish(ctx, cfg); err != nil {
 		return nil, err
@@ -250,7 +261,10 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
-		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
+		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
+		patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain,
+		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
+		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
@@ -304,21 +318,28 @@ func newHop(name, helo string, h config.Hop) (relay.Hop, error) {
 			return hop, fmt.Errorf("hops.%s.ca: no certificate in %s", name, h.CA)
 		}
 	}
+	if h.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(h.Cert, h.Key)
+		if err != nil {
+			return hop, fmt.Errorf("hops.%s.cert: %w", name, err)
+		}
+		tc.Certificates = []tls.Certificate{pair}
+	}
 	hop.TLS.Config = tc
 	return hop, nil
 }
 
-// trustHop is the next hop of a domain of the trust space, with the certificate that it must show.
+// trustHop is the next hop of a domain of the trust space, with the certificate that it must show; without an address where the DNS is to
+// be asked for one.
 func (g *Gateway) trustHop(domain string) (relay.Hop, error) {
-	addr := g.set.hops["trust:"+domain].Addr
-	if g.space == nil || addr == "" {
-		return relay.Hop{}, unset("Serveur du domaine MSSante inconnu, a completer dans trust.hosts", fmt.Errorf("no host for %s", domain))
+	if g.space == nil {
+		return relay.Hop{}, later("Incident interne de la passerelle, nouvel essai plus tard", errors.New("route trust outside of the trust space"))
 	}
 	tc, check, err := g.space.ClientTLS(domain)
 	if err != nil {
 		return relay.Hop{}, refuse(451, [3]int{4, 7, 1}, "Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard", err)
 	}
-	return relay.Hop{Name: "trust " + domain, Addr: addr, Helo: g.set.hostname, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
+	return relay.Hop{Name: "trust " + domain, Addr: g.set.hops["trust:"+domain].Addr, Helo: g.set.hostname, MaxConns: g.set.trustLimit(domain).MaxConns, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
 }
 
 func set(names []string) map[string]bool {

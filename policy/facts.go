@@ -81,6 +81,8 @@ type Facts struct {
 	TrustSender bool // the sender's domain is one of the clinic's trust domains
 	PatientINS  bool // the recipient is a patient's Mon espace santé mailbox
 	INSValid    bool // its number's key is right
+	// INSQualified: the message's own header or the clinic's list asserts that the patient's INS is qualified.
+	INSQualified bool
 
 	// From the message.
 	Size        int64
@@ -125,5 +127,7 @@ type Decision struct {
 	Suggest bool
 	// Qualified: the rule asserts that the patient's INS is qualified (Mon espace santé).
 	Qualified bool
-	Tried     []Trial
+	// Fallback is Pickup where the rule wants it for a patient who has no Mon espace santé mailbox.
+	Fallback Route
+	Tried    []Trial
 }

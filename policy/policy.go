@@ -141,6 +141,10 @@ func check(r Rule, fault func(field, format string, args ...any)) {
 	only(fault, "hop", r.Hop != "", r, Plain)
 	only(fault, "verified_tls", r.VerifiedTLS, r, Plain)
 	only(fault, "qualified", r.Qualified, r, Trust)
+	only(fault, "fallback", r.Fallback != "", r, Trust)
+	if r.Fallback != "" && r.Fallback != Pickup {
+		fault("fallback", "%q is no fallback: pickup", string(r.Fallback))
+	}
 }
 
 // only refuses a setting that the rule's route would ignore; a rule that asks for the preferred route may need any of them.

@@ -172,7 +172,7 @@ func anyFacts() *rapid.Generator[Facts] {
 			Verdict: rapid.SampledFrom(verdicts).Draw(t, "verdict"), Kind: rapid.SampledFrom([]string{"", "PER", "ORG"}).Draw(t, "kind"),
 			Preferred: rapid.SampledFrom(append([]Route{"", Later, "odd"}, routes...)).Draw(t, "preferred"), Form: rapid.SampledFrom(forms).Draw(t, "form"),
 			OpenPGP: flag("openpgp"), Phone: flag("phone"), Secret: flag("secret"), Opposed: flag("opposed"),
-			TrustDomain: flag("trust domain"), TrustSender: flag("trust sender"), PatientINS: flag("patient"), INSValid: flag("ins"),
+			TrustDomain: flag("trust domain"), TrustSender: flag("trust sender"), PatientINS: flag("patient"), INSValid: flag("ins"), INSQualified: flag("ins qualified"),
 			Size: rapid.Int64Range(0, 100).Draw(t, "size"), Recipients: rapid.IntRange(0, 3).Draw(t, "recipients"),
 			Null: flag("null"), Auto: flag("auto"), List: flag("list"), Marked: flag("marked"),
 		}

@@ -81,6 +81,9 @@ type Rule struct {
 	// Qualified on trust: this sender's application qualifies the patient's INS (identity checked), so a Mon espace santé mailbox
 	// may be written to.
 	Qualified bool `yaml:"qualified"`
+	// Fallback on trust: pickup sends what a patient's Mon espace santé mailbox could not take, because there is none, to the ordinary address
+	// that the clinic's list gives for it.
+	Fallback Route `yaml:"fallback"`
 	// Preferred uses the route that the recipient's entry in the clinic's list prefers; Route is for entries without one. With no
 	// Route the rule holds only where there is a preference.
 	Preferred bool `yaml:"preferred"`

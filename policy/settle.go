@@ -110,11 +110,15 @@ func (c *choice) patient(f *Facts) Decision {
 		return c.refuse("INS not valid", textINS)
 	case f.Recipients != 1:
 		return c.refuse("several recipients", textOnePatient)
-	case !c.rule.Qualified:
+	case !c.rule.Qualified && !f.INSQualified:
 		return c.refuse("INS not qualified", textQualified)
 	}
-	d := c.end(Trust, "patient, INS qualified", "")
-	d.Qualified = true
+	why := "patient, INS qualified"
+	if !c.rule.Qualified {
+		why += " by header or list"
+	}
+	d := c.end(Trust, why, "")
+	d.Qualified, d.Fallback = true, c.rule.Fallback
 	return d
 }
 

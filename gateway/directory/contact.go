@@ -31,6 +31,8 @@ type Contact struct {
 	RPPS           string // of the person: links the address with the national extraction
 	MSS            string // the person's MSSanté mailbox, a link that the operator confirms; key form
 	AliasOf        string // the address for which this one stands, key form: it is decided on, and written to, in this one's place
+	PickupAt       string // of a patient's Mon espace santé address: where else he is reached by pickup, key form
+	Qualified      bool   // of a patient's Mon espace santé address: his INS is qualified
 	Opposed        bool   // the person opposes being written to electronically
 	Label, Lang    string
 	File           string // base name of the list; "" where only a key of the config is known

@@ -29,6 +29,8 @@ var fieldNames = map[string]string{
 	"rpps": "rpps", "n rpps": "rpps", "no rpps": "rpps", "numero rpps": "rpps", "identifiant rpps": "rpps",
 	"mss": "mss", "mssante": "mss", "adresse mss": "mss", "adresse mssante": "mss", "bal mssante": "mss", "mail mssante": "mss", "email mssante": "mss",
 	"alias of": "alias_of", "alias": "alias_of", "alias de": "alias_of",
+	"pickup at": "pickup_at", "retrait": "pickup_at", "courriel de retrait": "pickup_at", "adresse de retrait": "pickup_at",
+	"qualified": "qualified", "ins qualifie": "qualified", "ins qualifiee": "qualified", "identite qualifiee": "qualified",
 	"opposed": "opposed", "oppose": "opposed", "opposition": "opposed", "ne pas ecrire": "opposed", "ne pas envoyer": "opposed", "refus": "opposed",
 	"label": "label", "libelle": "label", "note": "label", "remarque": "label", "remarques": "label", "commentaire": "label", "commentaires": "label", "observations": "label",
 	"lang": "lang", "langue": "lang",
@@ -56,7 +58,7 @@ func fieldKey(s string) (string, error) {
 	if k, ok := fieldNames[foldName(s)]; ok {
 		return k, nil
 	}
-	return "", fmt.Errorf("unknown field %q; known are address, name, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, opposed, label, lang", strings.ToLower(strings.TrimSpace(s)))
+	return "", fmt.Errorf("unknown field %q; known are address, name, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, pickup_at, qualified, opposed, label, lang", strings.ToLower(strings.TrimSpace(s)))
 }
 
 // set takes one field of an entry.
@@ -117,10 +119,16 @@ func (c *Contact) set(field, v string) (err error) {
 		if c.AliasOf, err = addressKey(v); err != nil {
 			err = fmt.Errorf("alias_of: %w", err)
 		}
+	case "pickup_at":
+		if c.PickupAt, err = addressKey(v); err != nil {
+			err = fmt.Errorf("pickup_at: %w", err)
+		}
+	case "qualified":
+		c.Qualified, err = mark(field, v)
 	case "secret":
 		c.Secret = Secret(v)
 	case "opposed":
-		c.Opposed, err = mark(v)
+		c.Opposed, err = mark(field, v)
 	case "label":
 		c.Label = v
 	case "lang":
@@ -140,14 +148,14 @@ func oneOf(field, v string, allowed ...string) (string, error) {
 }
 
 // mark reads yes and no in two languages. What is neither is a fault, not a no.
-func mark(v string) (bool, error) {
+func mark(field, v string) (bool, error) {
 	switch strings.ToLower(v) {
 	case "yes", "oui", "true", "vrai", "1", "x", "o", "y":
 		return true, nil
 	case "no", "non", "false", "faux", "0", "n":
 		return false, nil
 	}
-	return false, fmt.Errorf("opposed is %q; allowed are yes and no", v)
+	return false, fmt.Errorf("%s is %q; allowed are yes and no", field, v)
 }
 
 // contactKey gives the form in which an address, "@domain" or "*@domain" is looked up.
@@ -199,8 +207,10 @@ func (c *Contact) whole() error {
 		return errors.New("the entry has two certificates")
 	}
 	switch {
-	case c.Address[0] == '@' && c.MSS+c.AliasOf+c.RPPS != "":
-		return errors.New("mss, alias_of and rpps are for one address, not for a domain")
+	case c.Address[0] == '@' && (c.MSS+c.AliasOf+c.RPPS+c.PickupAt != "" || c.Qualified):
+		return errors.New("mss, alias_of, rpps, pickup_at and qualified are for one address, not for a domain")
+	case c.PickupAt == c.Address:
+		return errors.New("pickup_at is the entry's own address")
 	case c.MSS != "" && c.AliasOf != "":
 		return errors.New("the entry has both mss and alias_of")
 	case c.MSS == c.Address:

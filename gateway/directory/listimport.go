@@ -48,6 +48,13 @@ func ImportList(path string, ignore []string) (clean []byte, entries int, err er
 	return clean, len(cs), err
 }
 
+func oui(b bool) string {
+	if b {
+		return "oui"
+	}
+	return ""
+}
+
 // writeCSV writes entries as parseCSV reads them, with the columns that any of them fills.
 func writeCSV(cs []*Contact) ([]byte, error) {
 	columns := []struct {
@@ -58,12 +65,8 @@ func writeCSV(cs []*Contact) ([]byte, error) {
 		{"phone", func(c *Contact) string { return c.Phone }}, {"prefer", func(c *Contact) string { return c.Prefer }}, {"form", func(c *Contact) string { return c.Form }},
 		{"openpgp", func(c *Contact) string { return c.OpenPGPKeyFile + string(c.OpenPGPKey) }}, {"certificate", func(c *Contact) string { return c.CertFile + certPEM(c) }},
 		{"secret", func(c *Contact) string { return string(c.Secret) }}, {"rpps", func(c *Contact) string { return c.RPPS }}, {"mss", func(c *Contact) string { return c.MSS }},
-		{"alias_of", func(c *Contact) string { return c.AliasOf }}, {"opposed", func(c *Contact) string {
-			if c.Opposed {
-				return "oui"
-			}
-			return ""
-		}}, {"label", func(c *Contact) string { return c.Label }}, {"lang", func(c *Contact) string { return c.Lang }},
+		{"alias_of", func(c *Contact) string { return c.AliasOf }}, {"pickup_at", func(c *Contact) string { return c.PickupAt }},
+		{"qualified", func(c *Contact) string { return oui(c.Qualified) }}, {"opposed", func(c *Contact) string { return oui(c.Opposed) }}, {"label", func(c *Contact) string { return c.Label }}, {"lang", func(c *Contact) string { return c.Lang }},
 	}
 	used := columns[:1:1]
 	for _, col := range columns[1:] {

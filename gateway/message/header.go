@@ -248,13 +248,16 @@ func charset(name string) (encoding.Encoding, error) {
 	return nil, fmt.Errorf("charset is not known")
 }
 
-var words = mime.WordDecoder{CharsetReader: func(name string, r io.Reader) (io.Reader, error) {
+// CharsetReader gives text in the charset of that name as UTF-8; a charset that is not known is an error.
+func CharsetReader(name string, r io.Reader) (io.Reader, error) {
 	e, err := charset(name)
 	if err != nil || e == nil {
 		return r, err
 	}
 	return e.NewDecoder().Reader(r), nil
-}}
+}
+
+var words = mime.WordDecoder{CharsetReader: CharsetReader}
 
 // DecodeText decodes the encoded words (RFC 2047) of a header value. What cannot be decoded stays as it is; the result is valid
 // UTF-8 and holds no control character.

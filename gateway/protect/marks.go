@@ -123,19 +123,28 @@ func readMark(key [32]byte, v string, h message.Header) (Origin, time.Time, bool
 // Strip takes the marks off a header, also those with a blank before the colon, which some readers take for the field; it tells
 // whether there were any.
 func Strip(h *message.Header) (found bool) {
-	mark := func(f message.Field) bool {
+	return strip(h, func(name string) bool { return strings.EqualFold(name, MarkField) })
+}
+
+// StripSpace takes off the fields of the trust space, X-MSS-*, as Strip does the marks.
+func StripSpace(h *message.Header) (found bool) {
+	return strip(h, func(name string) bool { return len(name) > 6 && strings.EqualFold(name[:6], "X-MSS-") })
+}
+
+func strip(h *message.Header, is func(name string) bool) (found bool) {
+	named := func(f message.Field) bool {
 		name := f.Name
 		if name == "" {
 			before, _, _ := strings.Cut(string(f.Raw), ":")
 			name = strings.TrimSpace(before)
 		}
-		return strings.EqualFold(name, MarkField)
+		return is(name)
 	}
-	if !slices.ContainsFunc(h.Fields(), mark) {
+	if !slices.ContainsFunc(h.Fields(), named) {
 		return false
 	}
 	var kept message.Header
-	kept.AppendRaw(slices.DeleteFunc(slices.Clone(h.Fields()), mark)...)
+	kept.AppendRaw(slices.DeleteFunc(slices.Clone(h.Fields()), named)...)
 	*h = kept
 	return true
 }

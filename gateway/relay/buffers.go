@@ -58,8 +58,8 @@ func (l *buffers) put(b *buffer) {
 	}
 }
 
-// size is the number of bytes to send, before dots.
-func (l *Letter) size() int64 {
+// Size is the number of bytes to send, before dots.
+func (l *Letter) Size() int64 {
 	n := int64(len(l.Header))
 	if l.Body != nil {
 		n += l.Body.Size() - l.Offset

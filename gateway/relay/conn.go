@@ -43,17 +43,17 @@ type conn struct {
 var errInjected = fmt.Errorf("%w: words in clear behind the reply to STARTTLS", errProtocol)
 
 // open makes a connection ready for MAIL.
-func open(ctx context.Context, hop Hop, to *Timeouts) (*conn, *Error) {
-	c, err := dial(ctx, hop, to, hop.TLS.Mode != None)
+func (r *Relay) open(ctx context.Context, hop Hop) (*conn, *Error) {
+	c, err := r.dial(ctx, hop, hop.TLS.Mode != None)
 	if err != nil && hop.TLS.Mode == Opportunistic && err.Step == "starttls" && ctx.Err() == nil && !errors.Is(err, errInjected) {
-		c, err = dial(ctx, hop, to, false) // RFC 7435: a broken offer is no offer
+		c, err = r.dial(ctx, hop, false) // RFC 7435: a broken offer is no offer
 	}
 	return c, err
 }
 
-func dial(ctx context.Context, hop Hop, to *Timeouts, startTLS bool) (*conn, *Error) {
-	began := time.Now()
-	d := net.Dialer{Timeout: to.Dial}
+func (r *Relay) dial(ctx context.Context, hop Hop, startTLS bool) (*conn, *Error) {
+	began, to := time.Now(), &r.cfg.Timeouts
+	d := net.Dialer{Timeout: to.Dial, Resolver: r.cfg.Resolver}
 	raw, err := d.DialContext(ctx, "tcp", hop.Addr)
 	stepSeconds.WithLabelValues("dial").Observe(time.Since(began).Seconds())
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ type Config struct {
 	BreakMin, BreakMax time.Duration
 	// Now is the clock of the pool and the breaker.
 	Now func() time.Time
+	// Resolver finds the addresses of hops; nil: the system's.
+	Resolver *net.Resolver
 	// Budget, where set, lends the large buffers.
 	Budget *message.Budget
 }
@@ -152,7 +155,7 @@ func (r *Relay) Greet(ctx context.Context, hop Hop) error {
 	if err := hop.check(); err != nil {
 		return err
 	}
-	c, err := open(ctx, hop, &r.cfg.Timeouts)
+	c, err := r.open(ctx, hop)
 	if err != nil {
 		return err
 	}
@@ -203,7 +206,7 @@ func (r *Relay) connection(ctx context.Context, p *pool, hop Hop, fresh bool) (c
 		return nil, false, hop.temporary("connect", [3]int{4, 4, 1}, "le relais suivant ne repond pas, nouvel essai plus tard", err)
 	}
 	began := r.cfg.Now()
-	c, err := open(ctx, hop, &r.cfg.Timeouts)
+	c, err := r.open(ctx, hop)
 	switch {
 	case err == nil:
 		p.breaker.succeeded()

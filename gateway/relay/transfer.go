@@ -48,7 +48,7 @@ func (t *transfer) prepare() *Error {
 	if t.probe {
 		return nil
 	}
-	buf := t.buffers.get(l.size())
+	buf := t.buffers.get(l.Size())
 	defer t.buffers.put(buf)
 	if err := l.pieces(buf.in, func(p []byte) error { t.survey.add(p); return nil }); err != nil {
 		return t.hop.temporary("content", [3]int{4, 3, 0}, "erreur interne, nouvel essai plus tard", err)
@@ -218,7 +218,7 @@ func (t *transfer) takeBack() {
 
 // sendContent borrows its buffer for the sending alone: a hop may keep us waiting for its final reply.
 func (t *transfer) sendContent(ctx context.Context, stop func() bool) (ended bool, err error) {
-	buf := t.buffers.get(t.letter.size())
+	buf := t.buffers.get(t.letter.Size())
 	defer t.buffers.put(buf)
 	return t.c.sendContent(t.letter, &t.survey, buf, func() error {
 		if t.c.br.Buffered() > 0 { // a 250 that came before the end was reached must not count as one for the letter
