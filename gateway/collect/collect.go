@@ -186,7 +186,7 @@ func (s *Set) Apply(boxes []Box) {
 		ctx, cancel := context.WithCancel(context.Background())
 		r := &running{box: b, stop: cancel}
 		s.running[key] = r
-		c := &collector{cfg: s.cfg, box: b, log: s.cfg.Log.With("collect", b.Name)}
+		c := &collector{cfg: s.cfg, box: b, late: map[ID]bool{}, log: s.cfg.Log.With("collect", b.Name)}
 		r.done.Go(func() { c.run(ctx) })
 	}
 }

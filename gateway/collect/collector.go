@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"passerelle/gateway/message"
@@ -18,6 +19,8 @@ type collector struct {
 	box Box
 	log *slog.Logger
 	s   *session
+	// late are the messages that the clinic did not take when they were last tried: at each look they come behind the others.
+	late map[ID]bool
 }
 
 const (
@@ -131,6 +134,7 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 		}
 		full := len(uids) == listed
 		reach := uids[len(uids)-1]
+		slices.SortStableFunc(uids, func(a, b uint32) int { return c.lateness(a) - c.lateness(b) })
 		for len(uids) > 0 {
 			var ask []uint32
 			for len(uids) > 0 && len(ask) < atOnce {
@@ -146,6 +150,7 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 			if err != nil {
 				return waits, err
 			}
+			slices.SortStableFunc(items, func(a, b item) int { return c.lateness(a.uid) - c.lateness(b.uid) })
 			for _, it := range items {
 				if err := ctx.Err(); err != nil {
 					return waits, err
@@ -176,6 +181,13 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 			return waits, nil
 		}
 	}
+}
+
+func (c *collector) lateness(uid uint32) int {
+	if c.late[ID{c.box.key(), c.s.data.UIDValidity, uid}] {
+		return 1
+	}
+	return 0
 }
 
 // bring leads one message to its fate; settled is false where the clinic answers "later". An error ends the session.
@@ -226,6 +238,7 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 		c.log.Warn("a message stays in its mailbox: it is refused for good", "uid", it.uid, "code", v.Code)
 	case v.Code < 200 || v.Code >= 300:
 		count("later")
+		c.late[id] = true
 		if v.Settled != nil {
 			v.Settled()
 		}
@@ -238,6 +251,7 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 	if v.Settled != nil {
 		v.Settled()
 	}
+	delete(c.late, id)
 	count(string(fate))
 	return true, c.tellServer(ctx, it.uid, fate)
 }

@@ -397,3 +397,20 @@ func TestNothingIsDoneBeforeItIsNoted(t *testing.T) {
 type broken struct{ State }
 
 func (broken) Settle(context.Context, ID, Print, Fate) error { return errors.New("disk full") }
+
+// Three letters that the clinic takes at no time do not keep those behind them.
+func TestLateOnesComeLast(t *testing.T) {
+	s := newScript(t)
+	for n := range 8 {
+		s.mail = append(s.mail, fmt.Sprintf("x: %d\r\n\r\n", n))
+	}
+	r := s.collect(func(_ *Box, c *Config) {
+		c.Take = func(_ context.Context, _ *Box, id ID, _ *message.Body) Verdict {
+			if id.UID <= 4 {
+				return Verdict{Code: 451}
+			}
+			return Verdict{Code: 250}
+		}
+	})
+	until(t, "the others are taken", func() bool { return r.fate(5) == Taken && r.fate(8) == Taken })
+}
