@@ -25,7 +25,9 @@ var arrows = map[string][]string{
 	"gateway/message":              nil,
 	"gateway/store":                nil,
 	"gateway/console":              nil,
+	"gateway/web":                  nil,
 	"gateway/gatewaytest":          nil,
+	"gateway/gatewaytest/chromium": nil,
 	"gateway/trust":                {"gateway/message"},
 	"gateway/smtpd":                {"gateway/message", "gateway/trust"},
 	"gateway/relay":                {"gateway/message", "gateway/trust"},
@@ -35,8 +37,8 @@ var arrows = map[string][]string{
 	"gateway/ledger":               {"gateway/message", "gateway/store"},
 	"gateway/protect":              {"gateway/message", "crypto/*"},
 	"gateway/vault":                {"gateway/message", "gateway/store", "crypto/*"},
-	"gateway/addressbook":          {"gateway/message"},
-	"gateway/portal":               {"gateway/message", "gateway/vault"},
+	"gateway/addressbook":          {"gateway/message", "gateway/web"},
+	"gateway/portal":               {"gateway/message", "gateway/vault", "gateway/web"},
 }
 
 func TestArrows(t *testing.T) {

@@ -13,13 +13,25 @@ import (
 	"passerelle/gateway/vault"
 )
 
-// How fast one client may search the address book, by its two doors together: as somebody types, and no faster. The limit outlives a reload.
+// How fast one client may search the address book, by its two doors together: as somebody types, and no faster; and over the day as much
+// as a terminal server's secretaries need, at which a walk through a book of a million takes weeks. The limit outlives a reload.
 const (
-	searchEvery = 2 * time.Second // after a burst of
-	searchBurst = 30
+	searchEvery  = 2 * time.Second // after a burst of
+	searchBurst  = 30
+	searchSteady = 20 * time.Second // after a burst of
+	searchDay    = 3000
 )
 
-func newSearchLimit() *vault.Limiter { return vault.NewLimiter(searchEvery, searchBurst) }
+type searchLimit struct{ typing, walking *vault.Limiter }
+
+func newSearchLimit() searchLimit {
+	return searchLimit{vault.NewLimiter(searchEvery, searchBurst), vault.NewLimiter(searchSteady, searchDay)}
+}
+
+func (l searchLimit) allow(client netip.Addr, now time.Time) bool {
+	key := client.String()
+	return l.typing.Allow(key, now) && l.walking.Allow(key, now)
+}
 
 // newBook shows the directory of g to the people who write.
 func (g *Gateway) newBook(cfg *config.Config) (*addressbook.Book, error) {
@@ -32,8 +44,7 @@ func (g *Gateway) newBook(cfg *config.Config) (*addressbook.Book, error) {
 		return nil, err
 	}
 	return addressbook.New(addressbook.Config{Finder: finder{g.directory}, PageNetworks: page, LDAPNetworks: ldap, Proxies: localProxies,
-		Allow:  func(client netip.Addr, now time.Time) bool { return g.searches.Allow(client.String(), now) },
-		Clinic: cfg.Clinic.Name, Base: cfg.Listen.LDAP.Base, Now: g.now, Log: g.log})
+		Allow: g.searches.allow, Clinic: cfg.Clinic.Name, Base: cfg.Listen.LDAP.Base, Now: g.now, Log: g.log})
 }
 
 func bookNetworks(key string, own []string, cfg *config.Config) ([]netip.Prefix, error) {

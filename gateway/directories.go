@@ -17,6 +17,7 @@ import (
 type (
 	DirectoryQuery    = directory.Query
 	DirectoryAnswer   = directory.Answer
+	Directory         = directory.Directory
 	DirectoryStatus   = directory.Status
 	DirectoryChange   = directory.Change
 	DirectoryDiff     = directory.Difference
@@ -44,7 +45,7 @@ func DiffDirectory(ctx context.Context, stateDir, oldFile, newFile string, shrin
 
 // OpenDirectory opens the directory beside a running gateway: the mirror of a state folder where cfg is nil, else all that cfg names. Nothing is
 // imported.
-func OpenDirectory(ctx context.Context, stateDir string, cfg *config.Config) (*directory.Directory, error) {
+func OpenDirectory(ctx context.Context, stateDir string, cfg *config.Config) (*Directory, error) {
 	d := directory.Config{StateDir: stateDir}
 	if cfg != nil {
 		var err error

@@ -58,7 +58,7 @@ type lasting struct {
 	serving    atomic.Bool             // between Run's begin and its end
 	inForce    atomic.Pointer[Gateway] // what new messages begin under
 	reloading  sync.Mutex
-	searches   *vault.Limiter // of the address book, by client
+	searches   searchLimit // of the address book, by client
 	pledges    pledges
 	reloaded   chan struct{} // another state is in force
 	exchangers *exchangers

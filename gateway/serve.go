@@ -137,13 +137,13 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 	if c := cfg.Listen.Portal; open("portal", c.Addr) && g.portal != nil {
 		if l := bind("portal", c.Addr); l != nil {
 			pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current().portal.ServeHTTP(w, r) })
-			ds = append(ds, webDoor("portal", l, g.liveTLS("portal"), pages, 30*time.Minute))
+			ds = append(ds, webDoor("portal", newCrowd(l, g.log), g.liveTLS("portal"), pages, 30*time.Minute))
 		}
 	}
 	if c := cfg.Listen.Addressbook; open("addressbook", c.Addr) {
 		if l := bind("addressbook", c.Addr); l != nil {
 			page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current().book.ServeHTTP(w, r) })
-			ds = append(ds, webDoor("addressbook", l, g.liveTLS("addressbook"), page, 30*time.Second))
+			ds = append(ds, webDoor("addressbook", newCrowd(l, g.log), g.liveTLS("addressbook"), page, 30*time.Second))
 		}
 	}
 	if c := cfg.Listen.LDAP; open("ldap", c.Addr) {

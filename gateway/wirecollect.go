@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"passerelle/config"
@@ -49,6 +51,28 @@ func (g *Gateway) boxes(cfg *config.Config) (out []collect.Box, err error) {
 		out = append(out, b)
 	}
 	return out, nil
+}
+
+// CheckMailboxes logs in to each mailbox and opens its folder, and names those whose mail waits. Nothing is fetched.
+func (g *Gateway) CheckMailboxes(ctx context.Context, cfg *config.Config) (waiting []string) {
+	boxes, err := g.boxes(cfg)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, b := range boxes { // side by side: one that is silent must not take the others' time
+		wg.Go(func() {
+			if err := collect.Try(ctx, b); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				waiting = append(waiting, fmt.Sprintf("collect: mail of %s waits: %v", b.Name, err))
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(waiting)
+	return waiting
 }
 
 // collecting runs the mailboxes until ctx ends; a reload starts, stops or changes some. Each ends with the message in hand.

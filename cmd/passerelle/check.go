@@ -14,12 +14,12 @@ import (
 
 type checkCmd struct {
 	configFlag
-	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops: does one lead back to this gateway, does a partner show a good certificate (connects and reads greetings; default: ${default}; 0s: do not connect)."`
+	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops: does one lead back to this gateway, does a partner show a good certificate, does the operator let us in to its mailboxes (connects and reads greetings; default: ${default}; 0s: do not connect)."`
 }
 
 func (checkCmd) Help() string {
 	return "Run it as the user that serves: it looks whether files are there and can be read. It may run beside the gateway.\n\n" +
-		"Example: passerelle check --config config/example.yaml"
+		"Example:\n  passerelle check --config config/example.yaml"
 }
 
 // Run checks in a scratch state folder: the running gateway holds the real one.
@@ -45,6 +45,7 @@ func (c checkCmd) Run(e *env) error {
 		ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
 		defer cancel()
 		warnings = append(warnings, g.CheckPartners(ctx)...)
+		warnings = append(warnings, g.CheckMailboxes(ctx, cfg)...)
 	}
 	records, err := gateway.DKIMRecords(cfg)
 	if err != nil {
@@ -52,6 +53,11 @@ func (c checkCmd) Run(e *env) error {
 	}
 	for _, r := range records {
 		fmt.Fprintln(e.stdout, "publish in DNS:", r)
+	}
+	for _, b := range cfg.Collect {
+		if b.Addr != "" {
+			fmt.Fprintf(e.stdout, "collects %s, folder %s, at %s: for %s, then %s\n", b.Mailbox, b.Folder, b.Addr, b.DeliverTo, b.After)
+		}
 	}
 	for _, w := range warnings {
 		fmt.Fprintln(e.stderr, "warning:", w)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,25 @@ func (f stateFlag) load() (stateDir string, cfg *config.Config, err error) {
 	return cfg.StateDir, cfg, nil
 }
 
+// open opens the directory to be asked; the caller closes it.
+func (f stateFlag) open(e *env) (*gateway.Directory, *config.Config, error) {
+	dir, cfg, err := f.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := gateway.OpenDirectory(e.ctx, dir, cfg)
+	if f.Config == "" && errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: name the gateway's state folder by --state-dir, or its config by --config", err)
+	}
+	return d, cfg, err
+}
+
+// askFlags are those of a question to the directory.
+type askFlags struct {
+	stateFlag
+	JSON bool `name:"json" help:"As JSON; ages are in seconds."`
+}
+
 type directoryImportCmd struct {
 	stateFlag
 	File  string `arg:"" type:"existingfile" help:"Extraction_Correspondance_MSSante file, .txt or .zip."`
@@ -57,8 +77,8 @@ func (directoryImportCmd) Help() string {
 	return "A running gateway takes the new mirror by itself. A file that is cut short, has lost columns or is much smaller than the one before is refused " +
 		"and the mirror in use stays. Run it as the user that serves (sudo -u passerelle).\n\n" +
 		"With --list nothing is written where a line is faulty; each is told with its line and column.\n\n" +
-		"Example: passerelle directory import --state-dir /var/lib/passerelle Extraction_Correspondance_MSSante_202611220600.txt\n" +
-		"Example: passerelle directory import --list --ignore Ville --out /etc/passerelle/correspondants.csv export.csv"
+		"Examples:\n  passerelle directory import --state-dir /var/lib/passerelle Extraction_Correspondance_MSSante_202611220600.txt\n" +
+		"  passerelle directory import --list --ignore Ville --out /etc/passerelle/correspondants.csv export.csv"
 }
 
 func (c directoryImportCmd) Run(e *env) error {

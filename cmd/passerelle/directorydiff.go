@@ -21,7 +21,7 @@ type directoryDiffCmd struct {
 
 func (directoryDiffCmd) Help() string {
 	return "Nothing is changed. The files are read into a folder of TMPDIR, which takes up to half a gigabyte while it runs.\n\n" +
-		"Example: passerelle directory diff --list Extraction_Correspondance_MSSante_202611230600.zip"
+		"Example:\n  passerelle directory diff --list Extraction_Correspondance_MSSante_202611230600.zip"
 }
 
 func (c directoryDiffCmd) Run(e *env) error {

@@ -9,22 +9,17 @@ import (
 )
 
 type directoryLookupCmd struct {
-	stateFlag
+	askFlags
 	Address string `arg:"" help:"Address to look up, whole: a part of it is for search."`
-	JSON    bool   `name:"json" help:"As JSON."`
 }
 
 func (directoryLookupCmd) Help() string {
 	return "The verdict is verified, not-listed or could-not-ask; what the clinic's own list says is shown beside it with --config, and never verifies anybody.\n\n" +
-		"Example: passerelle directory lookup --config /etc/passerelle/passerelle.yaml jean.dupont@medecin.mssante.fr"
+		"Example:\n  passerelle directory lookup --config /etc/passerelle/passerelle.yaml jean.dupont@medecin.mssante.fr"
 }
 
 func (c directoryLookupCmd) Run(e *env) error {
-	dir, cfg, err := c.load()
-	if err != nil {
-		return err
-	}
-	d, err := gateway.OpenDirectory(e.ctx, dir, cfg)
+	d, _, err := c.open(e)
 	if err != nil {
 		return err
 	}
@@ -45,7 +40,7 @@ func (c directoryLookupCmd) Run(e *env) error {
 }
 
 func printAnswer(e *env, ans gateway.DirectoryAnswer) {
-	fmt.Fprintf(e.stdout, "%s%s\n", ans.Verdict, ifAny(": ", ans.Why))
+	fmt.Fprintln(e.stdout, wrap(ans.Verdict+ifAny(": ", ans.Why)))
 	if !ans.AsOf.IsZero() {
 		fmt.Fprintf(e.stdout, "%s of %s (%s old)\n", ans.Source, ans.AsOf.Format(time.DateOnly), age(time.Since(ans.AsOf)))
 	}

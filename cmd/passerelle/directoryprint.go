@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"passerelle/gateway"
@@ -17,6 +18,19 @@ func printJSON(e *env, v any) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// printable takes out of a text of strangers (a server's words, an argument pasted from a mail) what would steer the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\t':
+			return r
+		case unicode.IsControl(r), r >= 0x2028 && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // usageError: the command line asks for something that there is not.
@@ -87,8 +101,9 @@ func pad(s string, n int) string {
 	return string([]rune(s)[:n-1]) + "…"
 }
 
-// wrap breaks a line at its spaces, with the rest set in.
+// wrap breaks a line at its spaces, with the rest set in; what would steer the terminal is taken out.
 func wrap(s string) string {
+	s = printable(s)
 	var b strings.Builder
 	at := 0
 	for i, word := range strings.Fields(s) {

@@ -29,11 +29,7 @@ func (c directorySearchCmd) Run(e *env) error {
 	if c.Limit < 1 || c.Limit > 100 {
 		return &usageError{fmt.Errorf("--limit %d: want 1 to 100", c.Limit)}
 	}
-	dir, cfg, err := c.load()
-	if err != nil {
-		return err
-	}
-	d, err := gateway.OpenDirectory(e.ctx, dir, cfg)
+	d, _, err := c.open(e)
 	if err != nil {
 		return err
 	}

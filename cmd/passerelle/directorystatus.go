@@ -9,22 +9,15 @@ import (
 	"passerelle/gateway"
 )
 
-type directoryStatusCmd struct {
-	stateFlag
-	JSON bool `name:"json" help:"As JSON, ages in seconds."`
-}
+type directoryStatusCmd struct{ askFlags }
 
 func (directoryStatusCmd) Help() string {
 	return "With --config it tells of the clinic's list and of every source too.\n\n" +
-		"Example: passerelle directory status --config /etc/passerelle/passerelle.yaml"
+		"Example:\n  passerelle directory status --config /etc/passerelle/passerelle.yaml"
 }
 
 func (c directoryStatusCmd) Run(e *env) error {
-	dir, cfg, err := c.load()
-	if err != nil {
-		return err
-	}
-	d, err := gateway.OpenDirectory(e.ctx, dir, cfg)
+	d, cfg, err := c.open(e)
 	if err != nil {
 		return err
 	}
@@ -65,7 +58,7 @@ func printStatus(e *env, s gateway.DirectoryStatus, configured bool) error {
 	}
 	for _, f := range []struct{ of, why string }{{"fault", s.Fault}, {"import fault", s.ImportFault}, {"fetch fault", s.FetchFault}, {"list fault", s.ListFault}} {
 		if f.why != "" {
-			row(f.of, "%s", f.why)
+			row(f.of, "%s", printable(f.why))
 		}
 	}
 	return w.Flush()

@@ -20,7 +20,7 @@ type explainCmd struct {
 
 func (explainCmd) Help() string {
 	return "It asks the mirror, the clinic's list and the rules as the gateway does, sends nothing and notes nothing. It may run beside the gateway.\n\n" +
-		"Example: passerelle explain --from dr@clinique.example --to mme.petit@courrier.example --message lettre.eml"
+		"Example:\n  passerelle explain --from dr@clinique.example --to mme.petit@courrier.example --message lettre.eml"
 }
 
 func (c explainCmd) Run(e *env) error {
@@ -56,7 +56,7 @@ func printExplanation(e *env, x *gateway.Explanation) {
 	defer w.Flush()
 	row := func(k, v string) {
 		if v != "" {
-			fmt.Fprintf(w, "%s\t%s\n", k, v)
+			fmt.Fprintf(w, "%s\t%s\n", k, printable(v))
 		}
 	}
 	row("from", x.From)
@@ -133,7 +133,10 @@ func age(d time.Duration) string {
 	if d > 48*time.Hour {
 		return fmt.Sprintf("%d days", int(d.Hours()/24))
 	}
-	return d.Round(time.Minute).String()
+	if d >= time.Hour {
+		return fmt.Sprintf("%d hours", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d minutes", int(d.Minutes()))
 }
 
 func ifAny(prefix, s string) string {

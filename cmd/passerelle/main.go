@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "passerelle: %v\nTry: passerelle %s--help\n", err, asked(err))
+		fmt.Fprintf(stderr, "passerelle: %s\nTry: passerelle %s--help\n", printable(err.Error()), asked(err))
 		return 2
 	}
 	if err := k.Run(&env{ctx, stdout, stderr}); err != nil {
@@ -93,13 +93,13 @@ func tell(stderr io.Writer, err error) int {
 	var unread *configError
 	switch {
 	case errors.As(err, &faults): // each line begins with its place
-		fmt.Fprintln(stderr, err)
+		fmt.Fprintln(stderr, printable(err.Error()))
 		return 2
 	case errors.As(err, &unread):
-		fmt.Fprintf(stderr, "passerelle: %v\nName the file: --config FILE, or PASSERELLE_CONFIG in the environment\n", err)
+		fmt.Fprintf(stderr, "passerelle: %s\nName the file: --config FILE, or PASSERELLE_CONFIG in the environment\n", printable(err.Error()))
 		return 2
 	}
-	fmt.Fprintln(stderr, "passerelle:", err)
+	fmt.Fprintln(stderr, "passerelle:", printable(err.Error()))
 	if usage := new(usageError); errors.As(err, &usage) {
 		return 2
 	}

@@ -8,6 +8,7 @@ import (
 type ldapEntry struct {
 	dn    string
 	attrs []attribute
+	ends  map[string][]ending // of the values that were compared
 }
 
 type attribute struct {
@@ -19,7 +20,7 @@ type attribute struct {
 // newEntry joins the places of one mailbox; each value stands once.
 func newEntry(mailbox []Entry, base string) ldapEntry {
 	first := mailbox[0]
-	e := ldapEntry{dn: "mail=" + escapeDN(first.Address) + "," + base}
+	e := ldapEntry{dn: "mail=" + escapeDN(first.Address) + "," + base, ends: map[string][]ending{}}
 	e.add("objectClass", "top", "person", "organizationalPerson", "inetOrgPerson")
 	for _, m := range mailbox {
 		name := m.Name()
@@ -37,10 +38,22 @@ func newEntry(mailbox []Entry, base string) ldapEntry {
 		e.add("ou", m.Service)
 		e.add("l", m.City)
 		e.add("postalCode", m.PostalCode)
+		e.add("description", about(m)) // Thunderbird looks for a word of a search here too, and nowhere else for a town
 	}
 	e.add("displayName", display(first))
 	e.add("mail", first.Address)
 	return e
+}
+
+// about is all of one place: "Médecin, Cardiologie, Cabinet des Lilas, 69003 Lyon".
+func about(e Entry) string {
+	var parts []string
+	for _, p := range []string{title(e), e.Service, e.Structure, strings.TrimSpace(e.PostalCode + " " + e.City)} {
+		if p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // display tells an organisation's mailboxes apart.
@@ -86,6 +99,17 @@ func (e ldapEntry) get(name string) []string {
 		}
 	}
 	return nil
+}
+
+// endings gives those of one of its values, each worked out once.
+func (e ldapEntry) endings(value string) []ending {
+	known, ok := e.ends[value]
+	if !ok {
+		if known = endings(value); e.ends != nil {
+			e.ends[value] = known
+		}
+	}
+	return known
 }
 
 // encode writes the entry with the attributes asked for (RFC 4511 section 4.5.1.8): none or * is all that users may see, + the operational

@@ -15,6 +15,8 @@ type filter struct {
 	initial, final string
 	any            []string
 	sub            []*filter
+	// What is compared: made once, a hostile filter is held against many values.
+	lower, tight, saint pattern
 }
 
 // Tags of filters.
@@ -44,13 +46,24 @@ var attributes = map[string]string{
 	"sn": "sn", "surname": "sn", "givenname": "givenname", "gn": "givenname",
 	"mail": "mail", "rfc822mailbox": "mail", "mailnickname": "mail", "email": "mail", "emailaddress": "mail", "uid": "mail", "userid": "mail",
 	"o": "o", "organizationname": "o", "company": "o", "ou": "ou", "organizationalunitname": "ou", "department": "ou",
-	"l": "l", "localityname": "l", "locality": "l", "title": "title", "description": "title", "postalcode": "postalcode", "objectclass": "objectclass",
+	"l": "l", "localityname": "l", "locality": "l", "title": "title", "description": "description", "info": "description", "notes": "description", "postalcode": "postalcode", "objectclass": "objectclass",
 }
 
 // parseFilter takes one filter off b.
 func parseFilter(b *ber) (*filter, error) {
 	nodes := 0
-	return readFilter(b, 0, &nodes)
+	f, err := readFilter(b, 0, &nodes)
+	if err == nil {
+		f.prepare()
+	}
+	return f, err
+}
+
+func (f *filter) prepare() {
+	f.lower, f.tight, f.saint = f.pattern(strings.ToLower), f.pattern(tight), f.pattern(tightSaint)
+	for _, s := range f.sub {
+		s.prepare()
+	}
 }
 
 func readFilter(b *ber, depth int, nodes *int) (*filter, error) {
@@ -167,7 +180,7 @@ func (f *filter) texts() (alternatives []string, bounded bool) {
 		}
 		text = strings.TrimSpace(text)
 		if f.op == opSubstrings && (f.initial == "" || len(f.any) > 0 || f.final != "") { // no beginning of an address
-			text = strings.ReplaceAll(text, "@", " ")
+			text = strings.ReplaceAll(text, "@", " @")
 		}
 		if fold(text) == "" {
 			return nil, false
@@ -201,9 +214,9 @@ func both(a, b []string) (out []string) {
 	for _, x := range a {
 		for _, y := range b {
 			switch {
-			case strings.Contains(x, "@"): // an address says all
+			case isAddress(x): // an address says all
 				out = union(out, x)
-			case strings.Contains(y, "@"):
+			case isAddress(y):
 				out = union(out, y)
 			default:
 				out = union(out, strings.Join(union(strings.Fields(x), strings.Fields(y)...), " "))
@@ -211,6 +224,12 @@ func both(a, b []string) (out []string) {
 		}
 	}
 	return out
+}
+
+// isAddress: the beginning of one, and not a domain alone.
+func isAddress(text string) bool {
+	i := strings.IndexByte(text, '@')
+	return i > 0 && text[i-1] != ' '
 }
 
 // queries gives the texts of a whole filter, or errDump or errShort.
@@ -257,7 +276,7 @@ func (f *filter) holds(e ldapEntry) tri {
 		}
 		for _, n := range names {
 			for _, v := range e.get(n) {
-				if f.matches(n, v) {
+				if f.matches(n, v, e) {
 					return yes
 				}
 			}
@@ -274,37 +293,58 @@ func truth(b bool) tri {
 	return no
 }
 
-// matches compares one value. A mailbox is found by its local part too, as the nickname that Exchange gives it.
-func (f *filter) matches(attr, value string) bool {
-	form := fold
-	if attr == "mail" {
-		form = strings.ToLower
-	}
-	value = form(value)
-	switch {
-	case f.op == opSubstrings:
-		return f.within(form, value)
-	case f.attr == "anr": // begins with it
-		return strings.HasPrefix(value, form(f.value))
-	}
-	if local, _, ok := strings.Cut(value, "@"); ok && attr == "mail" && local == form(f.value) {
-		return true
-	}
-	return value == form(f.value)
+// pattern is what a value is compared with, in one of the forms in which values are compared.
+type pattern struct {
+	whole, initial, final string
+	any                   []string
 }
 
-func (f *filter) within(form func(string) string, value string) bool {
-	rest, ok := strings.CutPrefix(value, form(f.initial))
+func (f *filter) pattern(form func(string) string) pattern {
+	p := pattern{whole: form(f.value), initial: form(f.initial), final: form(f.final)}
+	for _, a := range f.any {
+		p.any = append(p.any, form(a))
+	}
+	return p
+}
+
+// matches compares one value, as the directory finds names: legoff is LE GOFF, st is Saint, and a beginning is that of any word, goff*.
+// A mailbox is found by its local part too, as the nickname that Exchange gives it.
+func (f *filter) matches(attr, value string, e ldapEntry) bool {
+	if attr == "mail" {
+		value = strings.ToLower(value)
+		local, _, _ := strings.Cut(value, "@")
+		return f.fits(value, f.lower, true) || f.op != opSubstrings && local == f.lower.whole
+	}
+	for i, end := range e.endings(value) {
+		if f.fits(end.tight, f.tight, i == 0) || f.fits(end.saint, f.saint, i == 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// fits compares a value in the form of p; whole tells that nothing of the value was left out.
+func (f *filter) fits(value string, p pattern, whole bool) bool {
+	switch {
+	case f.op == opSubstrings:
+		return p.within(value)
+	case f.attr == "anr":
+		return strings.HasPrefix(value, p.whole)
+	}
+	return whole && value == p.whole
+}
+
+func (p pattern) within(value string) bool {
+	rest, ok := strings.CutPrefix(value, p.initial)
 	if !ok {
 		return false
 	}
-	for _, a := range f.any {
-		a = form(a)
+	for _, a := range p.any {
 		i := strings.Index(rest, a)
 		if i < 0 {
 			return false
 		}
 		rest = rest[i+len(a):]
 	}
-	return strings.HasSuffix(rest, form(f.final))
+	return strings.HasSuffix(rest, p.final)
 }

@@ -13,7 +13,7 @@ func fold(s string) string {
 	gap := false
 	for _, r := range norm.NFKD.String(strings.ToValidUTF8(s, " ")) {
 		switch {
-		case unicode.Is(unicode.Mn, r):
+		case unicode.Is(unicode.Mn, r), unicode.Is(unicode.Cf, r):
 		case unicode.IsLetter(r) || unicode.IsDigit(r):
 			if gap && b.Len() > 0 {
 				b.WriteByte(' ')
@@ -26,6 +26,12 @@ func fold(s string) string {
 				b.WriteString("ae")
 			case 'ß':
 				b.WriteString("ss")
+			case 'ø': // a stroke is no accent that NFKD would set apart
+				b.WriteByte('o')
+			case 'ł':
+				b.WriteByte('l')
+			case 'đ':
+				b.WriteByte('d')
 			default:
 				b.WriteRune(r)
 			}
@@ -34,6 +40,35 @@ func fold(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// ending is a value from one of its words on, in the forms in which it is compared.
+type ending struct{ tight, saint string }
+
+func endings(value string) (out []ending) {
+	words := strings.Fields(fold(value))
+	for i := range words {
+		end := strings.Join(words[i:], " ")
+		out = append(out, ending{tight(end), tightSaint(end)})
+	}
+	return out
+}
+
+// tight is a folded text without its blanks.
+func tight(s string) string { return strings.ReplaceAll(fold(s), " ", "") }
+
+// tightSaint is tight with the words written out that postal lines abbreviate.
+func tightSaint(s string) string {
+	words := strings.Fields(fold(s))
+	for i, w := range words {
+		switch w {
+		case "st":
+			words[i] = "saint"
+		case "ste":
+			words[i] = "sainte"
+		}
+	}
+	return strings.Join(words, "")
 }
 
 // letters counts what a folded text has beside blanks.

@@ -119,7 +119,7 @@ func TestEntry(t *testing.T) {
 	for name, want := range map[string][]string{
 		"dn": {"mail=" + jean + ",o=annuaire"}, "objectClass": {"top", "person", "organizationalPerson", "inetOrgPerson"}, "cn": {"Jean Dupont", "Dupont Jean"},
 		"sn": {"Dupont"}, "givenName": {"Jean"}, "displayName": {"Jean Dupont"}, "mail": {jean}, "title": {"Médecin, Cardiologie"},
-		"o": {"Cabinet des Lilas", "Clinique du Parc"}, "l": {"Lyon", "Villeurbanne"}, "postalCode": {"69003", "69100"},
+		"o": {"Cabinet des Lilas", "Clinique du Parc"}, "description": {"Médecin, Cardiologie, Cabinet des Lilas, 69003 Lyon", "Médecin, Cardiologie, Clinique du Parc, 69100 Villeurbanne"}, "l": {"Lyon", "Villeurbanne"}, "postalCode": {"69003", "69100"},
 	} {
 		if !slices.Equal(got[name], want) {
 			t.Errorf("%s: %q, want %q", name, got[name], want)
@@ -164,7 +164,7 @@ func TestWhatTheServerSays(t *testing.T) {
 	if _, got = search(t, addr, "-s", "base", "-b", ""); len(got["namingContexts"]) != 0 || got["objectClass"][0] != "top" {
 		t.Errorf("root without operational attributes: %q", got)
 	}
-	if _, got = search(t, addr, "-s", "base", "-b", "cn=subschema", "(objectClass=subschema)", "objectClasses", "attributeTypes"); len(got["objectClasses"]) != 4 || len(got["attributeTypes"]) != 11 {
+	if _, got = search(t, addr, "-s", "base", "-b", "cn=subschema", "(objectClass=subschema)", "objectClasses", "attributeTypes"); len(got["objectClasses"]) != 4 || len(got["attributeTypes"]) != 12 {
 		t.Errorf("schema: %q", got)
 	}
 	if _, got = search(t, addr, "-s", "base", "-b", "DC=clinique,DC=example", "(objectClass=*)"); !slices.Equal(got["objectClass"], []string{"top", "domain"}) || got["dc"][0] != "clinique" {

@@ -1,10 +1,7 @@
 package addressbook
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"html/template"
 	"net/http"
@@ -12,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"passerelle/gateway/web"
 )
 
 //go:embed pages/search.html
@@ -22,8 +21,7 @@ var style string
 
 var (
 	pageTemplate = template.Must(template.ParseFS(pageFile, "pages/search.html"))
-	styleSum     = sha256.Sum256([]byte(style))
-	styleName    = hex.EncodeToString(styleSum[:6]) + ".css"
+	sheet        = web.NewSheet(style)
 )
 
 // page is what the template may show.
@@ -61,10 +59,7 @@ func (p page) T(key string) string {
 
 // Date writes the directory's date for the reader.
 func (p page) Date() string {
-	t := p.AsOf
-	if l, err := time.LoadLocation("Europe/Paris"); err == nil { // the zone files are embedded by the vault
-		t = t.In(l)
-	}
+	t := p.AsOf.In(web.Paris())
 	if p.Lang == "en" {
 		return t.Format("2 January 2006")
 	}
@@ -77,15 +72,7 @@ const csp = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 
 // ServeHTTP is the page: one form, one table. Only GET and HEAD exist, and nothing is kept.
 func (b *Book) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", csp)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Robots-Tag", "noindex, nofollow, noarchive")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
+	web.Shut(h, csp)
 	client := b.client(r)
 	switch {
 	case !within(b.cfg.PageNetworks, client):
@@ -94,10 +81,8 @@ func (b *Book) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		h.Set("Allow", "GET, HEAD")
 		http.Error(w, "405", http.StatusMethodNotAllowed)
-	case r.URL.Path == "/a/"+styleName:
-		h.Set("Content-Type", "text/css; charset=utf-8")
-		h.Set("Cache-Control", "private, max-age=31536000, immutable")
-		w.Write([]byte(style))
+	case r.URL.Path == sheet.Path:
+		sheet.ServeHTTP(w, r)
 	case r.URL.Path == "/robots.txt":
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		w.Write([]byte("User-agent: *\nDisallow: /\n"))
@@ -127,8 +112,8 @@ func (b *Book) client(r *http.Request) netip.Addr {
 }
 
 func (b *Book) page(w http.ResponseWriter, r *http.Request, client netip.Addr) {
-	q := r.URL.Query()
-	p := page{Lang: language(r), Clinic: b.cfg.Clinic, Style: "/a/" + styleName, Text: clean(q.Get("q"))}
+	lang, _ := web.Language(r)
+	p := page{Lang: lang, Clinic: b.cfg.Clinic, Style: sheet.Path, Text: clean(r.URL.Query().Get("q"))}
 	code := http.StatusOK
 	if p.Text != "" {
 		code = b.fill(r, &p, client)
@@ -136,21 +121,12 @@ func (b *Book) page(w http.ResponseWriter, r *http.Request, client netip.Addr) {
 	if p.AsOf = b.cfg.Finder.AsOf(); !p.AsOf.IsZero() {
 		p.Days = max(0, int(b.cfg.Now().Sub(p.AsOf)/(24*time.Hour)))
 	}
-	var out bytes.Buffer
-	if err := pageTemplate.Execute(&out, p); err != nil {
-		b.cfg.Log.Error("address book: page failed", "err", err)
-		http.Error(w, "500", http.StatusInternalServerError)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Language", p.Lang)
-	h.Set("Vary", "Accept-Language")
 	if code == http.StatusTooManyRequests {
-		h.Set("Retry-After", "10")
+		w.Header().Set("Retry-After", "10")
 	}
-	w.WriteHeader(code)
-	w.Write(out.Bytes())
+	if err := web.Render(w, code, pageTemplate, "search.html", lang, "Accept-Language", p); err != nil {
+		b.cfg.Log.Error("address book: page failed", "err", err)
+	}
 }
 
 // fill searches.
@@ -199,7 +175,10 @@ func newRow(mailbox []Entry) row {
 // clean leaves what a person may have typed: one line, no control characters, no longer than the field takes.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar || unicode.Is(unicode.Cf, r) {
+		if unicode.Is(unicode.Cf, r) { // the soft hyphen of a word that was copied, marks of direction
+			return -1
+		}
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
 			return ' '
 		}
 		return r
@@ -208,19 +187,4 @@ func clean(s string) string {
 		s = strings.ToValidUTF8(s[:maxText], "")
 	}
 	return strings.TrimSpace(s)
-}
-
-// language is the one asked for in the address, else the first of ours that the browser names, else French.
-func language(r *http.Request) string {
-	if l := r.URL.Query().Get("lang"); l == "fr" || l == "en" {
-		return l
-	}
-	for _, part := range strings.Split(r.Header.Get("Accept-Language"), ",") {
-		tag, _, _ := strings.Cut(strings.TrimSpace(part), ";")
-		tag, _, _ = strings.Cut(strings.ToLower(tag), "-")
-		if tag == "fr" || tag == "en" {
-			return tag
-		}
-	}
-	return "fr"
 }

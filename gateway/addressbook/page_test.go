@@ -63,6 +63,7 @@ func TestPage(t *testing.T) {
 		{" * % _ \" ", 200, []string{"au moins trois lettres"}, []string{"<table"}},
 		{"brien", 200, []string{"Sean (Dr) O&#39;Brien, &lt;script&gt;alert(1)&lt;/script&gt;", `href="mailto:o%27brien&#43;x@medecin.mssante.fr"`}, []string{"<script"}},
 		{`"><script>alert(1)</script>`, 200, []string{`value="&#34;&gt;&lt;script&gt;alert(1)&lt;/script&gt;"`}, []string{"<script"}},
+		{"du\u00adpont", 200, []string{"Jean Dupont"}, []string{"\u00ad"}},
 		{"dup\x00ont\u202e\xff", 200, []string{`value="dup ont"`}, []string{"\x00", "\u202e"}},
 		{strings.Repeat("é", 5000), 200, []string{"Personne n’a été trouvé"}, nil},
 		{"' OR 1=1; DROP TABLE record --", 200, []string{"Personne n’a été trouvé"}, nil},
@@ -109,7 +110,7 @@ func TestNothingToWalk(t *testing.T) {
 			t.Errorf("%s gives another page", more)
 		}
 	}
-	for path, want := range map[string]int{"/x": 404, "/favicon.ico": 404, "/a/" + styleName: 200, "/robots.txt": 200, "/metrics": 404, "//": 404} {
+	for path, want := range map[string]int{"/x": 404, "/favicon.ico": 404, sheet.Path: 200, "/robots.txt": 200, "/metrics": 404, "//": 404} {
 		if resp, _ := get(t, s.URL+path); resp.StatusCode != want {
 			t.Errorf("%s: %s", path, resp.Status)
 		}

@@ -46,7 +46,7 @@ func subschema() ldapEntry {
 		{"cn", []string{"Subschema"}, false},
 		{"objectClasses", []string{
 			"( 2.5.6.0 NAME 'top' ABSTRACT MUST objectClass )",
-			"( 2.5.6.6 NAME 'person' SUP top STRUCTURAL MUST ( sn $ cn ) )",
+			"( 2.5.6.6 NAME 'person' SUP top STRUCTURAL MUST ( sn $ cn ) MAY description )",
 			"( 2.5.6.7 NAME 'organizationalPerson' SUP person STRUCTURAL MAY ( title $ ou $ l $ postalCode ) )",
 			"( 2.16.840.1.113730.3.2.2 NAME 'inetOrgPerson' SUP organizationalPerson STRUCTURAL MAY ( displayName $ givenName $ mail $ o ) )",
 		}, true},
@@ -55,7 +55,7 @@ func subschema() ldapEntry {
 			directoryString("2.5.4.3", "cn", "commonName"), directoryString("2.5.4.4", "sn", "surname"),
 			directoryString("2.5.4.42", "givenName", "gn"), directoryString("2.16.840.1.113730.3.1.241", "displayName", ""),
 			directoryString("2.5.4.10", "o", "organizationName"), directoryString("2.5.4.11", "ou", "organizationalUnitName"),
-			directoryString("2.5.4.7", "l", "localityName"), directoryString("2.5.4.12", "title", ""), directoryString("2.5.4.17", "postalCode", ""),
+			directoryString("2.5.4.7", "l", "localityName"), directoryString("2.5.4.12", "title", ""), directoryString("2.5.4.13", "description", ""), directoryString("2.5.4.17", "postalCode", ""),
 			"( 0.9.2342.19200300.100.1.3 NAME ( 'mail' 'rfc822Mailbox' ) EQUALITY caseIgnoreIA5Match SUBSTR caseIgnoreIA5SubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )",
 		}, true},
 	}}

@@ -52,6 +52,16 @@ func open(ctx context.Context, b *Box, patience time.Duration) (*session, error)
 	return s, err
 }
 
+// Try logs in, opens the folder and ends.
+func Try(ctx context.Context, b Box) error {
+	s, err := open(ctx, &b, 2*time.Minute)
+	if err != nil {
+		return err
+	}
+	s.logout()
+	return nil
+}
+
 func openOnce(ctx context.Context, b *Box, patience time.Duration) (_ *session, err error) {
 	auth, token, err := b.client(ctx) // before the server waits for us
 	if err != nil {

@@ -216,7 +216,10 @@ func cleanField(f []byte) (s string, clean bool) {
 	return string(f), clean
 }
 
-func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 }
+// isControl: also what turns the direction of the text behind it, and makes a name or an address read as another (UAX 9 section 2).
+func isControl(r rune) bool {
+	return r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
 
 // isKind: PER and ORG occur today; APP and CAB are announced. Another short word is kept as it is.
 func isKind(s string) bool {

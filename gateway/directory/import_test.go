@@ -319,3 +319,12 @@ func FuzzImportLine(f *testing.F) {
 		}
 	})
 }
+
+// A name cannot turn the text behind it round, on the address book's page or on a terminal.
+func TestCleanField(t *testing.T) {
+	for in, want := range map[string]string{" Jean\u202eTNOPUD ": "Jean TNOPUD", "a\u2066b\u2069": "a b ", "a\x1b[31m\u009bb": "a [31m b", "O\u2019Brien": "O\u2019Brien"} {
+		if got, clean := cleanField([]byte(in)); got != want || !clean {
+			t.Errorf("%q: got %q, %v, want %q", in, got, clean, want)
+		}
+	}
+}

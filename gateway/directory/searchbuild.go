@@ -95,6 +95,11 @@ func withJoined(words []string, column int) []string {
 				words = append(words, j)
 			}
 		}
+		for i := 2; i < n && column == colLast; i++ { // DE LA TOUR as delatour
+			if j := words[i-2] + words[i-1] + words[i]; len(j) <= maxWord {
+				words = append(words, j)
+			}
+		}
 	case colPostal:
 		if len(words) == 1 && len(words[0]) == 5 && strings.HasPrefix(words[0], "20") {
 			words = append(words, corsica(words[0]))

@@ -34,9 +34,15 @@ func fold(s string) []string {
 			b = append(b, "oe"...)
 		case r == 'æ', r == 'Æ':
 			b = append(b, "ae"...)
-		case r == 'ß':
+		case r == 'ß', r == 'ẞ':
 			b = append(b, "ss"...)
-		case unicode.Is(unicode.Mn, r): // the accent that NFKD has set apart
+		case r == 'ø', r == 'Ø': // a stroke is no accent that NFKD would set apart
+			b = append(b, 'o')
+		case r == 'ł', r == 'Ł':
+			b = append(b, 'l')
+		case r == 'đ', r == 'Đ':
+			b = append(b, 'd')
+		case unicode.Is(unicode.Mn, r), unicode.Is(unicode.Cf, r): // the accent that NFKD has set apart; a soft hyphen out of a text
 		case unicode.IsLetter(r), unicode.IsDigit(r):
 			b = utf8.AppendRune(b, unicode.ToLower(r))
 		default:

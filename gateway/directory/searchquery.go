@@ -40,12 +40,13 @@ type form struct {
 
 // parse reads a query. It takes anything: what is typed becomes words and numbers, never a part of a statement.
 func (q Query) parse() []wanted {
-	list := parseText(clip(q.Text), anyField, true)
-	list = append(list, parseText(clip(q.Place), setOf(fieldPlace), false)...)
-	list = append(list, parseText(clip(q.Speciality), setOf(fieldSkill), false)...)
+	var list []wanted
 	if id := digitsOf(clip(q.RPPS)); id != "" {
 		list = append(list, wanted{digits: rppsOf(id)})
 	}
+	list = append(list, parseText(clip(q.Place), setOf(fieldPlace), false)...)
+	list = append(list, parseText(clip(q.Speciality), setOf(fieldSkill), false)...)
+	list = append(list, parseText(clip(q.Text), anyField, true)...) // last: what is beyond the limit is left out
 	return list[:min(len(list), maxAsked)]
 }
 
@@ -83,8 +84,11 @@ func parseText(s string, in fields, free bool) []wanted {
 			continue
 		}
 		w := wanted{forms: []form{{p.text, p.in, true}}, address: p.address}
-		if i > 0 && (p.bound || isParticle(pieces[i-1].text)) && p.address == "" {
-			w.forms = append(w.forms, form{pieces[i-1].text + p.text, p.in, true})
+		if p.address == "" { // le goff is legoff, van den berghe is vandenberghe
+			for n, joined := 1, p.text; n <= 2 && n <= i && !isDigits(pieces[i-n].text) && pieces[i-n].address == ""; n++ {
+				joined = pieces[i-n].text + joined
+				w.forms = append(w.forms, form{joined, p.in, true})
+			}
 		}
 		if i > 0 {
 			if code := arrondissement(pieces[i-1].text, p.text); code != "" {
@@ -237,12 +241,20 @@ func otherWords(w string) []string {
 		return []string{"infirmier"}
 	case "pharmacie", "pharmacienne":
 		return []string{"pharmacien"}
-	case "chirurgien", "chirurgienne":
-		return []string{"chirurgie"}
-	case "anesthesiste":
-		return []string{"anesthesie"}
 	case "urgentiste":
 		return []string{"urgence"}
+	case "interniste":
+		return []string{"interne"}
+	case "reanimateur", "reanimatrice":
+		return []string{"reanimation"}
+	case "pedopsychiatre":
+		return []string{"psychiatrie"}
+	case "diabetologue":
+		return []string{"diabetologie", "endocrinologie"}
+	case "cancerologue", "oncologue":
+		return []string{"cancerologie", "oncologie"}
+	case "orthodontiste", "orthodontie": // "Orthopédie dento-faciale"
+		return []string{"dento"}
 	case "radiologue", "radiologie":
 		return []string{"radio", "imagerie"}
 	case "ophtalmologue", "ophtalmologiste", "ophtalmo":
@@ -252,11 +264,11 @@ func otherWords(w string) []string {
 	case "dentaire":
 		return []string{"dentiste"}
 	}
-	if stem, ok := strings.CutSuffix(w, "logue"); ok && len(stem) > 1 {
-		return []string{stem + "logi"}
-	}
-	if stem, ok := strings.CutSuffix(w, "iatre"); ok && len(stem) > 1 {
-		return []string{stem + "iatri"}
+	for _, e := range [...]struct{ person, what string }{{"logue", "logi"}, {"iatre", "iatri"}, {"iste", "i"}, {"therapeute", "therapi"}, {"tricien", "tri"}, {"tricienne", "tri"},
+		{"chirurgien", "chirurgi"}, {"chirurgienne", "chirurgi"}} {
+		if stem, ok := strings.CutSuffix(w, e.person); ok && (len(stem) > 1 || strings.HasPrefix(w, "chir")) {
+			return []string{stem + e.what}
+		}
 	}
 	return nil
 }

@@ -4,15 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	cdpbrowser "github.com/chromedp/cdproto/browser"
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"passerelle/gateway/gatewaytest/chromium"
 )
 
 // TestPatientInChromium walks the whole way as a patient does, on a telephone of 320 px and on a desk of 1280 px, with scripts
@@ -21,62 +21,27 @@ func TestPatientInChromium(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal("this test needs Debian's package chromium")
-	}
-	shots := os.Getenv("SCREENSHOTS")
-	if shots == "" {
-		shots = t.TempDir()
-	}
-	opts := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("headless", true), chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true),
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("lang", "fr-FR"), chromedp.Flag("hide-scrollbars", true)}
-	alloc, stop := chromedp.NewExecAllocator(context.Background(), opts...)
-	defer stop()
-	ctx, cancel := chromedp.NewContext(alloc)
-	defer cancel()
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatal(err)
-	}
-	limit, end := context.WithTimeout(ctx, 2*time.Minute)
-	defer end()
+	ctx := chromium.Start(t, 2*time.Minute)
 	for _, width := range []int64{320, 1280} {
 		for _, lang := range []string{"fr", "en"} {
-			t.Run(fmt.Sprintf("%d-%s", width, lang), func(t *testing.T) { walk(t, limit, shots, width, lang) })
+			t.Run(fmt.Sprintf("%d-%s", width, lang), func(t *testing.T) { walk(t, ctx, width, lang) })
 		}
 	}
 }
 
-func walk(t *testing.T, ctx context.Context, shots string, width int64, lang string) {
+func walk(t *testing.T, ctx context.Context, width int64, lang string) {
 	s := newSite(t)
 	d := s.deposit()
 	do := func(what string, steps ...chromedp.Action[chromedp.Void]) {
 		t.Helper()
-		if err := chromedp.Do(ctx, steps...); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
+		chromium.Do(t, ctx, what, steps...)
 	}
 	shot := func(name string) {
 		t.Helper()
-		p, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-		if err != nil {
-			t.Fatalf("screenshot %s: %v", name, err)
-		}
-		if err := os.WriteFile(filepath.Join(shots, fmt.Sprintf("%s-%d-%s.png", name, width, lang)), p, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		over, err := chromedp.Run(ctx, chromedp.Evaluate[int64]("document.documentElement.scrollWidth"))
-		if err != nil || over > width {
-			t.Errorf("%s is %d px wide on %d, %v", name, over, width, err)
-		}
+		chromium.Shot(t, ctx, fmt.Sprintf("%s-%d-%s", name, width, lang), width)
 	}
 	downloads := t.TempDir()
 	yes := true
-	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := chromedp.Call(ctx, cdpbrowser.SetDownloadBehavior, cdpbrowser.SetDownloadBehaviorParams{
 		Behavior: cdpbrowser.SetDownloadBehaviorBehaviorAllow, DownloadPath: downloads, EventsEnabled: &yes}); err != nil {
 		t.Fatal(err)

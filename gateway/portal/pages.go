@@ -1,7 +1,6 @@
 package portal
 
 import (
-	"bytes"
 	"errors"
 	"net/http"
 	"net/url"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"passerelle/gateway/vault"
+	"passerelle/gateway/web"
 )
 
 // page is what the templates may show.
@@ -46,18 +46,10 @@ func (p page) Date(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	if t = t.In(paris()); p.Lang == "en" {
+	if t = t.In(web.Paris()); p.Lang == "en" {
 		return vault.DateEN(t)
 	}
 	return strings.ReplaceAll(vault.DateFR(t), " h ", "\u00a0h\u00a0")
-}
-
-func paris() *time.Location {
-	l, err := time.LoadLocation("Europe/Paris")
-	if err != nil { // the zone files are embedded by the vault
-		return time.UTC
-	}
-	return l
 }
 
 // Name is a file's name as it is downloaded; the one in the message may be made to deceive.
@@ -83,25 +75,10 @@ func size(lang string, n int64) string {
 	return strings.Replace(number, ".", comma, 1) + "\u00a0" + units[i]
 }
 
-// language is the one asked for in the address, else the first of ours that the browser names, else French.
-func language(r *http.Request) (lang string, chosen bool) {
-	if l := r.URL.Query().Get("lang"); l == "fr" || l == "en" {
-		return l, true
-	}
-	for _, part := range strings.Split(r.Header.Get("Accept-Language"), ",") {
-		tag, _, _ := strings.Cut(strings.TrimSpace(part), ";")
-		tag, _, _ = strings.Cut(strings.ToLower(tag), "-")
-		if tag == "fr" || tag == "en" {
-			return tag, false
-		}
-	}
-	return "fr", false
-}
-
 // render writes a page; what fails in a template is noticed before the first octet is sent.
 func (p *Portal) render(w http.ResponseWriter, r *http.Request, code int, name string, d page) {
-	lang, chosen := language(r)
-	d.Lang, d.Clinic, d.Style = lang, p.cfg.Vault.Clinic(), p.base+"/a/"+styleName
+	lang, chosen := web.Language(r)
+	d.Lang, d.Clinic, d.Style = lang, p.cfg.Vault.Clinic(), p.base+sheet.Path
 	if chosen {
 		d.Query = "?lang=" + lang
 	}
@@ -112,19 +89,10 @@ func (p *Portal) render(w http.ResponseWriter, r *http.Request, code int, name s
 		d.Title = d.T("title." + name)
 	}
 	d.MaxFiles, d.MaxSize = p.cfg.MaxFiles, size(lang, p.cfg.MaxAnswer)
-	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, name+".html", d); err != nil {
-		p.cfg.Log.Error("page failed", "page", name, "err", err)
-		http.Error(w, "500", http.StatusInternalServerError)
-		count(name, http.StatusInternalServerError)
-		return
+	if err := web.Render(w, code, templates, name+".html", lang, "Accept-Language, Cookie", d); err != nil {
+		p.cfg.Log.Error("page failed", "err", err)
+		code = http.StatusInternalServerError
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Language", lang)
-	h.Set("Vary", "Accept-Language, Cookie")
-	w.WriteHeader(code)
-	w.Write(b.Bytes())
 	count(name, code)
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"passerelle/gateway/store"
 	"passerelle/gateway/vault"
 )
 
@@ -77,7 +78,7 @@ func ask(p *Portal, path string) int {
 func (s *site) reset(d *vault.Deposit) {
 	s.t.Helper()
 	for _, q := range []string{`UPDATE vault_deposits SET code1 = NULL, code2 = NULL WHERE id = ?`, `DELETE FROM vault_codes WHERE deposit = ?`} {
-		if _, err := s.db.Exec(q, d.ID); err != nil {
+		if err := s.db.Write(s.t.Context(), func(tx store.Tx) error { _, err := tx.Exec(q, d.ID); return err }); err != nil {
 			s.t.Fatal(err)
 		}
 	}

@@ -7,9 +7,7 @@ package portal
 
 import (
 	"context"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"html/template"
 	"io"
@@ -23,6 +21,7 @@ import (
 
 	"passerelle/gateway/message"
 	"passerelle/gateway/vault"
+	"passerelle/gateway/web"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -58,8 +57,7 @@ var style string
 
 var (
 	templates = template.Must(template.ParseFS(pageFiles, "pages/*.html"))
-	styleSum  = sha256.Sum256([]byte(style))
-	styleName = hex.EncodeToString(styleSum[:6]) + ".css"
+	sheet     = web.NewSheet(style)
 )
 
 // Portal is the http.Handler of the patient's pages.
@@ -102,7 +100,7 @@ func New(cfg Config) (*Portal, error) {
 	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /a/"+styleName, p.css)
+	mux.Handle("GET "+sheet.Path, sheet)
 	mux.HandleFunc("GET /r/{secret}", p.show)
 	mux.HandleFunc("POST /r/{secret}", p.prove)
 	mux.HandleFunc("POST /r/{secret}/code", p.sendCode)
@@ -130,15 +128,7 @@ const csp = "default-src 'none'; style-src 'self'; img-src 'self'; form-action '
 
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", csp)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Robots-Tag", "noindex, nofollow, noarchive")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), interest-cohort=()")
+	web.Shut(h, csp)
 	if p.secure {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}
@@ -217,12 +207,6 @@ func (p *Portal) isProxy(a netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-func (p *Portal) css(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
-	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	w.Write([]byte(style))
 }
 
 // cookieName names the session of one deposit, so that several can be open at once.

@@ -2,7 +2,6 @@ package portal
 
 import (
 	"context"
-	"database/sql"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -19,27 +18,7 @@ import (
 	"passerelle/gateway/vault"
 
 	"go.uber.org/goleak"
-	_ "modernc.org/sqlite"
 )
-
-type testDB struct{ *sql.DB }
-
-func (d testDB) Write(ctx context.Context, f func(store.Tx) error) error {
-	tx, err := d.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if err := f(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-func (d testDB) Read() *sql.DB { return d.DB }
-func (d testDB) Migrate(ctx context.Context, _ string, steps ...string) error {
-	_, err := d.ExecContext(ctx, strings.Join(steps, ";"))
-	return err
-}
 
 type testBlobs struct{ dir string }
 
@@ -72,7 +51,7 @@ func (b testBlobs) List(context.Context) ([]string, error) { return nil, nil }
 type site struct {
 	*vault.Vault
 	t   *testing.T
-	db  *sql.DB
+	db  *store.DB
 	srv *httptest.Server
 
 	mu      sync.Mutex
@@ -113,17 +92,16 @@ func newSite(t *testing.T) *site {
 	})
 	s := &site{t: t, now: time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)}
 	dir := t.TempDir()
-	db, err := sql.Open("sqlite", filepath.Join(dir, "test.db"))
+	db, err := store.Open(t.Context(), store.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	db.SetMaxOpenConns(1)
 	s.db = db
 	var h http.Handler
 	s.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
 	t.Cleanup(s.srv.Close)
-	s.Vault, err = vault.New(t.Context(), testDB{db}, testBlobs{dir}, vault.Config{Key: [32]byte{9}, PublicURL: s.srv.URL, SMS: s,
+	s.Vault, err = vault.New(t.Context(), db, testBlobs{dir}, vault.Config{Key: [32]byte{9}, PublicURL: s.srv.URL, SMS: s,
 		Clinic: vault.Clinic{Name: "Clinique des Lilas", Phone: "01 23 45 67 89"}, Now: func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now }})
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +158,7 @@ func (s *site) dump() string {
 	s.t.Helper()
 	var n, codes int
 	var all string
-	err := s.db.QueryRow(`SELECT COUNT(*), GROUP_CONCAT(state || changed || wrong || locked || openings || code1_until || HEX(code1)), (SELECT COUNT(*) FROM vault_codes) FROM vault_deposits`).Scan(&n, &all, &codes)
+	err := s.db.Read().QueryRow(`SELECT COUNT(*), GROUP_CONCAT(state || changed || wrong || locked || openings || code1_until || HEX(code1)), (SELECT COUNT(*) FROM vault_codes) FROM vault_deposits`).Scan(&n, &all, &codes)
 	if err != nil {
 		s.t.Fatal(err)
 	}

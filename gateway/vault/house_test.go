@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"io"
 	"net/netip"
@@ -16,38 +15,9 @@ import (
 	"passerelle/crypto/seal"
 	"passerelle/gateway/message"
 	"passerelle/gateway/store"
-
-	_ "modernc.org/sqlite"
 )
 
-// testDB and testBlobs hold the vault's contract with the store on the real database and the real file system.
-type testDB struct{ *sql.DB }
-
-func (d testDB) Write(ctx context.Context, f func(store.Tx) error) error {
-	tx, err := d.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if err := f(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-func (d testDB) Read() *sql.DB { return d.DB }
-func (d testDB) Migrate(ctx context.Context, room string, steps ...string) error {
-	var n int
-	if err := d.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master WHERE name = 'vault_deposits'`).Scan(&n); err != nil || n > 0 {
-		return err
-	}
-	for _, s := range steps {
-		if _, err := d.ExecContext(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
+// testBlobs is a folder that can fail.
 type testBlobs struct {
 	dir  string
 	fail error
@@ -109,7 +79,7 @@ func (s *sentSMS) code() string {
 type house struct {
 	*Vault
 	dir   string
-	db    testDB
+	db    *store.DB
 	blobs *testBlobs
 	sms   *sentSMS
 	now   time.Time
@@ -120,16 +90,12 @@ var noon = time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)
 func open(t *testing.T, change ...func(*Config)) *house {
 	t.Helper()
 	h := &house{dir: t.TempDir(), sms: &sentSMS{}, now: noon}
-	db, err := sql.Open("sqlite", filepath.Join(h.dir, "test.db"))
+	db, err := store.Open(t.Context(), store.Config{Dir: h.dir})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	db.SetMaxOpenConns(1)
-	if _, err := db.Exec(`PRAGMA secure_delete = ON`); err != nil {
-		t.Fatal(err)
-	}
-	h.db, h.blobs = testDB{db}, &testBlobs{dir: filepath.Join(h.dir, "blobs")}
+	h.db, h.blobs = db, &testBlobs{dir: filepath.Join(h.dir, "blobs")}
 	if err := os.Mkdir(h.blobs.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

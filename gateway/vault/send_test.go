@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"passerelle/gateway/message"
+	"passerelle/gateway/store"
 )
 
 // leaving is a browser that goes away while the code is on its way.
@@ -48,7 +49,7 @@ func TestCodeThatNeverReachedTheSenderIsMadeAgain(t *testing.T) {
 		}
 	})
 	d := h.deposit(t, "")
-	if _, err := h.db.Exec(`UPDATE vault_deposits SET code1 = NULL`); err != nil { // as after 20 wrong ones
+	if err := h.db.Write(t.Context(), func(tx store.Tx) error { _, err := tx.Exec(`UPDATE vault_deposits SET code1 = NULL`); return err }); err != nil { // as after 20 wrong ones
 		t.Fatal(err)
 	}
 	away = errors.New("clinic's server away")

@@ -161,7 +161,7 @@ func TestFailedBlobLeavesNothing(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	var n int
-	if err := h.db.QueryRow(`SELECT COUNT(*) FROM vault_deposits`).Scan(&n); err != nil || n != 0 {
+	if err := h.db.Read().QueryRow(`SELECT COUNT(*) FROM vault_deposits`).Scan(&n); err != nil || n != 0 {
 		t.Fatalf("%d rows, %v", n, err)
 	}
 }
@@ -297,7 +297,7 @@ func TestCutMessageLeavesNothing(t *testing.T) {
 		t.Fatal("sealed")
 	}
 	var n int
-	if err := h.db.QueryRow(`SELECT COUNT(*) FROM vault_deposits`).Scan(&n); err != nil || n != 0 {
+	if err := h.db.Read().QueryRow(`SELECT COUNT(*) FROM vault_deposits`).Scan(&n); err != nil || n != 0 {
 		t.Fatalf("%d rows, %v", n, err)
 	}
 	if ids, _ := h.blobs.List(t.Context()); len(ids) != 0 {
