@@ -149,6 +149,11 @@ func (g *Gateway) certificateDays() map[string]float64 {
 	if g.space != nil {
 		days["trust"] = g.space.DaysLeft()
 	}
+	for name, pair := range g.collectCerts {
+		if cert, err := pair.get(nil); err == nil {
+			days["collect."+name] = cert.Leaf.NotAfter.Sub(g.now()).Hours() / 24
+		}
+	}
 	return days
 }
 

@@ -46,7 +46,9 @@ type Gateway struct {
 	portal    http.Handler
 	book      *addressbook.Book
 	collect   []collect.Box
-	tls       map[string]listenerTLS // of the doors, by their names
+	// collectCerts are the mailboxes' own certificates, by the names of their boxes.
+	collectCerts map[string]*keyPair
+	tls          map[string]listenerTLS // of the doors, by their names
 }
 
 // lasting is what every state of a gateway shares.

@@ -79,12 +79,18 @@ func (p *pledges) next(name string) *relay.Pledge {
 // drop lets go of a message that is noted, or that the hop does not have.
 func (p *pledges) drop(name string) {
 	p.mu.Lock()
-	v := p.open[name]
+	v, kept := p.open[name], p.keeper.Kept[name]
 	delete(p.open, name)
+	delete(p.keeper.Kept, name)
 	p.mu.Unlock()
-	if v != nil {
+	if v != nil || kept != nil {
 		p.forget(name)
+	}
+	if v != nil {
 		v.Release()
+	}
+	if kept != nil { // what it was kept for is noted
+		kept.Close()
 	}
 }
 

@@ -153,7 +153,7 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if g.collect, err = g.boxes(cfg); err != nil {
+	if g.collect, g.collectCerts, err = g.boxes(cfg); err != nil {
 		return err
 	}
 	g.book, err = g.newBook(cfg)

@@ -15,14 +15,15 @@ import (
 )
 
 // boxes are the mailboxes of the config in force. Their TLS settings are those of the moment of each session.
-func (g *Gateway) boxes(cfg *config.Config) (out []collect.Box, err error) {
+func (g *Gateway) boxes(cfg *config.Config) (out []collect.Box, certs map[string]*keyPair, err error) {
+	certs = map[string]*keyPair{}
 	for i, c := range cfg.Collect {
 		if c.Addr == "" {
 			continue
 		}
 		to, err := message.ParseAddress(c.DeliverTo, true)
 		if err != nil {
-			return nil, fmt.Errorf("collect[%d].deliver_to: %w", i, err)
+			return nil, nil, fmt.Errorf("collect[%d].deliver_to: %w", i, err)
 		}
 		b := collect.Box{Name: c.Name, Mailbox: c.Mailbox, Folder: c.Folder, Addr: c.Addr, Implicit: c.TLS == "implicit", Auth: collect.Auth(c.Auth),
 			After: collect.After(c.After), MoveTo: c.MoveTo, Every: time.Duration(c.Every), DeliverTo: to, Same: fmt.Sprintf("%+v", c)}
@@ -30,8 +31,9 @@ func (g *Gateway) boxes(cfg *config.Config) (out []collect.Box, err error) {
 		if c.Cert != "" {
 			own = &keyPair{cert: c.Cert, key: c.Key, log: g.log}
 			if _, err := own.get(nil); err != nil {
-				return nil, fmt.Errorf("collect[%d].cert: %w", i, err)
+				return nil, nil, fmt.Errorf("collect[%d].cert: %w", i, err)
 			}
+			certs[c.Name] = own
 		}
 		host := hostOf(c.Addr)
 		b.TLS = func() (*tls.Config, error) {
@@ -50,12 +52,12 @@ func (g *Gateway) boxes(cfg *config.Config) (out []collect.Box, err error) {
 		}
 		out = append(out, b)
 	}
-	return out, nil
+	return out, certs, nil
 }
 
 // CheckMailboxes logs in to each mailbox and opens its folder, and names those whose mail waits. Nothing is fetched.
 func (g *Gateway) CheckMailboxes(ctx context.Context, cfg *config.Config) (waiting []string) {
-	boxes, err := g.boxes(cfg)
+	boxes, _, err := g.boxes(cfg)
 	if err != nil {
 		return []string{err.Error()}
 	}
