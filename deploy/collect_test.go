@@ -45,70 +45,86 @@ func TestCollectorKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs Dovecot and Postfix")
 	}
-	bin := benchBuild(t)
 	t.Run("kept by the service manager", func(t *testing.T) {
-		if doubled := killCollector(t, bin, true); doubled > 0 {
+		if doubled := killCollector(t, true); doubled > 0 {
 			t.Errorf("%d messages arrived twice", doubled)
 		}
 	})
 	t.Run("nobody keeps", func(t *testing.T) {
-		if doubled := killCollector(t, bin, false); doubled > 20 {
+		if doubled := killCollector(t, false); doubled > 20 {
 			t.Errorf("%d messages arrived twice: more than kills", doubled)
 		}
 	})
 }
 
-func killCollector(t *testing.T, bin string, keep bool) (doubled int) {
+// collectWorld is a mailbox at a Dovecot, and a clinic's Postfix whose users are a sink.
+type collectWorld struct {
+	d       *gatewaytest.Dovecot
+	ca      *gatewaytest.CA
+	postfix *gatewaytest.Postfix
+	sink    *gatewaytest.NextHop
+	m       *manager
+}
+
+func newCollectWorld(t *testing.T, ctx context.Context, config string) *collectWorld {
+	t.Helper()
+	benchCheck(t, gatewaytest.DovecotTools())
+	w := &collectWorld{}
+	var err error
+	w.ca, err = gatewaytest.NewCA("IGC test")
+	benchCheck(t, err)
+	w.d, err = gatewaytest.StartDovecot(ctx, gatewaytest.DovecotOptions{CA: w.ca})
+	benchCheck(t, err)
+	t.Cleanup(func() { w.d.Close() })
+	w.sink, err = gatewaytest.StartNextHop(gatewaytest.Options{})
+	benchCheck(t, err)
+	t.Cleanup(func() { w.sink.Close() })
+	w.postfix, err = gatewaytest.StartPostfix(ctx, gatewaytest.PostfixOptions{Domains: []string{"clinic.test"}, LocalHop: w.sink.Addr()})
+	benchCheck(t, err)
+	t.Cleanup(func() { w.postfix.Close() })
+	dir := t.TempDir()
+	own, err := w.ca.IssueLocal(pkix.Name{CommonName: "one@op.test"})
+	benchCheck(t, err)
+	benchCheck(t, w.ca.WriteDir(filepath.Join(dir, "tls"), own))
+	text := strings.NewReplacer("{dir}", dir, "{lmtp}", freeAddr(t), "{clinic}", w.postfix.Addr(), "{imap}", w.d.Addr()).Replace(config)
+	benchCheck(t, os.WriteFile(filepath.Join(dir, "passerelle.yaml"), []byte(text), 0o600))
+	w.m = &manager{t: t, dir: dir, bin: benchBuild(t), kept: map[string]*os.File{}}
+	return w
+}
+
+// put lays n letters into the mailbox, one after the other.
+func (w *collectWorld) put(t *testing.T, n int) {
+	c, err := imapclient.DialTLS(w.d.TLSAddr(), &imapclient.Options{TLSConfig: &tls.Config{RootCAs: w.ca.Pool()}})
+	if err == nil {
+		defer c.Close()
+		err = c.Login("one@op.test", gatewaytest.DovecotPassword).Wait()
+	}
+	for i := range n {
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		raw := fmt.Sprintf("Return-Path: <dr@medecin.test>\r\nFrom: <dr@medecin.test>\r\nMessage-ID: <m%d@medecin.test>\r\nSubject: %d\r\n\r\n%s\r\n", i, i, strings.Repeat("bonjour\r\n", rand.IntN(2000)))
+		cmd := c.Append("INBOX", int64(len(raw)), nil)
+		io.WriteString(cmd, raw)
+		cmd.Close()
+		_, err = cmd.Wait()
+	}
+}
+
+func killCollector(t *testing.T, keep bool) (doubled int) {
 	const messages, kills = 500, 20
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	benchCheck(t, gatewaytest.DovecotTools())
-	ca, err := gatewaytest.NewCA("IGC test")
-	benchCheck(t, err)
-	d, err := gatewaytest.StartDovecot(ctx, gatewaytest.DovecotOptions{CA: ca})
-	benchCheck(t, err)
-	defer d.Close()
-	sink, err := gatewaytest.StartNextHop(gatewaytest.Options{})
-	benchCheck(t, err)
-	defer sink.Close()
-	p, err := gatewaytest.StartPostfix(ctx, gatewaytest.PostfixOptions{Domains: []string{"clinic.test"}, LocalHop: sink.Addr()})
-	benchCheck(t, err)
-	defer p.Close()
-	dir := t.TempDir()
-	own, err := ca.IssueLocal(pkix.Name{CommonName: "one@op.test"})
-	benchCheck(t, err)
-	benchCheck(t, ca.WriteDir(filepath.Join(dir, "tls"), own))
-	text := strings.NewReplacer("{dir}", dir, "{lmtp}", freeAddr(t), "{clinic}", p.Addr(), "{imap}", d.Addr()).Replace(collectConfig)
-	benchCheck(t, os.WriteFile(filepath.Join(dir, "passerelle.yaml"), []byte(text), 0o600))
-
-	m := &manager{t: t, dir: dir, bin: bin, kept: map[string]*os.File{}}
+	w := newCollectWorld(t, ctx, collectConfig)
+	m, sink := w.m, w.sink
 	if keep {
 		m.listen()
 	}
 	m.start()
 	defer m.kill()
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		c, err := imapclient.DialTLS(d.TLSAddr(), &imapclient.Options{TLSConfig: &tls.Config{RootCAs: ca.Pool()}})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer c.Close()
-		if err := c.Login("one@op.test", gatewaytest.DovecotPassword).Wait(); err != nil {
-			t.Error(err)
-		}
-		for n := range messages {
-			raw := fmt.Sprintf("Return-Path: <dr@medecin.test>\r\nFrom: <dr@medecin.test>\r\nMessage-ID: <m%d@medecin.test>\r\nSubject: %d\r\n\r\n%s\r\n", n, n, strings.Repeat("bonjour\r\n", rand.IntN(2000)))
-			cmd := c.Append("INBOX", int64(len(raw)), nil)
-			io.WriteString(cmd, raw)
-			cmd.Close()
-			if _, err := cmd.Wait(); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-	})
+	wg.Go(func() { w.put(t, messages) })
 	seen := func() int { return len(copies(sink)) }
 	for n := range kills { // while messages flow
 		before := seen()
@@ -122,7 +138,7 @@ func killCollector(t *testing.T, bin string, keep bool) (doubled int) {
 	}
 	wg.Wait()
 	benchUntil(t, ctx, "every message arrives", func() bool { return seen() >= messages })
-	_, err = p.WaitQueue(ctx, func(q []gatewaytest.Queued) bool { return len(q) == 0 })
+	_, err := w.postfix.WaitQueue(ctx, func(q []gatewaytest.Queued) bool { return len(q) == 0 })
 	benchCheck(t, err)
 	time.Sleep(500 * time.Millisecond)
 	for id, n := range copies(sink) {
@@ -136,6 +152,41 @@ func killCollector(t *testing.T, bin string, keep bool) (doubled int) {
 		t.Logf("gateway: %s", m.log.String())
 	}
 	return doubled
+}
+
+// TestCollectorWaitsForPostfix: while Postfix is away nothing is taken from the mailbox; behind it everything arrives once, and is deleted there.
+func TestCollectorWaitsForPostfix(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs Dovecot and Postfix")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	w := newCollectWorld(t, ctx, strings.Replace(collectConfig, "every: 10s", "every: 10s, after: delete", 1))
+	benchCheck(t, w.postfix.Stop())
+	w.put(t, 20)
+	w.m.start()
+	defer w.m.kill()
+	mailbox := func() int { // read letters lie in cur
+		n := 0
+		for _, dir := range []string{"new", "cur"} {
+			files, err := os.ReadDir(filepath.Join(w.d.Maildir("one@op.test"), dir))
+			benchCheck(t, err)
+			n += len(files)
+		}
+		return n
+	}
+	time.Sleep(3 * time.Second)
+	if n := mailbox(); n != 20 || len(w.sink.Messages()) > 0 {
+		t.Errorf("%d letters lie in the mailbox, %d arrived; want 20 and none", n, len(w.sink.Messages()))
+	}
+	benchCheck(t, w.postfix.Start(ctx))
+	benchUntil(t, ctx, "every message arrives", func() bool { return len(copies(w.sink)) == 20 })
+	benchUntil(t, ctx, "the mailbox is empty", func() bool { return mailbox() == 0 })
+	for id, n := range copies(w.sink) {
+		if n > 1 {
+			t.Errorf("%s arrived %d times", id, n)
+		}
+	}
 }
 
 // copies counts what arrived, by Message-ID.

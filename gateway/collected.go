@@ -25,7 +25,11 @@ func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, 
 			return way{}, err
 		}
 		w := way{decision: policy.Decision{Route: policy.Local, Rule: "collect", Reason: "collected from the mailbox " + b.Name + " at " + hostOf(b.Addr)}}
-		if r, known := g.pledges.earlier(ctx, name, g.set.hopClinic); known { // handed on by a process that died before it could note that
+		r, known, err := g.pledges.earlier(ctx, name, g.set.hopClinic)
+		if err != nil {
+			return w, err
+		}
+		if known { // handed on by a process that died before it could note that
 			w.handed, w.hop, w.result = true, g.set.hopClinic.Name, r
 			if r.Err != nil {
 				w.fault = asFault(r.Err)

@@ -85,22 +85,23 @@ func (s collectState) Known(ctx context.Context, box string, validity uint32, ui
 	return known, rows.Err()
 }
 
-func (s collectState) Adopt(ctx context.Context, id collect.ID, p collect.Print) (adopted bool, err error) {
+func (s collectState) Adopt(ctx context.Context, id collect.ID, p collect.Print) (fate collect.Fate, err error) {
 	var validity, uid uint32
-	err = s.db.Read().QueryRowContext(ctx, `SELECT validity, uid FROM collect_messages WHERE box = ? AND print = ? AND validity <> ? LIMIT 1`, id.Box, p[:], id.Validity).Scan(&validity, &uid)
+	err = s.db.Read().QueryRowContext(ctx, `SELECT validity, uid, fate FROM collect_messages WHERE box = ? AND print = ? AND validity <> ? LIMIT 1`, id.Box, p[:], id.Validity).
+		Scan(&validity, &uid, &fate)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
+		return "", nil
 	}
 	if err == nil {
 		err = s.db.Write(ctx, func(tx store.Tx) error {
-			_, err := tx.Exec(`UPDATE collect_messages SET validity = ?, uid = ?, done = 0 WHERE box = ? AND validity = ? AND uid = ?`, id.Validity, id.UID, id.Box, validity, uid)
+			_, err := tx.Exec(`UPDATE collect_messages SET validity = ?, uid = ?, done = (done AND fate = 'refused') WHERE box = ? AND validity = ? AND uid = ?`, id.Validity, id.UID, id.Box, validity, uid)
 			return err
 		})
 	}
 	if err != nil {
-		return false, fmt.Errorf("find a message under its new number: %w", err)
+		return "", fmt.Errorf("find a message under its new number: %w", err)
 	}
-	return true, nil
+	return fate, nil
 }
 
 func (s collectState) Settle(ctx context.Context, id collect.ID, p collect.Print, f collect.Fate) error {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"passerelle/gateway/ledger"
 	"passerelle/gateway/relay"
 )
 
@@ -31,8 +32,8 @@ type pledges struct {
 // keptFor is how long a connection of an earlier process waits for its message to come again: its mailbox may be away.
 const keptFor = 24 * time.Hour
 
-// earlier tells what the hop answered when the message was handed on before without being noted.
-func (p *pledges) earlier(ctx context.Context, name string, hop relay.Hop) (relay.Result, bool) {
+// earlier tells what the hop answered when the message was handed on before without being noted. An error: it has not answered yet.
+func (p *pledges) earlier(ctx context.Context, name string, hop relay.Hop) (_ relay.Result, known bool, err error) {
 	p.mu.Lock()
 	old, kept := p.open[name], p.keeper.Kept[name]
 	delete(p.keeper.Kept, name)
@@ -40,22 +41,29 @@ func (p *pledges) earlier(ctx context.Context, name string, hop relay.Hop) (rela
 	if kept != nil {
 		old = relay.Inherit(ctx, kept, hop, inheritTime)
 		p.mu.Lock()
-		p.put(name, old)
+		if old != nil {
+			p.put(name, old)
+		} else if p.keeper.Kept != nil {
+			p.keeper.Kept[name] = kept
+		}
 		p.mu.Unlock()
+		if old == nil {
+			return relay.Result{}, false, laterNote(ledger.ErrInHand)
+		}
 	}
 	if old == nil {
-		return relay.Result{}, false
+		return relay.Result{}, false, nil
 	}
-	r, known := old.Outcome()
-	if known && (r.Err == nil || r.Err.Permanent && !errors.Is(r.Err, relay.ErrUnknownOutcome)) {
-		return r, true
+	r, answered := old.Outcome()
+	if answered && (r.Err == nil || r.Err.Permanent && !errors.Is(r.Err, relay.ErrUnknownOutcome)) {
+		return r, true, nil
 	}
 	p.drop(name)
-	return relay.Result{}, false
+	return relay.Result{}, false, nil
 }
 
-// inheritTime is how long a hop may still work on what an earlier process handed it (relay's own time for the final reply).
-const inheritTime = 10 * time.Minute
+// inheritTime is how long a look waits for a hop that still works on what an earlier process handed it; then the next look does.
+const inheritTime = 20 * time.Second
 
 func (p *pledges) put(name string, v *relay.Pledge) {
 	if p.open == nil {

@@ -108,8 +108,9 @@ type State interface {
 	Open(ctx context.Context, box string, validity, next uint32) (Place, error)
 	// Known gives those of uids that are settled.
 	Known(ctx context.Context, box string, validity uint32, uids []uint32) (map[uint32]bool, error)
-	// Adopt looks for a message that was settled under another validity, and takes it over under this one: once for each.
-	Adopt(ctx context.Context, id ID, p Print) (bool, error)
+	// Adopt looks for a message that was settled under another validity, and takes it over under this one: once for each. Its fate is "" where
+	// there is none. The server is owed again what a taken one is owed.
+	Adopt(ctx context.Context, id ID, p Print) (Fate, error)
 	Settle(ctx context.Context, id ID, p Print, f Fate) error
 	// Done notes that the server was told of a settled message.
 	Done(ctx context.Context, id ID) error

@@ -150,6 +150,9 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 			if err != nil {
 				return waits, err
 			}
+			if len(items) < len(ask) { // gone, or the server's fault: the next list tells
+				waits = true
+			}
 			slices.SortStableFunc(items, func(a, b item) int { return c.lateness(a.uid) - c.lateness(b.uid) })
 			for _, it := range items {
 				if err := ctx.Err(); err != nil {
@@ -200,9 +203,13 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 		if err != nil {
 			return false, err
 		}
-		if old {
+		switch old {
+		case Taken:
 			count("known")
 			return true, c.tellServer(ctx, it.uid, Taken)
+		case Refused: // the postmaster knows, and it must stay
+			count("known")
+			return true, nil
 		}
 	}
 	v := Verdict{Code: 552} // RFC 3463: X.3.4, too large
@@ -211,7 +218,7 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 		switch err := c.s.fetch(ctx, it, c.cfg.Max, out); {
 		case errors.Is(err, errGone):
 			out.Abort()
-			return true, nil
+			return it.size == 0, nil // where it has not gone after all, the next list shows it again
 		case errors.Is(err, message.ErrNoRoom):
 			out.Abort()
 			return false, err // the literal is half read: the session must end

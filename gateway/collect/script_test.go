@@ -208,7 +208,7 @@ func (m *memory) Known(_ context.Context, box string, validity uint32, uids []ui
 	return known, nil
 }
 
-func (m *memory) Adopt(context.Context, ID, Print) (bool, error) { return false, nil }
+func (m *memory) Adopt(context.Context, ID, Print) (Fate, error) { return "", nil }
 
 func (m *memory) Settle(_ context.Context, id ID, _ Print, f Fate) error {
 	m.mu.Lock()

@@ -244,6 +244,9 @@ func (s *session) idle(ctx context.Context, d time.Duration) error {
 
 // newer lists the UIDs from one on, in order; at most n of them.
 func (s *session) newer(ctx context.Context, from uint32, n int) ([]uint32, error) {
+	if from == 0 { // behind the last number
+		return nil, nil
+	}
 	var data *imap.SearchData
 	err := s.do(ctx, listOctets, func() (err error) {
 		data, err = s.c.UIDSearch(&imap.SearchCriteria{UID: []imap.UIDSet{{{Start: imap.UID(from)}}}}, nil).Wait()

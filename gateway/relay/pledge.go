@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -76,7 +77,8 @@ func (p *Pledge) settle(r Result) {
 }
 
 // Inherit takes over a connection that an earlier process had pledged, and waits d for what the hop says. It says that nothing more comes:
-// a hop that never got the final dot throws the letter away, and closes. Then Outcome is false, and the letter is to be sent again.
+// a hop that never got the final dot throws the letter away, and closes. Then Outcome is false, and the letter is to be sent again. It gives nil where
+// the hop has said nothing yet: ask again later.
 func Inherit(ctx context.Context, raw net.Conn, hop Hop, d time.Duration) *Pledge {
 	p := &Pledge{raw: raw, end: func() { raw.Close() }}
 	if t, ok := raw.(*net.TCPConn); ok {
@@ -85,6 +87,9 @@ func Inherit(ctx context.Context, raw net.Conn, hop Hop, d time.Duration) *Pledg
 	raw.SetReadDeadline(time.Now().Add(d))
 	defer context.AfterFunc(ctx, func() { raw.SetReadDeadline(time.Unix(1, 0)) })()
 	r, err := peekReply(raw)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
 	if err != nil || !r.ok() && !r.refusal() {
 		return p
 	}
