@@ -20,6 +20,8 @@ type LDAP struct {
 	Filter string `yaml:"filter"`
 	// MSS tells which entries are MSSanté mailboxes: attribute, attribute=value, or * where all that the filter finds are.
 	MSS string `yaml:"mss"`
+	// Domains are those whose addresses it is asked about; empty: the white list's. It is never asked about the patients' domain.
+	Domains []string `yaml:"domains"`
 	// BindDN asks with a password, that stands here or in a file; "" asks anonymously.
 	BindDN       string `yaml:"bind_dn"`
 	Password     Secret `yaml:"password"`
@@ -63,7 +65,7 @@ type LDAPAttributes struct {
 	City        string `yaml:"city"`
 	PostalCode  string `yaml:"postal_code"`
 	Department  string `yaml:"department"`
-	// RedList and Inactive are booleans: TRUE or 1.
+	// RedList and Inactive are booleans: FALSE, 0 or no value is no, everything else is yes.
 	RedList  string `yaml:"red_list"`
 	Inactive string `yaml:"inactive"`
 }
@@ -94,6 +96,13 @@ func (v *validator) ldap() {
 	}
 	if l.SizeLimit < 1 && v.ok(key+".size_limit") {
 		v.fault(key+".size_limit", "must be more than 0")
+	}
+	for i, d := range l.Domains {
+		at := index(key+".domains", i)
+		v.domain(at, d)
+		if v.ok(at) && strings.EqualFold(d, v.c.Trust.PatientDomain) {
+			v.fault(at, "%s is the patients' domain: no directory is asked about patients", d)
+		}
 	}
 	if l.URL == "" {
 		return

@@ -42,6 +42,7 @@ func TestLDAPOneFault(t *testing.T) {
 		`attributes: {title: "a;lang-fr"}`: "", `attributes: {title: "2.5.4.12"}`: "", `attributes: {title: "a b"}`: "attributes.title", `attributes: {address: ""}`: "attributes.address",
 		`bind_dn: cn=x`: "bind_dn", `password: x`: "bind_dn", `bind_dn: cn=x, password: x`: "", `bind_dn: cn=x, password: x, password_file: /x`: "password_file",
 		`timeout: 50ms`: "timeout", `size_limit: -1`: "size_limit", `ask: Mail`: "ask",
+		`domains: [chu.test, x.y.test]`: "", `domains: ["*"]`: "domains[0]", `domains: [chu.test, "@x.test"]`: "domains[1]", `domains: [Patient.mssante.fr]`: "domains[0]",
 	} {
 		set := map[string]string{"url": `"ldap://a.test"`, "base": "dc=x", "mss": "type"}
 		var lines []string

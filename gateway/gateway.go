@@ -108,6 +108,7 @@ func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Enve
 func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, env *message.Envelope, body *message.Body,
 	decide func(*mail, message.Recipient) (way, error)) (out smtpd.Outcome) {
 	g.postmasters(env)
+	defer g.directory.Hold()()               // a reload does not close what this message is asked about
 	if err := g.ledger.Ready(); err != nil { // before any hop is contacted
 		return g.outcome(nil, all(env, laterNote(err)))
 	}

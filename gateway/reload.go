@@ -42,6 +42,7 @@ func (g *Gateway) Reload(ctx context.Context, load func() (*config.Config, error
 	case g.reloaded <- struct{}{}:
 	default:
 	}
+	old.directory.Retire()
 	mReload.WithLabelValues("ok").Inc()
 	mConfig.SetToCurrentTime()
 	if len(kept) > 0 {

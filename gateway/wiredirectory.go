@@ -24,18 +24,29 @@ func (g *Gateway) directoryConfig(cfg *config.Config) directory.Config {
 		}
 	}
 	slices.Sort(c.Known) // of two that are as near the first is named, always the same
+	listed := func(string) bool { return false }
+	if g.space != nil {
+		listed = g.space.Listed
+	}
 	if f := d.FHIR; f.URL != "" && f.Ask != "never" {
 		c.FHIR = &directory.FHIRConfig{URL: f.URL, APIKey: directory.Secret(f.APIKey.Reveal()), CA: f.CA}
-		c.FHIRAsking = directory.Asking{Every: f.Every.Std(), MaxAge: f.MaxAge.Std(), Timeout: f.Timeout.Std(), OnMail: f.Ask == "mail", Verifies: true}
+		c.FHIRAsking = directory.Asking{Every: f.Every.Std(), MaxAge: f.MaxAge.Std(), Timeout: f.Timeout.Std(), OnMail: f.Ask == "mail", Verifies: true, About: notPatients(cfg, listed)}
 	}
 	if l := d.LDAP; l.URL != "" && l.Ask != "never" {
 		c.LDAP = &directory.LDAPConfig{URL: l.URL, Base: l.Base, Filter: l.Filter, BindDN: l.BindDN, Password: directory.Secret(l.Password.Reveal()), PasswordFile: l.PasswordFile,
 			StartTLS: l.StartTLS, Clear: l.Clear, CA: l.CA, Timeout: l.Timeout.Std(), SizeLimit: l.SizeLimit, MSS: l.MSS, Attributes: directory.LDAPAttributes(l.Attributes)}
-		c.LDAPAsking = directory.Asking{Every: l.Every.Std(), MaxAge: l.MaxAge.Std(), Timeout: l.Timeout.Std(), OnMail: l.Ask == "mail", Verifies: l.Verifies}
-	}
-	if g.space != nil {
-		space, patients := g.space, cfg.Trust.PatientDomain
-		c.Askable = func(domain string) bool { return domain != patients && space.Listed(domain) } // a patient's address is nobody's business there
+		about := listed
+		if len(l.Domains) > 0 {
+			own := set(l.Domains)
+			about = func(domain string) bool { return own[domain] }
+		}
+		c.LDAPAsking = directory.Asking{Every: l.Every.Std(), MaxAge: l.MaxAge.Std(), Timeout: l.Timeout.Std(), OnMail: l.Ask == "mail", Verifies: l.Verifies, About: notPatients(cfg, about)}
 	}
 	return c
+}
+
+// notPatients leaves the patients' domain out of what a source is asked about: a patient's address is nobody's business there.
+func notPatients(cfg *config.Config, about func(string) bool) func(string) bool {
+	patients := set([]string{cfg.Trust.PatientDomain})
+	return func(domain string) bool { return !patients[domain] && about(domain) }
 }

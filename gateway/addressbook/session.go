@@ -36,6 +36,10 @@ func (s *Server) session(ctx context.Context, conn net.Conn, client netip.Addr) 
 		if _, err := c.in.Peek(1); err != nil {
 			return
 		}
+		if !within(c.cfg.Book().cfg.LDAPNetworks, client) { // a reload shut this network out
+			searches.WithLabelValues("ldap", "refused").Inc()
+			return
+		}
 		c.conn.SetReadDeadline(time.Now().Add(s.cfg.Step)) // for all of a request that was begun
 		raw, err := readMessage(c.in, maxMessage)
 		var r request

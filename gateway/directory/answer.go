@@ -53,7 +53,7 @@ type Answer struct {
 // Config is what a Directory works from.
 type Config struct {
 	StateDir string
-	// ExtractionFile is imported at Open and Reload if it is another file than the mirror was made from and not an older one; "" if
+	// ExtractionFile is imported at Open and With if it is another file than the mirror was made from and not an older one; "" if
 	// files come by Import alone.
 	ExtractionFile string
 	// ListFile is the clinic's own list, .yaml, .yml or .csv; "" if there is none.
@@ -65,8 +65,6 @@ type Config struct {
 	// Precedence names the sources that are asked, first to last; where they contradict each other the first wins. Without it all that are
 	// configured are asked, extraction, fhir, ldap, and the newer wins.
 	Precedence []string
-	// Askable says of which domains FHIR may be asked, nil of none: who a clinic writes to at an ordinary address is nobody's business.
-	Askable func(domain string) bool
 	// FHIR and LDAP are asked as their Asking says; nil where they are not.
 	FHIR       *FHIRConfig
 	FHIRAsking Asking

@@ -24,6 +24,8 @@ type Asking struct {
 	OnMail bool
 	// Verifies: the source's word counts for the verdict.
 	Verifies bool
+	// About says of which domains the source is asked, nil of none: who a clinic writes to is nobody else's business.
+	About func(domain string) bool
 }
 
 func (a Asking) complete() Asking {
@@ -36,21 +38,23 @@ func (a Asking) complete() Asking {
 	if a.Timeout <= 0 {
 		a.Timeout = 2 * time.Second
 	}
+	if a.About == nil {
+		a.About = func(string) bool { return false }
+	}
 	return a
 }
 
 // asker is a remote with how it is asked.
 type asker struct {
-	remote
+	*leased
 	Asking
 	// key names the source and what exactly it is asked of: answers that another server gave are not its own.
-	key     string
-	askable func(domain string) bool // nil: of every domain
-	made    any                      // the config that it was made from
+	key  string
+	made any // the config that it was made from
 }
 
 // concerns tells whether the source is asked about the address at all.
-func (r *asker) concerns(a message.Address) bool { return r.askable == nil || r.askable(a.Domain) }
+func (r *asker) concerns(a message.Address) bool { return r.About(a.Domain) }
 
 // question asks the source; what panics on a stranger's answer could not be asked.
 func (r *asker) question(ctx context.Context, a message.Address) (recs []Record, err error) {
@@ -113,49 +117,58 @@ func answersOf(name string, what ...string) string {
 }
 
 // furnish opens the sources of d's config; those of a former Directory that are the same go on.
-func (d *Directory) furnish(ctx context.Context, former []*asker) error {
+func (d *Directory) furnish(ctx context.Context, former *Directory) (err error) {
 	specs := d.cfg.remotes
 	if specs == nil {
 		specs = d.cfg.specs()
 	}
 	a := d.asking.Load()
-	if len(specs) == 0 {
-		if a != nil {
-			a.set(nil)
-		}
-		return nil
-	}
-	if a == nil {
-		var err error
+	if a == nil && len(specs) > 0 {
 		if a, err = openAsking(ctx, d.cfg); err != nil {
 			return err
 		}
-		d.asking.Store(a)
+		defer func() {
+			if err != nil {
+				a.close()
+				return
+			}
+			d.asking.Store(a)
+		}()
 	}
 	for _, s := range specs {
 		r := &asker{Asking: s.Asking.complete(), key: s.key, made: s.config}
-		for _, f := range former {
-			if f.key == s.key && reflect.DeepEqual(f.made, s.config) {
-				r.remote = f.remote
-			}
+		if former != nil {
+			r.leased = a.same(former.remotes, s)
 		}
-		if r.remote == nil {
-			var err error
-			if r.remote, err = s.open(a.limit); err != nil {
-				if former == nil {
-					a.close()
-				}
+		if r.leased == nil {
+			o, err := s.open(a.limit)
+			if err != nil {
+				a.abandon(d.remotes)
 				return fmt.Errorf("directory: %w", err)
 			}
-			a.own(r.remote)
-		}
-		if r.name() == sourceFHIR {
-			if r.askable = d.cfg.Askable; r.askable == nil {
-				r.askable = func(string) bool { return false }
-			}
+			r.leased = a.own(o)
 		}
 		d.remotes = append(d.remotes, r)
 	}
-	a.set(d.remotes)
 	return nil
+}
+
+// same leases the remote of a former state that was made from the same config, nil where there is none.
+func (a *asking) same(former []*asker, s remoteSpec) *leased {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, f := range former {
+		if f.key == s.key && reflect.DeepEqual(f.made, s.config) && a.lease(f.leased) {
+			return f.leased
+		}
+	}
+	return nil
+}
+
+func (a *asking) abandon(rs []*asker) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range rs {
+		a.letGo(r.leased)
+	}
 }

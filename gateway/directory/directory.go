@@ -31,6 +31,7 @@ type Directory struct {
 	list      *list
 	remotes   []*asker
 	lookalike *lookalikes
+	retired   bool // guarded by asking.mu
 	*holder
 }
 
@@ -100,12 +101,13 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	}
 	d.importConfigured(ctx)
 	d.ensure(ctx, true)
-	live.Store(d)
+	d.serve()
 	return d, nil
 }
 
 // With gives a Directory on the same mirror with another list, keys, extraction file and age; StateDir, Now and Log stay. A faulty list or key
-// is a *ListError and d goes on alone. Both answer until one of them is closed: that closes the mirror for both.
+// is a *ListError and d goes on alone. Both answer until one of them is closed: that closes the mirror for both. Retire tells of the one that is not
+// used any more.
 func (d *Directory) With(ctx context.Context, cfg Config) (*Directory, error) {
 	cfg.StateDir, cfg.Now, cfg.Log = d.cfg.StateDir, d.cfg.Now, d.cfg.Log
 	cfg.complete()
@@ -114,15 +116,24 @@ func (d *Directory) With(ctx context.Context, cfg Config) (*Directory, error) {
 		return nil, err
 	}
 	n := &Directory{cfg: cfg, path: d.path, list: l, lookalike: newLookalikes(cfg.Known), holder: d.holder}
-	if err := n.furnish(ctx, d.remotes); err != nil {
+	if err := n.furnish(ctx, d); err != nil {
 		return nil, err
 	}
 	if n.importConfigured(ctx); ctx.Err() != nil {
+		n.Retire()
 		return nil, fmt.Errorf("open directory: %w", ctx.Err())
 	}
 	n.ensure(ctx, false)
-	live.Store(n)
+	n.serve()
 	return n, nil
+}
+
+// serve makes d the one that the metrics tell of and that answers are kept fresh for.
+func (d *Directory) serve() {
+	live.Store(d)
+	if a := d.asking.Load(); a != nil {
+		a.set(d.remotes)
+	}
 }
 
 // Ask says who a is. It never fails: what could not be learnt is the verdict CouldNotAsk with its reason.
@@ -265,15 +276,6 @@ func (d *Directory) drop(m *mirror, err error) {
 	}
 	m.close()
 	d.mirror, d.fault, d.tried = nil, faultOf(err), d.cfg.Now()
-}
-
-// Reload takes the list, the keys, the extraction file and the mirror as they are now. What is faulty is returned, and the former
-// content goes on answering.
-func (d *Directory) Reload(ctx context.Context) error {
-	err := d.list.reload()
-	imp := d.importConfigured(ctx)
-	d.ensure(ctx, true)
-	return errors.Join(err, imp)
 }
 
 // importConfigured imports the extraction file of the config unless the mirror was made from it or from a newer one. A fault is

@@ -217,6 +217,11 @@ func (f *fetcher) download(ctx context.Context, probe version, mirrored bool) (v
 		return version{}, true, nil
 	case resp.StatusCode == http.StatusOK:
 		from = 0
+		if told := v; v.Length == 0 { // an answer that ends with its connection: what HEAD told shows where it was cut
+			if told.Length = probe.Length; told.same(probe) {
+				v = told
+			}
+		}
 	case from > 0 && resp.StatusCode == http.StatusPartialContent && ranged && at == from && v.same(f.st.Part):
 		v = f.st.Part
 		v.Length = total

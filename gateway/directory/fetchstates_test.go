@@ -52,14 +52,26 @@ func TestFetchStates(t *testing.T) {
 		"empty":              {content: []byte{}, result: resultRefused, why: "the file is empty"},
 		"header alone":       {content: good[:bytes.IndexByte(good, '\n')+1], result: resultRefused, why: "no lines"},
 		"cut by the network": {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = n.cutAt(len(good) / 2) }, result: resultCut, why: "unexpected EOF"},
-		"cut at the source":  {content: good[:len(good)-50], result: resultRefused, why: "the file was cut"},
-		"cut ZIP":            {content: zip[:len(zip)/2], result: resultRefused, why: "the ZIP is damaged"},
-		"garbage":            {content: bytes.Repeat([]byte("\x00\xff|\n"), 5000), result: resultRefused, why: "refused"},
-		"HTML with 200":      {content: []byte("<!DOCTYPE html>\n<h1>Service indisponible</h1>\n"), result: resultRefused, why: "no extraction file"},
-		"a column lost":      {content: bytes.Replace(good, []byte("Adresse BAL"), []byte("Adresse"), 1), result: resultRefused, why: "mandatory columns"},
-		"502":                {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = answer(502, "<html>") }, result: resultStatus, why: "502 Bad Gateway"},
-		"404":                {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = answer(404, "") }, result: resultStatus, why: "404 Not Found"},
-		"half of the lines":  {content: extractionOf(t, 250), result: resultRefused, why: "it holds 250 addresses where the mirror in use holds 500: more than 20 % fewer; where that is right: passerelle directory import --force"},
+		"cut, the length told by HEAD alone": {spoil: func(_ *testing.T, n *national, _ *Config) {
+			n.fault = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method != http.MethodGet {
+					return false
+				}
+				w.Header().Set("Content-Disposition", "attachment; filename="+daily)
+				w.Header().Set("ETag", n.etag)
+				w.Header().Set("Transfer-Encoding", "identity") // ends with the connection
+				w.Write(good[:bytes.LastIndexByte(good[:len(good)*9/10], '\n')+1])
+				return true
+			}
+		}, result: resultCut, why: "unexpected EOF"},
+		"cut at the source": {content: good[:len(good)-50], result: resultRefused, why: "the file was cut"},
+		"cut ZIP":           {content: zip[:len(zip)/2], result: resultRefused, why: "the ZIP is damaged"},
+		"garbage":           {content: bytes.Repeat([]byte("\x00\xff|\n"), 5000), result: resultRefused, why: "refused"},
+		"HTML with 200":     {content: []byte("<!DOCTYPE html>\n<h1>Service indisponible</h1>\n"), result: resultRefused, why: "no extraction file"},
+		"a column lost":     {content: bytes.Replace(good, []byte("Adresse BAL"), []byte("Adresse"), 1), result: resultRefused, why: "mandatory columns"},
+		"502":               {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = answer(502, "<html>") }, result: resultStatus, why: "502 Bad Gateway"},
+		"404":               {spoil: func(_ *testing.T, n *national, _ *Config) { n.fault = answer(404, "") }, result: resultStatus, why: "404 Not Found"},
+		"half of the lines": {content: extractionOf(t, 250), result: resultRefused, why: "it holds 250 addresses where the mirror in use holds 500: more than 20 % fewer; where that is right: passerelle directory import --force"},
 		"lines gone, mailboxes there": {content: extractionOf(t, 420), spoil: func(t *testing.T, n *national, cfg *Config) {
 			importInto(t, cfg.StateDir, extraction.Options{Lines: 1000, Duplicates: 500})
 		}, result: resultRefused, why: "it holds 420 good lines where the mirror in use holds 1000"},

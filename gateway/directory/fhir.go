@@ -100,7 +100,7 @@ func (f *fhir) ask(ctx context.Context, a message.Address) ([]Record, error) {
 	defer cancel()
 	key := a.Key()
 	if a.IsNull() || strings.ContainsAny(key, `,$|\`) { // FHIR would read several values in one: such a mailbox cannot be asked for
-		return nil, errors.New("fhir: the address cannot be searched for")
+		return nil, oddAddress{errors.New("fhir: the address cannot be searched for")}
 	}
 	searches := []fhirSearch{
 		{resource: "Practitioner", params: url.Values{"mailbox-mss": {key}}},
@@ -124,45 +124,15 @@ func (f *fhir) ask(ctx context.Context, a message.Address) ([]Record, error) {
 	for _, ans := range answers {
 		recs = append(recs, ans.records(f.now(), func(found string) bool { return found == key })...)
 	}
-	if len(recs) > maxRecords {
-		return nil, fmt.Errorf("fhir: more than %d records for one address", maxRecords)
-	}
-	return recs, nil
-}
-
-// roles gives every MSSanté mailbox of a person, his own and those of his places of practice: two calls. None: the person is not known, or
-// has no mailbox.
-func (f *fhir) roles(ctx context.Context, rpps string) ([]Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, maxFHIRQuestion)
-	defer cancel()
-	if len(rpps) != 11 || strings.Trim(rpps, "0123456789") != "" {
-		return nil, errors.New("fhir: an RPPS number has eleven digits")
-	}
-	who, err := f.search(ctx, fhirSearch{resource: "Practitioner", params: url.Values{"identifier": {rpps}}})
-	if err != nil {
-		return nil, err
-	}
-	all := func(string) bool { return true }
-	var recs []Record
-	for _, r := range who.matches {
-		if kind, id := r.person(); kind != "RPPS" || id != rpps {
-			continue
-		}
-		one := &fhirAnswer{matches: []*fhirResource{r}}
-		recs = append(recs, one.records(f.now(), all)...)
-		if !isFHIRID(r.ID) {
-			continue
-		}
-		ans, err := f.search(ctx, fhirSearch{resource: "PractitionerRole", params: url.Values{"practitioner": {r.ID},
-			"_include": {"PractitionerRole:practitioner", "PractitionerRole:organization"}}})
-		if err != nil {
-			return nil, err
-		}
-		for _, rec := range ans.records(f.now(), all) {
-			if rec.ID == rpps {
-				recs = append(recs, rec)
+	if verdictBy(recs) != Verified { // a server that counts more matches than it gives, a lost next link, has not said "no"
+		for i, ans := range answers {
+			if ans.missing > 0 {
+				return nil, oddAddress{fmt.Errorf("fhir: search %s: %d of the matches announced are not given", searches[i].resource, ans.missing)}
 			}
 		}
+	}
+	if len(recs) > maxRecords {
+		return nil, oddAddress{fmt.Errorf("fhir: more than %d records for one address", maxRecords)}
 	}
 	return recs, nil
 }

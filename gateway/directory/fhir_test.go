@@ -177,16 +177,22 @@ func TestFHIRFaults(t *testing.T) {
 		"matches announced":     {bundle(`,"total":2`), CouldNotAsk, "announced", 0},
 		"deep JSON":             {bundle(`,"x":` + strings.Repeat("[", 1<<18) + strings.Repeat("]", 1<<18)), CouldNotAsk, "no JSON", 0},
 		"deep extension":        {bundle(`,"entry":[{"resource":{"resourceType":"Practitioner","telecom":[` + strings.Repeat(`{"extension":[`, 15000) + strings.Repeat("]}", 15000) + `]}}]`), CouldNotAsk, "no JSON", 0},
-		"oversize":              {bundle(`,"x":"` + strings.Repeat("x", maxFHIRPage) + `"`), CouldNotAsk, "larger", 0},
-		"gzip bomb":             {reply(200, fhirJSON, bomb.String(), "Content-Encoding", "gzip"), CouldNotAsk, "larger", 0},
-		"broken gzip":           {reply(200, fhirJSON, bomb.String()[:200], "Content-Encoding", "gzip"), CouldNotAsk, "breaks off", 0},
-		"next on another host":  {bundle(`,"link":[{"relation":"next","url":"` + other.URL + `/fhir/v2/_page?id=1"}]`), CouldNotAsk, "another server", 0},
-		"next without TLS":      {bundle(`,"link":[{"relation":"next","url":"http://127.0.0.1/fhir/v2/_page?id=1"}]`), CouldNotAsk, "another server", 0},
-		"next of no scheme":     {bundle(`,"link":[{"relation":"next","url":"//` + strings.TrimPrefix(other.URL, "https://") + `/x"}]`), CouldNotAsk, "another server", 0},
-		"next with a user":      {bundle(`,"link":[{"relation":"next","url":"https://a:b@127.0.0.1/x"}]`), CouldNotAsk, "another server", 0},
-		"next that is no URL":   {bundle(`,"link":[{"relation":"next","url":"::"}]`), CouldNotAsk, "no URL", 0},
-		"two next links":        {bundle(`,"link":[{"relation":"next","url":"a"},{"relation":"next","url":"b"}]`), CouldNotAsk, "two next", 0},
-		"pages that go round":   {bundle(`,"link":[{"relation":"next","url":"_page?id=1"}]`), CouldNotAsk, "go round", 0},
+		"a match is withheld": {func(w http.ResponseWriter, r *http.Request, n int) bool {
+			return strings.Contains(r.URL.Path, "PractitionerRole") && bundle(`,"total":2,"entry":[{"resource":{"resourceType":"PractitionerRole","id":"1"}}]`)(w, r, n)
+		}, CouldNotAsk, "announced", 0},
+		"a match too many is announced": {func(w http.ResponseWriter, r *http.Request, n int) bool {
+			return strings.Contains(r.URL.Path, "Organization") && bundle(`,"total":2`)(w, r, n)
+		}, Verified, "", 0},
+		"oversize":             {bundle(`,"x":"` + strings.Repeat("x", maxFHIRPage) + `"`), CouldNotAsk, "larger", 0},
+		"gzip bomb":            {reply(200, fhirJSON, bomb.String(), "Content-Encoding", "gzip"), CouldNotAsk, "larger", 0},
+		"broken gzip":          {reply(200, fhirJSON, bomb.String()[:200], "Content-Encoding", "gzip"), CouldNotAsk, "breaks off", 0},
+		"next on another host": {bundle(`,"link":[{"relation":"next","url":"` + other.URL + `/fhir/v2/_page?id=1"}]`), CouldNotAsk, "another server", 0},
+		"next without TLS":     {bundle(`,"link":[{"relation":"next","url":"http://127.0.0.1/fhir/v2/_page?id=1"}]`), CouldNotAsk, "another server", 0},
+		"next of no scheme":    {bundle(`,"link":[{"relation":"next","url":"//` + strings.TrimPrefix(other.URL, "https://") + `/x"}]`), CouldNotAsk, "another server", 0},
+		"next with a user":     {bundle(`,"link":[{"relation":"next","url":"https://a:b@127.0.0.1/x"}]`), CouldNotAsk, "another server", 0},
+		"next that is no URL":  {bundle(`,"link":[{"relation":"next","url":"::"}]`), CouldNotAsk, "no URL", 0},
+		"two next links":       {bundle(`,"link":[{"relation":"next","url":"a"},{"relation":"next","url":"b"}]`), CouldNotAsk, "two next", 0},
+		"pages that go round":  {bundle(`,"link":[{"relation":"next","url":"_page?id=1"}]`), CouldNotAsk, "go round", 0},
 		"pages without end": {func(w http.ResponseWriter, r *http.Request, n int) bool {
 			return bundle(fmt.Sprintf(`,"link":[{"relation":"next","url":"_page?id=%d"}]`, n))(w, r, n)
 		}, CouldNotAsk, "more than", 30 * time.Second},
@@ -330,28 +336,6 @@ func TestFHIRKeepsConnections(t *testing.T) {
 	}
 	if len(s.asked()) != 30 || len(seen) > 6 {
 		t.Fatalf("%d calls over %d connections", len(s.asked()), len(seen))
-	}
-}
-
-func TestFHIRRoles(t *testing.T) {
-	namesake := vasseur
-	namesake.rpps = people[1].rpps
-	second := "c.vasseur@clinique.mssante.test"
-	s := startAnnuaire(t, practitioner("003-1", vasseur, mailbox(vasseur.address, "PER")), organization("001-1", vasseur), organization("001-2", people[4]),
-		practitionerRole("005-1", "003-1", "001-2", mailbox(second, "PER")), practitionerRole("005-2", "003-1", "001-1"), practitioner("003-9", namesake, mailbox("autre@medecin.mssante.test", "PER")))
-	f := s.client(t, nil)
-	recs, err := f.roles(t.Context(), vasseur.rpps)
-	if err != nil || len(recs) != 2 || recs[0].Address != strings.ToLower(vasseur.address) || recs[1].Address != second || recs[1].Structure != "CLINIQUE BLEUE" || recs[1].LastName != vasseur.last {
-		t.Fatalf("got %+v, %v", recs, err)
-	}
-	if len(s.asked()) != 2 {
-		t.Errorf("%d calls", len(s.asked()))
-	}
-	if recs, err := f.roles(t.Context(), "10000000000"); err != nil || len(recs) != 0 {
-		t.Errorf("unknown: %+v, %v", recs, err)
-	}
-	if _, err := f.roles(t.Context(), "1000000000*"); err == nil {
-		t.Error("no number, but asked")
 	}
 }
 

@@ -92,11 +92,6 @@ func refOf(s string) string {
 	return strings.Join(parts[len(parts)-2:], "/")
 }
 
-// isFHIRID tells whether s is an id as R4 writes them: it goes into a search.
-func isFHIRID(s string) bool {
-	return s != "" && len(s) <= 64 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.") == ""
-}
-
 // fhirPage is one page of a search.
 type fhirPage struct {
 	matches, included []*fhirResource

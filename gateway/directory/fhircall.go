@@ -35,6 +35,7 @@ type fhirSearch struct {
 // fhirAnswer is all pages of a search.
 type fhirAnswer struct {
 	matches  []*fhirResource
+	missing  int                      // matches that the server counted and did not give
 	included map[string]*fhirResource // by "Practitioner/003-1": what the matches refer to
 }
 
@@ -43,6 +44,7 @@ func (f *fhir) search(ctx context.Context, s fhirSearch) (*fhirAnswer, error) {
 	ans := &fhirAnswer{included: make(map[string]*fhirResource)}
 	seen := make(map[string]bool) // resources, which a page may repeat, and pages, which must not
 	body, err := f.first(ctx, s)
+	announced, given := 0, 0
 	for pages := 1; ; pages++ {
 		if err != nil {
 			return nil, fmt.Errorf("fhir: search %s: %w", s.resource, err)
@@ -51,6 +53,7 @@ func (f *fhir) search(ctx context.Context, s fhirSearch) (*fhirAnswer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("fhir: search %s: %w", s.resource, err)
 		}
+		announced, given = max(announced, page.total), given+len(page.matches)
 		for _, r := range page.matches {
 			if r.ID == "" || !seen[r.ref()] {
 				seen[r.ref()] = true
@@ -61,10 +64,7 @@ func (f *fhir) search(ctx context.Context, s fhirSearch) (*fhirAnswer, error) {
 			ans.included[r.ref()] = r
 		}
 		if page.next == "" {
-			// A server that counts matches and shows none has not answered.
-			if len(ans.matches) == 0 && page.total > 0 {
-				return nil, fmt.Errorf("fhir: search %s: %d matches announced, none given", s.resource, page.total)
-			}
+			ans.missing = max(0, announced-given)
 			return ans, nil
 		}
 		next, err := f.follow(page.next)

@@ -90,11 +90,13 @@ func writeFHIR(w http.ResponseWriter, v any) {
 // find gives the first page of a search and keeps the others. A string matches by its beginning, whatever its case (FHIR R4, search, "string").
 func (s *annuaire) find(kind string, q url.Values) any {
 	var entries []any
+	total := 0 // matches alone (FHIR R4, Bundle.total)
 	included := map[string]bool{}
 	for _, r := range s.resources {
 		if r["resourceType"] != kind || !matches(r, q) {
 			continue
 		}
+		total++
 		entries = append(entries, map[string]any{"fullUrl": s.URL + "/fhir/v2/" + kind + "/" + r["id"].(string), "resource": r, "search": map[string]any{"mode": "match"}})
 		for _, want := range q["_include"] {
 			_, field, _ := strings.Cut(want, ":")
@@ -110,7 +112,7 @@ func (s *annuaire) find(kind string, q url.Values) any {
 	if n, err := strconv.Atoi(q.Get("_count")); err == nil && s.size == 0 {
 		s.size = n
 	}
-	return s.paged(entries, len(entries))
+	return s.paged(entries, total)
 }
 
 func (s *annuaire) paged(entries []any, total int) any {

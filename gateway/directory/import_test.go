@@ -3,9 +3,11 @@ package directory
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,6 +78,27 @@ func TestImportHundredThousandLines(t *testing.T) {
 	}
 	if several < 20 {
 		t.Fatalf("%d mailboxes with several lines", several)
+	}
+}
+
+// A ZIP's list of files costs a few hundred bytes of memory for each of its own: half a gigabyte of nothing but such a list took several.
+func TestImportZIPOfNames(t *testing.T) {
+	const files = 500_000
+	entry := append([]byte("PK\x01\x02"), make([]byte, 43)...) // a header of a name of one byte
+	entry[28], entry[46] = 1, 'a'
+	end := append([]byte("PK\x05\x06"), make([]byte, 18)...)
+	binary.LittleEndian.PutUint16(end[8:], files&0xffff)
+	binary.LittleEndian.PutUint16(end[10:], files&0xffff)
+	binary.LittleEndian.PutUint32(end[12:], files*uint32(len(entry)))
+	binary.LittleEndian.PutUint32(end[16:], 4)
+	path := filepath.Join(t.TempDir(), "a.zip")
+	writeFile(t, path, "PK\x03\x04"+strings.Repeat(string(entry), files)+string(end))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := openSource(path, nil)
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 16 || !errors.As(err, new(*RefusedError)) {
+		t.Errorf("%d MiB for a ZIP of %d names: %v", took, files, err)
 	}
 }
 

@@ -121,6 +121,9 @@ func (l *ldapSource) ask(ctx context.Context, a message.Address) ([]Record, erro
 		SizeLimit: l.cfg.SizeLimit, EnforceSizeLimit: true, TimeLimit: int(l.cfg.Timeout/time.Second) + 1,
 		Filter: l.filter(a), Attributes: l.names,
 	})
+	if said := new(ldapError); errors.As(err, &said) && said.code == ldap.LDAPResultSizeLimitExceeded {
+		return nil, oddAddress{fmt.Errorf("ask ldap: %w", err)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask ldap: %w", err)
 	}

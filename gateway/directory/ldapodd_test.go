@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-ldap/ldap/v3"
 
 	"passerelle/gateway/gatewaytest"
 )
@@ -168,4 +171,46 @@ func oddServer(t *testing.T, say func(net.Conn)) (addr string, heard func() []by
 		defer mu.Unlock()
 		return bytes.Clone(got.Bytes())
 	}
+}
+
+// A mark that the directory spells in its own way is no "still there".
+func TestLDAPInactive(t *testing.T) {
+	src := &ldapSource{now: fixed, cfg: LDAPConfig{Attributes: LDAPAttributes{Address: "mail", Inactive: "left"}}}
+	for value, want := range map[string]string{"": Verified, "FALSE": Verified, "false": Verified, "0": Verified, "TRUE": Inactive, "1": Inactive,
+		"oui": Inactive, "yes": Inactive, "20260131000000Z": Inactive, "parti": Inactive} {
+		recs, err := src.records(jean, []*ldap.Entry{ldap.NewEntry("cn=a", map[string][]string{"mail": {jean}, "left": {value}})})
+		if got := verdictBy(recs); err != nil || got != want {
+			t.Errorf("%q: got %s (%v), want %s", value, got, err, want)
+		}
+	}
+}
+
+// A server, or who speaks in its place on a connection in clear, cannot take the memory: the library keeps each element of an answer, and in
+// each element a copy of all that is in it.
+func TestLDAPMemory(t *testing.T) {
+	value := func(n int) []byte {
+		return append([]byte{0x04, 0x84, 0, byte(n >> 16), byte(n >> 8), byte(n)}, make([]byte, n)...)
+	}
+	for name, op := range map[string][]byte{"many": bytes.Repeat([]byte{0x04, 0x00}, ldapMaxRead/2-8), "deep": nested(900, value(ldapMaxRead-6000)), "long": nested(900, value(3<<20))} {
+		l, _ := oddServer(t, func(c net.Conn) { c.Write(nested(1, op)) })
+		src := openLDAP(t, LDAPConfig{URL: "ldap://" + l, Base: "dc=x", Filter: "(mail=%s)", MSS: "*", Timeout: time.Second, Attributes: LDAPAttributes{Address: "mail"}})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		unasked(t, src, jean, "")
+		runtime.ReadMemStats(&after)
+		if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 300 { // twice what it is without -race
+			t.Errorf("%s: %d MiB for an answer", name, took)
+		}
+	}
+}
+
+// nested puts content into so many sequences.
+func nested(deep int, content []byte) []byte {
+	heads := make([][]byte, deep)
+	n := len(content)
+	for i := range heads {
+		heads[deep-1-i] = []byte{0x30, 0x84, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
+		n += 6
+	}
+	return append(bytes.Join(heads, nil), content...)
 }

@@ -16,7 +16,7 @@ import (
 const (
 	ldapConns   = 4                // at once; who comes later waits, within his deadline
 	ldapIdle    = 30 * time.Second // a connection unused for longer is not trusted: firewalls forget it silently
-	ldapMaxRead = 4 << 20          // bytes of one answer
+	ldapMaxRead = 64 << 10         // bytes of one answer, or of a handshake: an entry has 1 or 2 kB, and the library makes up to a thousandfold of what it reads
 )
 
 // ldapPool keeps a few bound connections. The library does not reconnect: after a fault every call on a connection fails, so a

@@ -60,7 +60,7 @@ func (l *ldapSource) record(key string, e *ldap.Entry) Record {
 		Structure: get(at.Structure), StructureID: get(at.StructureID), Service: get(at.Service),
 		Profession: get(at.Profession), Category: get(at.Category), Speciality: get(at.Speciality),
 		City: get(at.City), PostalCode: get(at.PostalCode), Department: get(at.Department),
-		RedList: isTrue(e, at.RedList), Inactive: isTrue(e, at.Inactive)}
+		RedList: notFalse(e, at.RedList), Inactive: notFalse(e, at.Inactive)}
 	switch ids := values(e, at.RPPS); len(ids) {
 	case 0:
 	case 1:
@@ -100,7 +100,8 @@ func values(e *ldap.Entry, name string) []string {
 	return out
 }
 
-// isTrue reads a boolean (RFC 4517 section 3.3.3: TRUE), and what directories without one write.
-func isTrue(e *ldap.Entry, name string) bool {
-	return slices.ContainsFunc(values(e, name), func(v string) bool { return strings.EqualFold(v, "true") || v == "1" })
+// notFalse tells whether a boolean (RFC 4517 section 3.3.3: TRUE, FALSE) is there and says anything but no: a date of leaving, "oui" or a status of the
+// directory's own is a doubt, and doubt neither verifies nor shows.
+func notFalse(e *ldap.Entry, name string) bool {
+	return slices.ContainsFunc(values(e, name), func(v string) bool { return !strings.EqualFold(v, "false") && v != "0" })
 }

@@ -60,6 +60,15 @@ func (e *ListError) Error() string {
 	return b.String()
 }
 
+// LogValue tells where the faults are and not what stands there: in a list without its header row that is somebody's address and phone.
+func (e *ListError) LogValue() slog.Value {
+	where := make([]string, 0, 20)
+	for _, f := range e.Faults[:min(len(e.Faults), cap(where))] {
+		where = append(where, fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Col))
+	}
+	return slog.GroupValue(slog.Int("faults", len(e.Faults)), slog.String("at", strings.Join(where, " ")), slog.String("told_by", "passerelle check"))
+}
+
 // list is the clinic's own list with the keys of the config laid over it.
 type list struct {
 	file     string
@@ -117,13 +126,11 @@ func (l *list) reload() error {
 	for _, f := range l.keyFiles {
 		paths[f] = nil
 	}
-	contacts, count, more, err := readContacts(l.file, l.keyFiles)
-	for _, f := range more {
-		paths[f] = nil
-	}
+	seen := look(paths)
+	contacts, count, err := readContacts(l.file, l.keyFiles, seen)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.taken, l.pending, l.checked = look(paths), nil, l.now()
+	l.taken, l.pending, l.checked = seen, nil, l.now()
 	if err != nil {
 		l.fault = err.Error()
 		return err
@@ -211,14 +218,15 @@ func (l *list) status() (contacts, certificatesOver int, fault string) {
 	return l.count, certificatesOver, l.fault
 }
 
-// readContacts reads the list and the keys. used are the key files that the list names.
-func readContacts(file string, keyFiles map[string]string) (contacts map[string]*Contact, count int, used []string, err error) {
+// readContacts reads the list and the keys. seen gets the key files that the list names, each as it was before it was read: what changes while
+// it is read differs from its stamp, and is read again.
+func readContacts(file string, keyFiles map[string]string, seen stamps) (contacts map[string]*Contact, count int, err error) {
 	var faults []Fault
 	contacts = make(map[string]*Contact)
 	if file != "" {
 		text, err := readBounded(file, maxListSize)
 		if err != nil {
-			return nil, 0, nil, &ListError{[]Fault{{File: filepath.Base(file), Text: strings.TrimPrefix(err.Error(), filepath.Base(file)+": ")}}}
+			return nil, 0, &ListError{[]Fault{{File: filepath.Base(file), Text: strings.TrimPrefix(err.Error(), filepath.Base(file)+": ")}}}
 		}
 		var cs []*Contact
 		switch strings.ToLower(filepath.Ext(file)) {
@@ -241,7 +249,9 @@ func readContacts(file string, keyFiles map[string]string) (contacts map[string]
 				if !filepath.IsAbs(*path) {
 					*path = filepath.Join(filepath.Dir(file), *path)
 				}
-				used = append(used, *path)
+				if _, looked := seen[*path]; !looked {
+					seen[*path], _ = os.Stat(*path)
+				}
 				return true
 			}
 			if beside(&c.OpenPGPKeyFile) {
@@ -264,9 +274,9 @@ func readContacts(file string, keyFiles map[string]string) (contacts map[string]
 	faults = append(faults, overlayKeys(contacts, keyFiles)...)
 	if faults != nil {
 		slices.SortStableFunc(faults, func(a, b Fault) int { return a.Line - b.Line })
-		return nil, 0, used, &ListError{faults}
+		return nil, 0, &ListError{faults}
 	}
-	return contacts, count, used, nil
+	return contacts, count, nil
 }
 
 // overlayKeys gives the keys of the config to the entries without a key of their own: first those for one address, then those for

@@ -79,8 +79,10 @@ func (l *lookalikes) find(domain string) string {
 			return domain[:i]
 		}
 	}
-	if of := l.skeleton[skeleton(domain)]; of != "" {
-		return of
+	for d, ok := skeleton(domain), true; ok && strings.Contains(d, "."); _, d, ok = strings.Cut(d, ".") {
+		if of := l.skeleton[d]; of != "" { // as they read, the longest first: cabinet.rnssante.fr too
+			return of
+		}
 	}
 	for _, k := range l.names {
 		// Of a longer name the end counts: mail.gmial.com is as wrong as gmial.com.

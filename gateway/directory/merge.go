@@ -118,14 +118,14 @@ func later(s, win Said) bool {
 	return s.AsOf.After(win.AsOf) || s.AsOf.Equal(win.AsOf) && s.Verdict == Inactive
 }
 
-// mergeRecords puts the winner's records first and gives records of the same person at the same place one place: empty fields are
-// filled from the sources behind, doubts are gathered.
+// mergeRecords puts the winner's records first, of them those in use: rules read the first. Records of the same person at the same place get
+// one place: empty fields are filled from the sources behind, doubts are gathered. What does not verify stands behind, for itself.
 func mergeRecords(said []Said, win int) []Record {
 	var out []Record
 	take := func(s Said) {
 		for _, r := range s.records {
 			i := slices.IndexFunc(out, func(o Record) bool { return sameSubject(o, r) && o.Source != r.Source })
-			if i < 0 {
+			if i < 0 || !s.Verifies {
 				r.Flags = slices.Clone(r.Flags)
 				out = append(out, r)
 				continue
@@ -135,13 +135,23 @@ func mergeRecords(said []Said, win int) []Record {
 	}
 	if win >= 0 {
 		take(said[win])
+		slices.SortStableFunc(out, func(a, b Record) int { return rank(a.Inactive) - rank(b.Inactive) })
 	}
-	for i, s := range said {
-		if i != win {
-			take(s)
+	for _, verifies := range []bool{true, false} {
+		for i, s := range said {
+			if i != win && s.Verifies == verifies {
+				take(s)
+			}
 		}
 	}
 	return out
+}
+
+func rank(last bool) int {
+	if last {
+		return 1
+	}
+	return 0
 }
 
 // sameSubject tells whether two records are of one mailbox's same holder: the same person, at the same place where both name one.

@@ -85,6 +85,38 @@ func TestMergeRecords(t *testing.T) {
 	}
 }
 
+// A rule reads the first record of who is verified: it is never of a practice that has ended, and no word of it comes from a source that does
+// not verify.
+func TestMergeDecidesOnWhatVerifies(t *testing.T) {
+	ended := Record{Address: "a@x.test", Kind: "PER", ID: "1", StructureID: "s1", Profession: "Médecin", Source: "fhir", Inactive: true}
+	works := Record{Address: "a@x.test", Kind: "ORG", StructureID: "s2", Source: "fhir"}
+	ans := merge([]Said{{Name: "fhir", AsOf: day, Verdict: Verified, Verifies: true, records: []Record{ended, works}}}, false)
+	if len(ans.Records) != 2 || ans.Records[0].Inactive || ans.Records[0].Kind != "ORG" {
+		t.Errorf("the first record: %+v", ans.Records[0])
+	}
+
+	own := Record{Address: "a@x.test", Kind: "ORG", StructureID: "s2", Profession: "Médecin", Category: "Civil", Source: "ldap"}
+	works.Source = "extraction"
+	for _, said := range [][]Said{
+		{{Name: "extraction", AsOf: day, Verdict: Verified, Verifies: true, records: []Record{works}}, {Name: "ldap", AsOf: day, Verdict: Verified, records: []Record{own}}},
+		{{Name: "ldap", AsOf: day, Verdict: Verified, records: []Record{own}}, {Name: "extraction", AsOf: day, Verdict: Verified, Verifies: true, records: []Record{works}}},
+	} {
+		ans = merge(said, true)
+		if r := ans.Records[0]; r.Source != "extraction" || r.Profession != "" || r.Category != "" || len(r.Also) != 0 {
+			t.Errorf("what does not verify speaks in the record: %+v", r)
+		}
+		if len(ans.Records) != 2 || ans.Records[1].Profession != "Médecin" {
+			t.Errorf("what does not verify is not shown: %+v", ans.Records)
+		}
+	}
+	// Nobody lists it but a source that does not verify: it is shown, and its words are its own.
+	ans = merge([]Said{{Name: "ldap", AsOf: day, Verdict: Verified, records: []Record{own}},
+		{Name: "fhir", AsOf: day, Verdict: Inactive, Verifies: true, records: []Record{{Address: "a@x.test", StructureID: "s2", Source: "fhir", Inactive: true}}}}, true)
+	if ans.Verdict != NotListed || ans.Records[0].Source != "fhir" || ans.Records[0].Profession != "" {
+		t.Errorf("%s, %+v", ans.Verdict, ans.Records)
+	}
+}
+
 func TestIdentifiers(t *testing.T) {
 	for _, c := range []struct {
 		r    Record
@@ -116,6 +148,7 @@ func TestLookalike(t *testing.T) {
 		"mssante.com": "mssante.fr", "medecin.mssante.com": "medecin.mssante.fr", "medecin.mssant.fr": "medecin.mssante.fr", "medecin.mssante.fr.example.com": "medecin.mssante.fr",
 		"clinique-tilleul.fr": "clinique-tilleuls.fr", "c1inique-tilleuls.fr": "clinique-tilleuls.fr", "clinique-tilleuls.com": "",
 		"xn--gmal-xpa.com": "gmail.com", "xn--mssnte-5nf.fr": "mssante.fr", "rnssante.fr": "mssante.fr", "hotrnail.com": "hotmail.com",
+		"cabinet.rnssante.fr": "mssante.fr", "chu-nantes.xn--mssnte-5nf.fr": "mssante.fr", "cabinet.xn--mante-h2ea.fr": "mssante.fr", "mail.0range.fr": "orange.fr", "a.b.c1inique-tilleuls.fr": "clinique-tilleuls.fr",
 		"gmail.com": "", "mail.com": "", "email.com": "", "chu2.mssante.fr": "", "chu-brest.mssante.fr": "", "sub.gmail.com": "", "free.fr": "", "example.com": "",
 		"bbox.fr": "", "fres.fr": "", "sfe.fr": "", "[192.0.2.1]": "", "": "",
 	} {

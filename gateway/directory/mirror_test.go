@@ -319,27 +319,29 @@ func TestReloadImportsNewFileButNotAnOlderOne(t *testing.T) {
 	dated(extra("a@dest.test"), day.Add(-48*time.Hour))
 	d := open(t, Config{StateDir: dir, ExtractionFile: file, Now: c.now})
 	first := d.Status()
-	if err := d.Reload(context.Background()); err != nil || d.Status().ImportedAt != first.ImportedAt {
-		t.Fatalf("the same file was imported again (%v)", err)
+	reload := func() {
+		t.Helper()
+		n, err := d.With(t.Context(), d.cfg)
+		if err != nil || n.Status().ImportFault != "" {
+			t.Fatalf("%v %s", err, n.Status().ImportFault)
+		}
+		d = n
+	}
+	if reload(); d.Status().ImportedAt != first.ImportedAt {
+		t.Fatal("the same file was imported again")
 	}
 	c.add(time.Hour)
 	dated(extra("b@dest.test"), day.Add(-24*time.Hour))
-	if err := d.Reload(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	reload()
 	want(t, d, "b@dest.test", Verified, "")
 	want(t, d, "a@dest.test", NotListed, "")
 	dated(extra("c@dest.test"), day.Add(-72*time.Hour))
-	if err := d.Reload(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	reload()
 	want(t, d, "b@dest.test", Verified, "")
 	if err := os.Remove(filepath.Join(dir, MirrorName)); err != nil { // nothing newer any more: the file is better than nothing
 		t.Fatal(err)
 	}
-	if err := d.Reload(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	reload()
 	want(t, d, "c@dest.test", Verified, "")
 }
 

@@ -14,3 +14,8 @@ type remote interface {
 	ask(ctx context.Context, a message.Address) ([]Record, error)
 	close() error
 }
+
+// oddAddress is a fault of one address: it could not be asked about, the source is well, and mail to others goes on asking it.
+type oddAddress struct{ error }
+
+func (o oddAddress) Unwrap() error { return o.error }

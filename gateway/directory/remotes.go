@@ -49,8 +49,9 @@ type asking struct {
 	answers map[answerKey]*dated
 	health  map[string]*health // by asker key
 	current []*asker
-	opened  []remote
+	opened  map[*leased]bool
 	closed  bool
+	closing sync.WaitGroup // of remotes that the last one let go of
 }
 
 type answerKey struct{ source, address string }
@@ -60,6 +61,18 @@ type dated struct {
 	asked   time.Time // zero: nobody answered yet
 	used    time.Time
 	queued  bool
+	// fault is why the source has no answer for this address alone (oddAddress), failed when it had none.
+	fault  string
+	failed time.Time
+}
+
+// due tells whether to ask the source: no answer, an old one, or one of a date to come, from before a clock was set back.
+func (d *dated) due(now time.Time, every time.Duration) bool {
+	if since := now.Sub(d.failed); since >= 0 && since < maxBreak {
+		return false
+	}
+	age := now.Sub(d.asked)
+	return d.asked.IsZero() || age >= every || age < -time.Minute
 }
 
 type health struct {
@@ -69,14 +82,15 @@ type health struct {
 	nextTry time.Time
 }
 
+// question is for whatever source of the name is in force when the worker comes to it.
 type question struct {
-	r *asker
-	a message.Address
+	source string // asker key
+	a      message.Address
 }
 
 func openAsking(ctx context.Context, cfg Config) (*asking, error) {
 	a := &asking{now: cfg.Now, log: cfg.Log, limit: newFHIRLimit(), slots: make(chan struct{}, atOnce), queue: make(chan question, 1024), done: make(chan struct{}),
-		answers: make(map[answerKey]*dated), health: make(map[string]*health)}
+		answers: make(map[answerKey]*dated), health: make(map[string]*health), opened: make(map[*leased]bool)}
 	if err := a.load(ctx, cfg.StateDir, cfg.ReadOnly); err != nil {
 		return nil, fmt.Errorf("open %s: %w", RemotesName, err)
 	}
@@ -138,11 +152,13 @@ func (a *asking) read(ctx context.Context, db *sql.DB) error {
 	return rows.Err()
 }
 
-// own takes a remote to be closed with the rest.
-func (a *asking) own(r remote) {
+// own takes a remote, to be closed when the last one who leased it lets go, or with the rest.
+func (a *asking) own(r remote) *leased {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.opened = append(a.opened, r)
+	o := &leased{remote: r, users: 1}
+	a.opened[o] = true
+	return o
 }
 
 // set names the sources that answers are kept fresh for.
@@ -156,6 +172,7 @@ func (a *asking) set(current []*asker) {
 func (a *asking) ask(ctx context.Context, r *asker, addr message.Address) Said {
 	now, k := a.now(), answerKey{r.key, addr.Key()}
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	d := a.answers[k]
 	if d == nil {
 		a.makeRoom()
@@ -163,18 +180,18 @@ func (a *asking) ask(ctx context.Context, r *asker, addr message.Address) Said {
 		a.answers[k] = d
 	}
 	d.used = now
-	fresh := !d.asked.IsZero() && now.Sub(d.asked) < r.Every && !d.asked.After(now.Add(time.Minute))
+	due := d.due(now, r.Every)
 	h := a.healthOf(r)
-	onMail := r.OnMail && !fresh && !a.closed && now.Sub(h.failed) >= breakFor
-	if !fresh && !onMail {
-		a.enqueue(d, r, addr)
+	onMail := r.OnMail && due && !a.closed && now.Sub(h.failed) >= breakFor && a.lease(r.leased)
+	if due && !onMail {
+		a.enqueue(d, k, addr)
 	}
-	a.mu.Unlock()
 	if onMail {
+		a.mu.Unlock()
 		a.askNow(ctx, r, addr)
+		a.mu.Lock()
+		a.letGo(r.leased)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	return a.said(r, d, h)
 }
 
@@ -184,14 +201,16 @@ func (a *asking) said(r *asker, d *dated, h *health) Said {
 	var f *fault
 	age := a.now().Sub(d.asked)
 	switch {
+	case d.asked.IsZero() && d.fault != "":
+		f = &fault{r.name() + " cannot be asked about this address: " + d.fault, "annuaire sans reponse pour ce destinataire, nouvel essai plus tard"}
 	case d.asked.IsZero() && h.fault != "":
 		f = &fault{r.name() + " could not be asked: " + h.fault, "annuaire injoignable, nouvel essai plus tard"}
 	case d.asked.IsZero():
 		f = &fault{r.name() + " has not been asked about this address yet", "annuaire pas encore interroge pour ce destinataire, nouvel essai plus tard"}
 	case age > r.MaxAge || age < -48*time.Hour:
 		why := fmt.Sprintf("the answer of %s of %s is older than %s", r.name(), dayOf(d.asked), days(r.MaxAge))
-		if h.fault != "" {
-			why += ", and it could not be asked: " + h.fault
+		if fault := either(d.fault, h.fault); fault != "" {
+			why += ", and it could not be asked: " + fault
 		}
 		f = &fault{why, "derniere reponse de l'annuaire trop ancienne, nouvel essai plus tard"}
 	default:
@@ -212,20 +231,20 @@ func (a *asking) healthOf(r *asker) *health {
 }
 
 // enqueue leaves a question to the worker; a.mu is held. A full queue loses nothing: the sweep finds the address again.
-func (a *asking) enqueue(d *dated, r *asker, addr message.Address) {
+func (a *asking) enqueue(d *dated, k answerKey, addr message.Address) {
 	if d.queued || a.closed {
 		return
 	}
 	select {
-	case a.queue <- question{r, addr}:
+	case a.queue <- question{k.source, addr}:
 		d.queued = true
 	default:
 	}
 }
 
 // askNow asks while a mail waits, within the source's deadline.
-func (a *asking) askNow(ctx context.Context, r *asker, addr message.Address) {
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+func (a *asking) askNow(mail context.Context, r *asker, addr message.Address) {
+	ctx, cancel := context.WithTimeout(mail, r.Timeout)
 	defer cancel()
 	select {
 	case a.slots <- struct{}{}:
@@ -234,11 +253,14 @@ func (a *asking) askNow(ctx context.Context, r *asker, addr message.Address) {
 		return
 	}
 	recs, err := r.question(ctx, addr)
-	a.note(r, addr, recs, err)
+	if err == nil || !errors.Is(mail.Err(), context.Canceled) { // that a client went away says nothing of the source
+		a.note(r, addr, recs, err)
+	}
 	a.mu.Lock() // the worker writes the answer down, or asks again in peace
 	defer a.mu.Unlock()
-	if d := a.answers[answerKey{r.key, addr.Key()}]; d != nil {
-		a.enqueue(d, r, addr)
+	k := answerKey{r.key, addr.Key()}
+	if d := a.answers[k]; d != nil {
+		a.enqueue(d, k, addr)
 	}
 }
 
@@ -247,12 +269,20 @@ func (a *asking) note(r *asker, addr message.Address, recs []Record, err error) 
 	now := a.now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	h := a.healthOf(r)
+	h, d := a.healthOf(r), a.answers[answerKey{r.key, addr.Key()}]
 	if err != nil {
-		if errors.Is(err, context.Canceled) && a.ctx.Err() != nil {
+		switch {
+		case errors.Is(err, context.Canceled) && a.ctx.Err() != nil:
 			return
+		case errors.As(err, new(oddAddress)):
+			a.log.Warn("directory: a source has no answer for an address", "source", r.name(), "address", addr, "err", err)
+			if d != nil {
+				d.fault, d.failed = firstLine(err.Error()), now
+			}
+			return
+		case !now.Before(h.nextTry): // questions that fail side by side count once
+			h.wait = min(max(2*h.wait, breakFor), maxBreak)
 		}
-		h.wait = min(max(2*h.wait, breakFor), maxBreak)
 		h.failed, h.nextTry = now, now.Add(h.wait)
 		if h.fault == "" {
 			a.log.Warn("directory: a source could not be asked", "source", r.name(), "err", err)
@@ -269,13 +299,11 @@ func (a *asking) note(r *asker, addr message.Address, recs []Record, err error) 
 			recs[i].AsOf = now
 		}
 	}
-	k := answerKey{r.key, addr.Key()}
-	d := a.answers[k]
 	if d == nil { // made room meanwhile
 		d = &dated{used: now}
-		a.answers[k] = d
+		a.answers[answerKey{r.key, addr.Key()}] = d
 	}
-	d.records, d.asked = recs, now
+	d.records, d.asked, d.fault, d.failed = recs, now, "", time.Time{}
 }
 
 // makeRoom drops the longest unused of a few; a.mu is held. Looking at all would cost the mail's way what only the bound needs.
@@ -320,10 +348,9 @@ func (a *asking) close() {
 	a.mu.Unlock()
 	a.stop()
 	<-a.done
-	for _, r := range a.opened {
-		if err := r.close(); err != nil {
-			a.log.Warn("directory: close a source", "source", r.name(), "err", err)
-		}
+	a.closing.Wait()
+	for o := range a.opened { // nobody adds to it any more
+		a.end(o)
 	}
 	if a.db != nil {
 		if err := a.db.Close(); err != nil {

@@ -60,7 +60,8 @@ func withFar(t *testing.T, dir string, c *clock, f *far, a Asking) *Directory {
 			t.Fatal(err)
 		}
 	}
-	d, err := Open(t.Context(), Config{StateDir: dir, Now: c.now, Askable: func(d string) bool { return d != "private.test" },
+	a.About = func(d string) bool { return d != "private.test" }
+	d, err := Open(t.Context(), Config{StateDir: dir, Now: c.now,
 		remotes: []remoteSpec{{key: f.as + " of a test", config: 1, Asking: a, open: func(*fhirLimit) (remote, error) { return f, nil }}}})
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +69,8 @@ func withFar(t *testing.T, dir string, c *clock, f *far, a Asking) *Directory {
 	t.Cleanup(func() { d.Close() })
 	return d
 }
+
+func anybody(string) bool { return true }
 
 // until waits for the worker.
 func until(t *testing.T, what string, ok func() bool) {
@@ -187,8 +190,8 @@ func TestRemoteReload(t *testing.T) {
 	a := address(t, "a@x.test")
 	until(t, "never verified", func() bool { return d.Ask(t.Context(), a).Verdict == Verified })
 	opened := 0
-	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true}, open: func(*fhirLimit) (remote, error) { opened++; return f, nil }}
-	n, err := d.With(t.Context(), Config{remotes: []remoteSpec{spec}, Askable: func(string) bool { return true }})
+	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true, About: anybody}, open: func(*fhirLimit) (remote, error) { opened++; return f, nil }}
+	n, err := d.With(t.Context(), Config{remotes: []remoteSpec{spec}})
 	if err != nil || opened != 0 {
 		t.Fatalf("%v, opened %d times", err, opened)
 	}
@@ -197,7 +200,7 @@ func TestRemoteReload(t *testing.T) {
 	}
 	other := &far{as: "fhir", answer: none}
 	spec.key, spec.config, spec.open = "fhir of another", 2, func(*fhirLimit) (remote, error) { return other, nil }
-	if n, err = n.With(t.Context(), Config{remotes: []remoteSpec{spec}, Askable: func(string) bool { return true }}); err != nil {
+	if n, err = n.With(t.Context(), Config{remotes: []remoteSpec{spec}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := n.Ask(t.Context(), a); got.Verdict != CouldNotAsk {
@@ -206,6 +209,9 @@ func TestRemoteReload(t *testing.T) {
 	until(t, "the other is not asked", func() bool { return n.Ask(t.Context(), a).Verdict == NotListed })
 	if got := d.Ask(t.Context(), a); got.Verdict != Verified { // a message under the former state
 		t.Errorf("the former directory: %+v", got)
+	}
+	if f.closed.Load() != 0 {
+		t.Error("closed under the state before")
 	}
 	spec.key, spec.config, spec.open = "fhir of a broken", 3, func(*fhirLimit) (remote, error) { return nil, errors.New("no such CA file") }
 	if _, err = n.With(t.Context(), Config{remotes: []remoteSpec{spec}}); err == nil || !strings.Contains(err.Error(), "no such CA file") {
@@ -227,9 +233,9 @@ func TestRemoteReadOnlyBesideAnother(t *testing.T) {
 	a := address(t, "a@x.test")
 	until(t, "never verified", func() bool { return d.Ask(t.Context(), a).Verdict == Verified })
 	away := &far{as: "fhir", answer: down}
-	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true}, open: func(*fhirLimit) (remote, error) { return away, nil }}
+	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true, About: anybody}, open: func(*fhirLimit) (remote, error) { return away, nil }}
 	until(t, "never seen from beside", func() bool {
-		beside, err := Open(t.Context(), Config{StateDir: dir, ReadOnly: true, Now: c.now, remotes: []remoteSpec{spec}, Askable: func(string) bool { return true }})
+		beside, err := Open(t.Context(), Config{StateDir: dir, ReadOnly: true, Now: c.now, remotes: []remoteSpec{spec}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -265,8 +271,8 @@ func TestRemoteBounded(t *testing.T) {
 func TestAskedSourcesOnly(t *testing.T) {
 	dir, c, f := t.TempDir(), &clock{t: day.Add(time.Hour)}, &far{as: "fhir", answer: lists}
 	d := withFar(t, dir, c, f, Asking{Verifies: true})
-	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true}}
-	n, err := d.With(t.Context(), Config{Precedence: []string{"fhir"}, remotes: []remoteSpec{spec}, Askable: func(string) bool { return true }})
+	spec := remoteSpec{key: "fhir of a test", config: 1, Asking: Asking{Verifies: true, About: anybody}}
+	n, err := d.With(t.Context(), Config{Precedence: []string{"fhir"}, remotes: []remoteSpec{spec}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,26 +40,40 @@ func (a *asking) rest() {
 
 // serve answers one question, and tells whether the source was asked. What was answered on the mail's way is only written down.
 func (a *asking) serve(q question) (asked bool) {
-	k := answerKey{q.r.key, q.a.Key()}
+	k := answerKey{q.source, q.a.Key()}
 	a.mu.Lock()
-	d, h, now := a.answers[k], a.healthOf(q.r), a.now()
+	d, r := a.answers[k], a.inForce(q)
 	if d == nil {
 		a.mu.Unlock()
 		return false
 	}
 	d.queued = false
-	fresh := !d.asked.IsZero() && now.Sub(d.asked) < q.r.Every
-	resting := now.Before(h.nextTry)
+	if r != nil {
+		now := a.now()
+		asked = d.due(now, r.Every) && !now.Before(a.healthOf(r).nextTry) && a.lease(r.leased)
+	}
 	a.mu.Unlock()
-	if !fresh && !resting {
-		ctx, cancel := context.WithTimeout(a.ctx, max(questionFor, q.r.Timeout))
-		recs, err := q.r.question(ctx, q.a)
+	if asked {
+		ctx, cancel := context.WithTimeout(a.ctx, max(questionFor, r.Timeout))
+		recs, err := r.question(ctx, q.a)
 		cancel()
-		a.note(q.r, q.a, recs, err)
-		asked = true
+		a.note(r, q.a, recs, err)
+		a.mu.Lock()
+		a.letGo(r.leased)
+		a.mu.Unlock()
 	}
 	a.write(k)
 	return asked
+}
+
+// inForce is the source that a question goes to, nil where a reload took it away or it is no longer asked about such an address; a.mu is held.
+func (a *asking) inForce(q question) *asker {
+	for _, r := range a.current {
+		if r.key == q.source && r.concerns(q.a) {
+			return r
+		}
+	}
+	return nil
 }
 
 // write makes an answer durable. A fault costs a question after the next start, no more.
@@ -108,24 +122,28 @@ func (a *asking) sweep() time.Duration {
 		bySource[r.key] = r
 		next = min(next, r.Every/4)
 	}
-	forgotten := 0
+	var forgotten []answerKey
 	for k, d := range a.answers {
 		r := bySource[k.source]
+		addr, err := message.ParseAddress(k.address, true)
 		switch {
-		case now.Sub(d.used) > forgetAfter:
+		case now.Sub(d.used) > forgetAfter, err != nil, r != nil && !r.concerns(addr): // of what it may not be asked nothing is kept: a patient's number
 			delete(a.answers, k)
-			forgotten++
-		case r == nil, d.queued, !d.asked.IsZero() && now.Sub(d.asked) < r.Every, now.Before(a.healthOf(r).nextTry):
+			forgotten = append(forgotten, k)
+		case r == nil, d.queued, !d.due(now, r.Every), now.Before(a.healthOf(r).nextTry):
 		default:
-			if addr, err := message.ParseAddress(k.address, true); err == nil {
-				a.enqueue(d, r, addr)
-			}
+			a.enqueue(d, k, addr)
 		}
 	}
 	kept := len(a.answers)
 	a.mu.Unlock()
-	if a.db != nil && (forgotten > 0 || kept == maxAnswers) {
+	if a.db != nil && (len(forgotten) > 0 || kept == maxAnswers) {
 		err := a.db.Write(a.ctx, func(tx store.Tx) error {
+			for _, k := range forgotten {
+				if _, err := tx.Exec("DELETE FROM remote_answer WHERE source = ? AND address = ?", k.source, k.address); err != nil {
+					return err
+				}
+			}
 			_, err := tx.Exec(`DELETE FROM remote_answer WHERE used < ? OR (source, address) NOT IN
 				(SELECT source, address FROM remote_answer ORDER BY used DESC LIMIT ?)`, now.Add(-forgetAfter).UnixNano(), maxAnswers)
 			return err

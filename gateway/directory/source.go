@@ -3,8 +3,10 @@ package directory
 import (
 	"archive/zip"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -68,7 +70,9 @@ func openSource(path string, origin *Origin) (s *source, err error) {
 // unzip opens the one .txt of a ZIP. A bomb meets the limit on what is read, whatever the entry says of its size.
 func (s *source) unzip(changed time.Time) error {
 	s.zipped = true
-	z, err := zip.NewReader(s.file, s.size)
+	list := &boundedAt{ReaderAt: s.file, left: 256 << 10} // of files: one is expected, and each costs memory
+	z, err := zip.NewReader(list, s.size)
+	list.left = math.MaxInt64
 	if err != nil {
 		return &RefusedError{File: s.name, Why: fmt.Sprintf("the ZIP is damaged: %v", err)}
 	}
@@ -107,6 +111,18 @@ func (s *source) close() {
 		s.entry.Close()
 	}
 	s.file.Close()
+}
+
+type boundedAt struct {
+	io.ReaderAt
+	left int64
+}
+
+func (b *boundedAt) ReadAt(p []byte, at int64) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, errors.New("its list of files is too long")
+	}
+	return b.ReaderAt.ReadAt(p, at)
 }
 
 type bounded struct {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -161,8 +162,16 @@ func (a Address) String() string {
 	return b.String()
 }
 
-// Key is the form in which addresses are compared: all lower case.
-func (a Address) Key() string { return strings.ToLower(a.String()) }
+// Key is the form in which addresses are compared: all lower case. The Kelvin sign and the dotted capital I stay: their lower case is an ASCII
+// letter, and with it the address of somebody else.
+func (a Address) Key() string {
+	return strings.Map(func(r rune) rune {
+		if l := unicode.ToLower(r); r < utf8.RuneSelf || l >= utf8.RuneSelf {
+			return l
+		}
+		return r
+	}, a.String())
+}
 
 // IsNull tells whether this is the null reverse-path.
 func (a Address) IsNull() bool { return a == Address{} }

@@ -50,6 +50,23 @@ func TestParseDomainHasNoTrailingDot(t *testing.T) {
 	}
 }
 
+// Two signs of Unicode have an ASCII letter as their lower case. A mailbox written with one is not the one that the directory verified.
+func TestAddressKeyMakesNoASCII(t *testing.T) {
+	for written, key := range map[string]string{"Marc.DUPONT@X.test": "marc.dupont@x.test", "mar\u212a@x.test": "mar\u212a@x.test", "mart\u0130n@x.test": "mart\u0130n@x.test",
+		"\u00c9LISE@x.test": "\u00e9lise@x.test"} {
+		a, err := ParseAddress(written, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Key(); got != key {
+			t.Errorf("%q: got %q, want %q", written, got, key)
+		}
+		if again, err := ParseAddress(key, true); err != nil || again.Key() != key {
+			t.Errorf("%q: the key's key is %q (%v)", written, again.Key(), err)
+		}
+	}
+}
+
 func TestAddressLogValueHidesPerson(t *testing.T) {
 	if got := (Address{"jean.dupont", "d.test"}).LogValue().String(); got != "*@d.test" {
 		t.Errorf("got %q", got)
