@@ -69,7 +69,6 @@ func newScript(t *testing.T) *script {
 	}
 	s := &script{t: t, l: l, tls: ca.ServerTLS(cert, false), pool: &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"}, implicit: true,
 		greeting: "* OK [CAPABILITY IMAP4rev1 STARTTLS AUTH=EXTERNAL IDLE UIDPLUS MOVE SASL-IR] hello", open: map[net.Conn]bool{}}
-	s.wg.Go(s.serve)
 	t.Cleanup(func() {
 		l.Close()
 		s.mu.Lock()
@@ -250,6 +249,7 @@ type room struct {
 // collect begins; change may alter the box and the settings.
 func (s *script) collect(change ...func(*Box, *Config)) *room {
 	s.t.Helper()
+	s.wg.Go(s.serve)
 	r := &room{memory: &memory{fates: map[ID]Fate{}, done: map[ID]bool{}}, budget: message.NewBudget(4<<20, s.t.TempDir()), taken: make(chan int64, 100)}
 	b := Box{Name: "box", Mailbox: "a@op.test", Folder: "INBOX", Addr: s.l.Addr().String(), Implicit: s.implicit, Auth: External, After: Flag, Every: time.Hour,
 		TLS: func() (*tls.Config, error) { return s.pool.Clone(), nil }}
