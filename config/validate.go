@@ -248,6 +248,7 @@ func (v *validator) trust() {
 		v.fault("trust.documents.product", "%q is no product reference: letters, digits and signs without blanks, 60 at most", p)
 	}
 	v.domain("trust.patient_domain", t.PatientDomain)
+	v.identities()
 }
 
 func (v *validator) directory() {

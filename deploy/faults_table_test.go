@@ -25,6 +25,7 @@ var faultTests = map[string]string{
 	"port taken":                           "TestFaultPortTaken",
 	"out of file descriptors":              "TestFaultDescriptors",
 	"clock set ahead or back":              "TestFaultClockMail",
+	"table of identities broken or gone":   "TestIdentityTableBroken",
 	"certificate of a listener replaced":   "TestFaultListenerCertificate",
 	"certificate or revocation list of the trust space run out": "TestFaultTrustExpires",
 	"DNS away":                                            "TestFaultDNS",

@@ -27,6 +27,7 @@ import (
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/store"
+	"passerelle/gateway/trust"
 	"passerelle/gateway/vault"
 	"passerelle/policy"
 )
@@ -354,5 +355,38 @@ func TestState(t *testing.T) {
 	})
 	if err != nil || len(want) > 0 {
 		t.Errorf("%v; not there: %v", err, want)
+	}
+}
+
+// TestIdentities: the table of identities.md is one, and has every column.
+func TestIdentities(t *testing.T) {
+	text, err := os.ReadFile("identities.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := fence.FindStringSubmatch(string(text))
+	if m == nil || m[2] != "identities" {
+		t.Fatal("no table")
+	}
+	try := func(table string) *trust.Identities {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "identities.csv")
+		if err := os.WriteFile(file, []byte(table), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		x, err := trust.NewIdentities(trust.IdentityConfig{Table: file, ClinicDomains: []string{"clinique.example"}, OwnDomains: []string{"clinique.mssante.example"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	as, refusal := try(m[3]).WritesAs(trust.Writing{Envelope: message.Address{Local: "sophie", Domain: "clinique.example"}, Author: message.Address{Local: "dr.martin", Domain: "clinique.example"}})
+	if refusal != "" || as.Label != "Dr_Jean_MARTIN_Cardiologie" || as.Writer.Local != "sophie" {
+		t.Errorf("%+v %s", as, refusal)
+	}
+	for _, name := range column(string(text)) {
+		if name != "address" && name != "mailbox" {
+			try("address;mailbox;" + name + "\na@clinique.example;-;\n")
+		}
 	}
 }

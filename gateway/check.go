@@ -48,6 +48,9 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}
+	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {
+		return nil, err
+	}
 	dir := g.directoryConfig(cfg)
 	dir.ReadOnly = true
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {
@@ -58,7 +61,10 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 			return nil, err
 		}
 		g.closers = append(g.closers, func() error { return os.RemoveAll(scratch) })
-		dir.StateDir = scratch
+		dir.MirrorDir = scratch
+		if _, err := os.Stat(cfg.StateDir); err != nil { // else what its downloads and its sources last said is told
+			dir.StateDir = scratch
+		}
 	}
 	if g.directory, err = directory.Open(ctx, dir); err != nil {
 		return nil, err

@@ -106,7 +106,7 @@ func (o *operator) imap(mailbox string) *imapclient.Client {
 	return c
 }
 
-func letter(n any) string {
+func arrival(n any) string {
 	return strings.ReplaceAll(fmt.Sprintf("Return-Path: <dr.martin@medecin.mssante.test>\nFrom: Dr Martin <dr.martin@medecin.mssante.test>\nTo: <one@op.test>\nSubject: essai %v\nMessage-ID: <%v@medecin.mssante.test>\n"+
 		"Date: Mon, 23 Nov 2026 10:00:00 +0100\n\nbonjour %v\n", n, n, n), "\n", "\r\n")
 }
@@ -188,11 +188,11 @@ func counter(t *testing.T, name string, labels ...string) (sum float64) {
 func TestCollectBringsMail(t *testing.T) {
 	o := newOperator(t, "every: 25m")
 	c := o.imap("one@op.test")
-	put(t, c, letter(1))
+	put(t, c, arrival(1))
 	until(t, "the first letter", func() bool { return len(o.clinic.Messages()) == 1 })
 	var slowest time.Duration
 	for n := 2; n < 8; n++ {
-		put(t, c, letter(n))
+		put(t, c, arrival(n))
 		began := time.Now()
 		until(t, "a letter behind IDLE", func() bool { return len(o.clinic.Messages()) == n })
 		slowest = max(slowest, time.Since(began))
@@ -205,7 +205,7 @@ func TestCollectBringsMail(t *testing.T) {
 	if m.Sender != "dr.martin@medecin.mssante.test" || len(m.Recipients) != 1 || m.Recipients[0] != "accueil@clinic.test" {
 		t.Errorf("from %s to %v", m.Sender, m.Recipients)
 	}
-	if !bytes.HasSuffix(m.Data, []byte(letter(1)[strings.Index(letter(1), "From:"):])) || !bytes.Contains(m.Data, []byte("\r\nX-Passerelle-")) || !bytes.Contains(m.Data, []byte("operator 127.0.0.1")) {
+	if !bytes.HasSuffix(m.Data, []byte(arrival(1)[strings.Index(arrival(1), "From:"):])) || !bytes.Contains(m.Data, []byte("\r\nX-Passerelle-")) || !bytes.Contains(m.Data, []byte("operator 127.0.0.1")) {
 		t.Errorf("arrived:\n%s", m.Data)
 	}
 	until(t, "flags", func() bool {
@@ -214,7 +214,7 @@ func TestCollectBringsMail(t *testing.T) {
 	})
 	o.stop()
 	o.start()
-	put(t, c, letter(8))
+	put(t, c, arrival(8))
 	until(t, "a letter behind a restart", func() bool { return len(o.clinic.Messages()) >= 8 })
 	if n := len(o.clinic.Messages()); n != 8 {
 		t.Errorf("%d letters arrived, want 8", n)
@@ -235,16 +235,16 @@ func TestCollectBringsMail(t *testing.T) {
 func TestCollectLeavesPoison(t *testing.T) {
 	o := prepareOperator(t, gatewaytest.DovecotOptions{})
 	c := o.imap("one@op.test")
-	put(t, c, letter(1)+strings.Repeat("x\r\n", 400<<10)) // 1.2 MB
-	put(t, c, strings.Repeat("Received: by x; y\r\n", 101)+letter(2))
-	put(t, c, letter(3))
+	put(t, c, arrival(1)+strings.Repeat("x\r\n", 400<<10)) // 1.2 MB
+	put(t, c, strings.Repeat("Received: by x; y\r\n", 101)+arrival(2))
+	put(t, c, arrival(3))
 	o.build(collectConfig, nil, "{more}", "after: delete", "{imap}", o.d.Addr())
 	poison := `$passerellerefused \flagged`
 	settled := func() bool { return slices.Equal(flags(t, c, "INBOX"), []string{poison, poison}) }
 	until(t, "all is settled", settled)
 	o.stop()
 	o.start()
-	put(t, c, letter(4))
+	put(t, c, arrival(4))
 	until(t, "mail behind it", func() bool { return len(o.clinic.To("accueil@clinic.test")) >= 2 })
 	until(t, "it is deleted", settled)
 	if n := len(o.clinic.To("postmaster@clinic.test")); n != 2 {
@@ -264,9 +264,9 @@ func TestCollectWaitsAndRemembers(t *testing.T) {
 	o.clinicRefuses = later.Load
 	c := o.imap("one@op.test")
 	for n := range 5 {
-		put(t, c, letter(n))
+		put(t, c, arrival(n))
 	}
-	put(t, c, letter(4)) // the same bytes in two messages
+	put(t, c, arrival(4)) // the same bytes in two messages
 	o.build(collectConfig, nil, "{more}", "every: 10s", "{imap}", o.d.Addr())
 	until(t, "later", func() bool {
 		return counter(t, "passerelle_collect_messages_total", "box", "one", "result", "later") >= 3
@@ -289,8 +289,8 @@ func TestCollectWaitsAndRemembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	c = o.imap("one@op.test")
-	put(t, c, letter(9))
-	put(t, c, letter(4)) // old bytes, a new message
+	put(t, c, arrival(9))
+	put(t, c, arrival(4)) // old bytes, a new message
 	o.start()
 	until(t, "the new ones", func() bool { return len(o.clinic.Messages()) >= 8 })
 	until(t, "the others are known", func() bool {
@@ -307,8 +307,8 @@ func TestCollectMoves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := prepareOperator(t, gatewaytest.DovecotOptions{Capability: capability})
 			c := o.imap("one@op.test")
-			put(t, c, letter(1))
-			put(t, c, letter(2))
+			put(t, c, arrival(1))
+			put(t, c, arrival(2))
 			o.build(collectConfig, nil, "{more}", "after: move, move_to: Repris, tls: implicit, every: 10s", "{imap}", o.d.TLSAddr())
 			until(t, "an empty inbox", func() bool { return len(flags(t, c, "INBOX")) == 0 })
 			if f := flags(t, c, "Repris"); len(f) != 2 {
@@ -319,7 +319,7 @@ func TestCollectMoves(t *testing.T) {
 			}
 			c.Select("INBOX", nil).Wait()
 			if name == "no IDLE" {
-				put(t, c, letter(3))
+				put(t, c, arrival(3))
 				until(t, "the next look", func() bool { return len(o.clinic.Messages()) == 3 })
 			}
 		})
@@ -336,7 +336,7 @@ func TestCollectTokens(t *testing.T) {
 			if err := os.WriteFile(file, []byte("jeton-perime"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			put(t, o.imap("one@op.test"), letter(1))
+			put(t, o.imap("one@op.test"), arrival(1))
 			o.build(collectConfig, nil, "{more}", fmt.Sprintf("auth: %s, token_command: [cat, %q]", auth, file), "{imap}", o.d.Addr())
 			until(t, "two refusals", func() bool { return o.d.Asked() >= 2 })
 			until(t, "the fault is counted", func() bool {
@@ -361,7 +361,7 @@ func TestCollectTokens(t *testing.T) {
 // anything.
 func TestCollectReloads(t *testing.T) {
 	o := newOperator(t, "every: 10s")
-	put(t, o.imap("one@op.test"), letter(1))
+	put(t, o.imap("one@op.test"), arrival(1))
 	until(t, "the first letter", func() bool { return len(o.clinic.Messages()) == 1 })
 	load := func(entry string) {
 		t.Helper()
@@ -386,10 +386,10 @@ func TestCollectReloads(t *testing.T) {
 	if err := o.ca.WriteDir(filepath.Join(o.dir, "two"), cert); err != nil {
 		t.Fatal(err)
 	}
-	put(t, o.imap("two@op.test"), letter(2))
+	put(t, o.imap("two@op.test"), arrival(2))
 	load(fmt.Sprintf("  - {name: two, mailbox: two@op.test, addr: %q, cert: %q, key: %q}", o.d.Addr(), filepath.Join(o.dir, "two/cert.pem"), filepath.Join(o.dir, "two/key.pem")))
 	until(t, "the other mailbox", func() bool { return len(o.clinic.To("two@op.test")) == 1 })
-	put(t, o.imap("one@op.test"), letter(3))
+	put(t, o.imap("one@op.test"), arrival(3))
 	until(t, "the first box is forgotten", func() bool { return counter(t, "passerelle_collect_last_success_seconds", "box", "one") == 0 })
 	strange, err := gatewaytest.NewCA("another")
 	if err != nil {

@@ -20,11 +20,14 @@ import (
 func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, body *message.Body) collect.Verdict {
 	defer timed("collect")()
 	name := pledgeName(id)
-	out := g.journey(ctx, smtpd.Client{Sessions: 1}, strangersReply, g.collectedEnvelope(b, id, body), body, func(m *mail, _ message.Recipient) (way, error) {
+	out := g.journey(ctx, smtpd.Client{Sessions: 1}, strangersReply, g.collectedEnvelope(b, id, body), body, func(m *mail, to message.Recipient) (way, error) {
 		if err := m.mark(g, "trust", "operator "+hostOf(b.Addr)); err != nil {
 			return way{}, err
 		}
-		w := way{decision: policy.Decision{Route: policy.Local, Rule: "collect", Reason: "collected from the mailbox " + b.Name + " at " + hostOf(b.Addr)}}
+		w := way{decision: policy.Decision{Route: policy.Local, Rule: "collect", Reason: "collected from the mailbox " + b.Name + " at " + hostOf(b.Addr)}, from: to}
+		if home, mapped := g.homeward(to); mapped { // deliver_to left out: the mailbox's own address, as its identity maps it
+			w.to, w.mapped = &home, true
+		}
 		r, known, err := g.pledges.earlier(ctx, name, g.set.hopClinic)
 		if err != nil {
 			return w, err

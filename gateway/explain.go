@@ -34,6 +34,7 @@ type Explanation struct {
 // Explain decides about one recipient as Outbound would, and hands nothing on. The message is message.eml or, where the operator
 // gave none, a short text.
 func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Explanation, error) {
+	g = g.current()
 	var sender message.Address
 	if from != "" && from != "<>" { // the null sender, of reports
 		var err error
@@ -98,7 +99,7 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
 		for i, h := range hops {
 			addrs[i] = h.Addr
 		}
-		return strings.Join(addrs, ", else "), "the message unchanged, in the MSSante mailbox"
+		return strings.Join(addrs, ", else "), inSpaceSees(x)
 	case policy.Plain:
 		h := g.internetHop(d.Hop, x.Facts.RecipientDomain)
 		if d.Form == policy.FormReport {

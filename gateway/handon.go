@@ -31,6 +31,7 @@ type way struct {
 	from       message.Recipient
 	redirected bool
 	handed     bool // by an earlier process, which could not note it: result says how
+	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
 	onWay      bool // told to go on behind the reply
 }
@@ -94,6 +95,9 @@ func (g *Gateway) hopName(m *mail, i int, w *way) string {
 
 // lane names the transaction that a recipient's copy may share.
 func (g *Gateway) lane(m *mail, i int, w *way) string {
+	if first, twin := m.twins[i]; twin {
+		i = first
+	}
 	d := w.decision
 	switch d.Route {
 	case policy.Local:
@@ -164,10 +168,12 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		if err := g.encrypt(ctx, m, ways, group[0]); err != nil {
 			fail(err)
 		}
+		share(ways, group)
 	case policy.Pickup:
 		if err := g.pickup(ctx, m, ways, group[0]); err != nil {
 			fail(err)
 		}
+		share(ways, group)
 	default:
 		fail(later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("route %q", d.Route)))
 	}
@@ -216,12 +222,10 @@ func (m *mail) letter(top []byte, body *message.Body, from int64) relay.Letter {
 
 // send hands one letter to a hop for the recipients at group.
 func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, hop relay.Hop, l relay.Letter) {
-	l.Recipients = make([]message.Recipient, len(group))
+	var place []int
+	l.Recipients, place = m.envelope(ways, group)
 	for k, i := range group {
-		l.Recipients[k] = m.env.Recipients[i]
-		if ways[i].deposit != "" {
-			l.Recipients[k].Notify = noticeNotify(l.Recipients[k].Notify)
-		}
+		l.Recipients[place[k]] = g.shown(&ways[i], l.Recipients[place[k]])
 	}
 	if hop.Addr == "" {
 		for _, i := range group {
@@ -229,8 +233,9 @@ func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, ho
 		}
 		return
 	}
-	for k, r := range g.relay.Send(ctx, hop, l) {
-		w := &ways[group[k]]
+	results := g.relay.Send(ctx, hop, l)
+	for k, i := range group {
+		w, r := &ways[i], results[place[k]]
 		w.hop, w.result, w.fault = hop.Name, r, nil
 		if r.Err != nil {
 			w.fault = asFault(r.Err)

@@ -109,11 +109,11 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		if l == nil {
 			return
 		}
-		budget := g.budget
+		budget, name := g.budget, g.set.hostname
 		if key == "trust" { // the strangers' door: their bodies never take all the room
-			budget = budget.Part()
+			budget, name = budget.Part(), g.spaceName()
 		}
-		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: g.set.hostname, Networks: nets, TLS: t, RequireTLS: requireTLS, ImplicitTLS: implicitTLS,
+		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: name, Networks: nets, TLS: t, RequireTLS: requireTLS, ImplicitTLS: implicitTLS,
 			RequireClientCert: clientCert, MaxMessage: int64(cfg.Limits.Message), MaxRecipients: cfg.Limits.Recipients,
 			MaxSessions: cfg.Limits.Sessions, MaxSessionsPerClient: cfg.Limits.SessionsPerClient, IdleTimeout: time.Duration(cfg.Limits.Idle), StopTimeout: stopTimeout,
 			Budget: budget, Log: g.log, NewID: newID, Begin: begin})

@@ -140,6 +140,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 			return fmt.Errorf("trust space: %w", err)
 		}
 	}
+	if g.mailboxes, err = newIdentities(cfg, g.key, g); err != nil {
+		return err
+	}
 	if cfg.Pickup.URL != "" {
 		if err := g.furnishVault(ctx, cfg); err != nil {
 			return err
@@ -339,7 +342,7 @@ func (g *Gateway) trustHop(domain string) (relay.Hop, error) {
 	if err != nil {
 		return relay.Hop{}, refuse(451, [3]int{4, 7, 1}, "Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard", err)
 	}
-	return relay.Hop{Name: "trust " + domain, Addr: g.set.hops["trust:"+domain].Addr, Helo: g.set.hostname, MaxConns: g.set.trustLimit(domain).MaxConns, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
+	return relay.Hop{Name: "trust " + domain, Addr: g.set.hops["trust:"+domain].Addr, Helo: g.spaceName(), MaxConns: g.set.trustLimit(domain).MaxConns, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
 }
 
 func set(names []string) map[string]bool {

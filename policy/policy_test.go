@@ -121,7 +121,7 @@ func TestReaches(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	for _, s := range []string{textLater, textBroken, textRefused, textOpposed, textMarked, textAutomatic, textNotInSpace, textTrustSender, textUnverified, textINS, textOnePatient, textQualified} {
+	for _, s := range []string{textLater, textBroken, textRefused, textOpposed, textMarked, textAutomatic, textNotInSpace, textTrustSender, textNoMailbox, textNotAllowed, textForeign, textNotDelegate, textUnclear, textNotFound, textUnverified, textINS, textOnePatient, textQualified} {
 		if !isLine(s) || len(s) >= maxText || strings.Contains(s, "\n") {
 			t.Errorf("no reply text: %q", s)
 		}

@@ -14,7 +14,7 @@ import (
 
 type checkCmd struct {
 	configFlag
-	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops: does one lead back to this gateway, does a partner show a good certificate, does the operator let us in to its mailboxes (connects and reads greetings; default: ${default}; 0s: do not connect)."`
+	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops and the directory's LDAP and FHIR: does a hop lead back to this gateway, does a partner show a good certificate, does a source answer, does the operator let us in to its mailboxes (default: ${default}; 0s: do not connect)."`
 }
 
 func (checkCmd) Help() string {
@@ -46,6 +46,13 @@ func (c checkCmd) Run(e *env) error {
 		defer cancel()
 		warnings = append(warnings, g.CheckPartners(ctx)...)
 		warnings = append(warnings, g.CheckMailboxes(ctx, cfg)...)
+		asked, cancel := context.WithTimeout(e.ctx, c.Wait)
+		defer cancel()
+		answers, faults := g.CheckSources(asked, cfg)
+		for _, a := range answers {
+			fmt.Fprintln(e.stdout, a)
+		}
+		warnings = append(warnings, faults...)
 	}
 	records, err := gateway.DKIMRecords(cfg)
 	if err != nil {
