@@ -412,3 +412,21 @@ func TestCollectReloads(t *testing.T) {
 		t.Errorf("%d letters arrived", n)
 	}
 }
+
+// Without deliver_to mail goes to whom the mailbox belongs by trust.identities.
+func TestCollectGoesHome(t *testing.T) {
+	o := prepareOperator(t, gatewaytest.DovecotOptions{})
+	table := filepath.Join(o.dir, "identities.csv")
+	head, _, _ := strings.Cut(identityTable, "\n")
+	if err := os.WriteFile(table, []byte(head+"\ndedans@clinic.test;one@op.test;ORG;;;;Accueil;\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	put(t, o.imap("one@op.test"), arrival(1))
+	text := strings.Replace(collectConfig, "deliver_to: accueil@clinic.test, ", "", 1)
+	text = strings.Replace(text, `tls_dir: "{dir}/tls"`, `tls_dir: "{dir}/tls", own_domains: [op.test], identities: {table: "`+table+`"}`, 1)
+	o.build(text, nil, "{more}", "every: 10s", "{imap}", o.d.Addr())
+	until(t, "the letter", func() bool { return len(o.clinic.Messages()) == 1 })
+	if m := o.clinic.Messages()[0]; len(m.Recipients) != 1 || m.Recipients[0] != "dedans@clinic.test" {
+		t.Errorf("went to %v", m.Recipients)
+	}
+}
