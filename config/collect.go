@@ -59,7 +59,7 @@ func (c *Config) Collects() bool {
 }
 
 func (v *validator) collect() {
-	if t := v.c.Trust; v.c.Collects() && len(t.Domains) == 0 && v.c.Listen.Trust.Addr == "" {
+	if t := v.c.Trust; v.c.Collects() && len(t.Domains) == 0 && t.WhiteList.URL == "" && v.c.Listen.Trust.Addr == "" {
 		for _, f := range [][2]string{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}} {
 			if f[1] == "" {
 				v.fault("trust."+f[0], "must be set (or tls_dir) where collect is: the operator is verified by it")

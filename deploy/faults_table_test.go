@@ -15,6 +15,7 @@ var faultTests = map[string]string{
 	"mirror of the directory locked":                      "TestFaultMirrorLocked",
 	"directory away, too old or unreadable":               "TestEndToEnd",
 	"source of the directory down, slow, cut short, forged or with a file that cannot be right": "TestNoDirectoryStateOpens", // directory: TestFetchStates has every state
+	"host of the white list down, its list forged, tampered, older or much smaller":             "TestWhiteListStates",       // trust: TestRefresh, TestFetchFaults, TestAttacks
 	"disk of `state_dir` full":             "TestFaultDiskFull",
 	"disk stalls":                          "TestFaultDiskStalls",
 	"server key gone":                      "TestFaultKeyGone",

@@ -111,6 +111,7 @@ func (g *Gateway) console(version string) (page *console.Console, remove func(),
 			}
 			return nil
 		}},
+		{Name: "white list", Func: g.listSound},
 		{Name: "listeners", Func: func(context.Context) error {
 			if !g.serving.Load() {
 				return errors.New("not serving")

@@ -53,6 +53,9 @@ func (d trustDoor) Mail(_ context.Context, c smtpd.Client, env *message.Envelope
 	if err := d.g.space.AdmitPeer(*c.TLS, env.Sender.Domain); err != nil {
 		d.g.log.Warn("peer was not admitted", "id", env.ID, "client", c.Addr, "sender", env.Sender, "err", err)
 		if doubt := (*trust.Error)(nil); errors.As(err, &doubt) && doubt.Later { // no fresh revocation list: not the peer's fault
+			if doubt.Reason == trust.ListUnknown {
+				return &smtpd.Reply{Code: 451, Enhanced: [3]int{4, 7, 1}, Text: "Liste blanche MSSante indisponible pour l'instant, nouvel essai plus tard"}
+			}
 			return &smtpd.Reply{Code: 451, Enhanced: [3]int{4, 7, 5}, Text: "Revocation non verifiable pour l'instant, nouvel essai plus tard"}
 		}
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Certificat ou domaine expediteur non admis dans l'espace de confiance"}

@@ -148,11 +148,14 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		fail(refuse(550, [3]int{5, 7, 1}, d.Text, nil))
 		return
 	case policy.Later:
-		text := d.Text
-		if w.answer.Reply != "" && w.facts.TrustDomain { // elsewhere the directory is not what is waited for
+		text, why := d.Text, w.answer.Why
+		if w.facts.TrustDoubt != "" {
+			why = w.facts.TrustDoubt
+		}
+		if w.answer.Reply != "" && w.facts.TrustDomain && w.facts.TrustDoubt == "" { // elsewhere the directory is not what is waited for
 			text = w.answer.Reply
 		}
-		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(w.answer.Why)))
+		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(why)))
 		return
 	}
 	switch d.Route {

@@ -19,6 +19,7 @@ import (
 	"passerelle/gateway/addressbook"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/smtpd"
+	"passerelle/gateway/trust"
 )
 
 // Sockets are listeners that were handed to the process (systemd), by door: lmtp, smtp, trust, portal, metrics, addressbook, ldap. Run serves them in the place of
@@ -51,6 +52,7 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 	wg.Go(func() { g.duties(ctx) })
 	wg.Go(func() { g.collecting(ctx) })
 	wg.Go(func() { directory.KeepFresh(ctx, func() *directory.Directory { return g.current().directory }) })
+	wg.Go(func() { trust.KeepListFresh(ctx, func() *trust.Space { return g.current().space }) })
 	g.serving.Store(true)
 	if g.ready != nil {
 		g.ready()

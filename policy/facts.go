@@ -89,6 +89,9 @@ type Facts struct {
 
 	// From the trust space.
 	TrustDomain bool // the recipient's domain is in the white list
+	// TrustDoubt is why the white list could not be asked, "" where it could. With it a TrustDomain of false says nothing (no list was ever
+	// loaded), and one of true stands in a list that is too old: mail for the domain waits.
+	TrustDoubt  string
 	TrustSender bool // the sender's domain is one of the clinic's trust domains, or its author has a mailbox there
 	// SenderTrouble is why the author may not write there, one of the Sender constants, "" where only his domain is known. SendsAs says as whom
 	// a message leaves, for the reason: mailbox, author, who wrote in his name; with a trouble whom From names.

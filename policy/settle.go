@@ -28,6 +28,8 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		c.route = Trust
 	}
 	switch {
+	case f.TrustDoubt != "" && (c.route == Trust || internet(c.route)):
+		return c.end(Later, f.listWhy(), textWhiteList)
 	case c.route == Trust:
 		return p.trust(f, c)
 	case c.route == Refuse:

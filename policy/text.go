@@ -14,6 +14,7 @@ const maxText = 400
 const (
 	textLater       = "Annuaire de sante momentanement injoignable, nouvel essai automatique, rien a faire"
 	textBroken      = "Regle d'envoi momentanement inapplicable, nouvel essai automatique, prevenez l'informatique si cela dure"
+	textWhiteList   = "Liste blanche MSSante absente ou trop ancienne, nouvel essai automatique, prevenez l'informatique si cela dure"
 	textRefused     = "Envoi refuse par une regle de l'etablissement, adressez-vous au service informatique"
 	textOpposed     = "Le destinataire s'oppose aux envois electroniques, utilisez le courrier postal ou le telephone"
 	textMarked      = "Message recu de l'espace de confiance MSSante, a transferer seulement a une adresse MSSante"

@@ -35,7 +35,7 @@ func TestGiveBack(t *testing.T) {
 		}
 		time.Sleep(giveBackEvery)
 		synctest.Wait()
-		if left := unused(); left > before+2*giveBackOver {
+		if left := unused(); left > before+giveBackOver {
 			t.Errorf("%d octets are held still", left-before)
 		}
 		cancel()
