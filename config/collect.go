@@ -60,9 +60,12 @@ func (c *Config) Collects() bool {
 
 func (v *validator) collect() {
 	if t := v.c.Trust; v.c.Collects() && len(t.Domains) == 0 && t.WhiteList.URL == "" && v.c.Listen.Trust.Addr == "" {
-		for _, f := range [][2]string{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}} {
-			if f[1] == "" {
-				v.fault("trust."+f[0], "must be set (or tls_dir) where collect is: the operator is verified by it")
+		for _, f := range []struct {
+			key string
+			set bool
+		}{{"ca", len(t.CA) > 0}, {"cert", t.Cert != ""}, {"key", t.Key != ""}} {
+			if !f.set {
+				v.fault("trust."+f.key, "must be set (or tls_dir) where collect is: the operator is verified by it")
 			}
 		}
 	}

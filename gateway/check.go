@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -44,9 +45,12 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 		}
 	}
 	if inTrust(cfg) {
-		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
+		if g.space, err = trust.New(trustConfig(cfg, nil, g.now, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
+	}
+	if g.submission, err = newSubmission(cfg, log); err != nil {
+		return nil, err
 	}
 	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {
 		return nil, err
@@ -153,12 +157,17 @@ func (g *Gateway) certificateDays() map[string]float64 {
 			days["hops."+name] = tc.Certificates[0].Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
 	}
-	if g.space != nil {
+	if g.space != nil && !math.IsInf(g.space.DaysLeft(), 1) {
 		days["trust"] = g.space.DaysLeft()
 	}
 	for name, pair := range g.collectCerts {
 		if cert, err := pair.get(nil); err == nil {
 			days["collect."+name] = cert.Leaf.NotAfter.Sub(g.now()).Hours() / 24
+		}
+	}
+	if g.submission != nil {
+		if d := g.submission.days(g.now()); !math.IsInf(d, 1) {
+			days["trust.submission"] = d
 		}
 	}
 	return days

@@ -52,6 +52,7 @@
 //	next hop      the SMTP server that takes a copy: clinic, internet, or a trust-space host
 //	trust space   the mail domains of MSSanté, each with its certificate
 //	white list    the list of those domains and of the names (DN) that their certificates bear
+//	client mode   the clinic writes into the trust space through its MSSanté operator's submission server (operator.go), not to each domain's
 //	own list      the clinic's own list of correspondents: keys, phones, preferences
 //	pledge        a connection to a hop that outlives this process, so that what the hop says of a collected message is never lost
 //	mark          header fields with an HMAC that say where a message from the trust space came from

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -102,6 +103,12 @@ func (t *Tokens) kept() (token string, err error, known bool) {
 	return "", nil, false
 }
 
+// Holds tells whether a token is the one that is kept and still good: a session that began with another has outlived its rights.
+func (t *Tokens) Holds(token string) bool {
+	kept, err, known := t.kept()
+	return known && err == nil && kept == token
+}
+
 // Evict forgets a token that a server refused. One that was replaced meanwhile is none of the present one's.
 func (t *Tokens) Evict(token string) {
 	t.mu.Lock()
@@ -120,7 +127,7 @@ func (t *Tokens) run(ctx context.Context) (token string, life time.Duration, err
 	defer cancel()
 	out, words := &capped{max: maxTokenOutput}, &capped{max: maxTokenWords}
 	cmd := exec.CommandContext(ctx, t.command[0], t.command[1:]...)
-	cmd.Stdout, cmd.Stderr = out, words
+	cmd.Stdout, cmd.Stderr, cmd.Env = out, words, environment(os.Environ())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it starts ends with it
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
@@ -140,6 +147,17 @@ func (t *Tokens) run(ctx context.Context) (token string, life time.Duration, err
 		return "", 0, fmt.Errorf("token command %s: %w", t.command[0], err)
 	}
 	return token, life, nil
+}
+
+// passed are the variables that a token command gets. Ours hold what the config reads (keys, passwords), and systemd's the way to the server key.
+var passed = []string{"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "SSL_CERT_FILE", "SSL_CERT_DIR",
+	"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+
+func environment(all []string) []string {
+	return slices.DeleteFunc(all, func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return !slices.Contains(passed, name)
+	})
 }
 
 // capped keeps the first max octets and takes the rest in silence, so that the command ends by itself and its exit code tells.

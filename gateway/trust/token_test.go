@@ -118,6 +118,17 @@ func TestTokenCommandWords(t *testing.T) {
 	}
 }
 
+// TestTokenCommandEnvironment: what our own environment holds for us is not the command's.
+func TestTokenCommandEnvironment(t *testing.T) {
+	t.Setenv("SMS_PASSWORD", "hunter2")
+	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials/passerelle.service")
+	t.Setenv("https_proxy", "http://proxy.clinic.test:3128")
+	tokens, _, _ := shell(t, `echo "${SMS_PASSWORD:-no}-${CREDENTIALS_DIRECTORY:-no}-${https_proxy##*:}-${PATH:+path}"`)
+	if token, err := tokens.Get(t.Context()); err != nil || token != "no-no-3128-path" {
+		t.Errorf("%q, %v", token, err)
+	}
+}
+
 func TestTokenCommandHasADeadline(t *testing.T) {
 	tokens, _, _ := shell(t, "sleep 60 & sleep 60; echo late")
 	tokens.time = 50 * time.Millisecond
@@ -148,6 +159,9 @@ func TestTokenEvicted(t *testing.T) {
 		t.Fatalf("%d runs, the same token: %t", runs(), second == first)
 	}
 	tokens.Evict(first) // another session's news, come late
+	if tokens.Holds(first) || !tokens.Holds(second) || tokens.Holds("") {
+		t.Error("another token is held than the one that is kept")
+	}
 	if get() != second || runs() != 2 {
 		t.Errorf("a token fell for its forerunner: %d runs", runs())
 	}
