@@ -31,6 +31,7 @@ func (v *validator) all() {
 	v.hops()
 	v.trust()
 	v.inbound()
+	v.collect()
 	v.directory()
 	v.encrypt()
 	v.pickup()
