@@ -56,7 +56,11 @@ func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, 
 func (g *Gateway) operatorOf(b *collect.Box) peer {
 	t := g.cfg.Trust
 	none := len(t.Domains) == 0 && t.WhiteList.URL == ""
-	return peer{says: "operator " + hostOf(b.Addr), speaks: func(domain string) bool { return none || g.space.Listed(domain) }}
+	fetched, err := message.ParseAddress(b.Mailbox, true)
+	if err != nil { // a login that is no address
+		fetched = message.Address{}
+	}
+	return peer{says: "operator " + hostOf(b.Addr), fetched: fetched, speaks: func(domain string) bool { return none || g.space.Listed(domain) }}
 }
 
 // pledgeName tells the keeper, the log and the trace nothing of the mailbox.

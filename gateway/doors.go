@@ -70,16 +70,16 @@ func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelo
 	if !g.set.inboundDomains[r.Domain] { // a postmaster elsewhere is no exception: that would be a relay out of the trust space
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Aucun relais: ce domaine n'est pas celui de la clinique"}
 	}
-	if g.sealed(r) {
-		answer := g.holder(ctx, r)
+	in, _ := g.homeward(r)
+	if res := g.probe(ctx, env.Sender, in); res.Err != nil { // before what follows: who does not exist must not be waited for
+		return g.toSpace(&asFault(res.Err).Reply)
+	}
+	if names := g.names(r, message.Address{}); g.sealed(names) {
+		answer := g.holder(ctx, names)
 		if err := g.canProve(&answer); err != nil {
 			g.log.Error("mailbox of inbound.mailboxes cannot be served: its holder has no way to prove himself in the clinic's list", "to", r.Address)
 			return &asFault(err).Reply
 		}
-	}
-	r, _ = g.homeward(r)
-	if res := g.probe(ctx, env.Sender, r); res.Err != nil {
-		return g.toSpace(&asFault(res.Err).Reply)
 	}
 	return nil
 }

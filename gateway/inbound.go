@@ -71,6 +71,8 @@ type peer struct {
 	says, cert string
 	// speaks tells whether it may vouch for an author in that domain.
 	speaks func(domain string) bool
+	// fetched is the operator's mailbox that the message was fetched from, null where the peer handed it in.
+	fetched message.Address
 }
 
 // peerOf is the server at the other end of a session.
@@ -102,7 +104,8 @@ func (g *Gateway) arrive(ctx context.Context, m *mail, r message.Recipient, from
 	if to, mapped := g.homeward(r); mapped {
 		w.to, w.mapped = &to, true
 	}
-	if !g.sealed(r) {
+	names := g.names(r, from.fetched)
+	if !g.sealed(names) {
 		return w, nil
 	}
 	w.sealed, w.decision.Form = true, config.InboundVault
@@ -110,7 +113,7 @@ func (g *Gateway) arrive(ctx context.Context, m *mail, r message.Recipient, from
 	if _, err := m.parts(); err != nil { // before several lanes ask for them at once
 		return w, err
 	}
-	w.answer = g.holder(ctx, r)
+	w.answer = g.holder(ctx, names)
 	if err := g.canProve(&w.answer); err != nil { // at RCPT he could; the list has changed since
 		return w, err
 	}

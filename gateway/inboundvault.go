@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
@@ -13,19 +14,54 @@ import (
 	"passerelle/gateway/vault"
 )
 
-// sealed tells whether what comes for a mailbox is kept for the portal: under the name that the trust space has for it, or the clinic's own.
-func (g *Gateway) sealed(r message.Recipient) bool {
-	in, mapped := g.homeward(r)
-	return g.set.inbound.sealed(r.Address) || mapped && g.set.inbound.sealed(in.Address)
+// sealed tells whether what comes for a mailbox is kept for the portal: one of its names is enough.
+func (g *Gateway) sealed(names []message.Address) bool {
+	return slices.ContainsFunc(names, g.set.inbound.sealed)
 }
 
-// holder is what the clinic's list says of who holds a mailbox, under either name.
-func (g *Gateway) holder(ctx context.Context, r message.Recipient) directory.Answer {
-	a := g.directory.Ask(ctx, r.Address)
-	if in, mapped := g.homeward(r); mapped && g.canProve(&a) != nil {
-		return g.directory.Ask(ctx, in.Address)
+// names are those that the config and the clinic's list may know a mailbox by: as the sender wrote it, without the detail behind a "+"
+// (RFC 5233) that a server may drop, as the clinic has it, as the trust space has it, and the operator's mailbox that it was fetched from.
+// Whoever writes chooses among them, and must not choose by that whether his message is sealed.
+func (g *Gateway) names(r message.Recipient, fetched message.Address) []message.Address {
+	all := []message.Address{r.Address}
+	if base, _, detailed := strings.Cut(r.Local, "+"); detailed && base != "" {
+		r.Address.Local = base
+		all = append(all, r.Address)
 	}
-	return a
+	if !fetched.IsNull() {
+		all = append(all, fetched)
+	}
+	if g.mailboxes == nil {
+		return all
+	}
+	for _, a := range slices.Clone(all) {
+		in, mapped := g.homeward(message.Recipient{Address: a})
+		if mapped {
+			all = append(all, in.Address)
+		}
+		if box, ok := g.mailboxes.Of(in.Address); ok {
+			all = append(all, box.Mailbox)
+		}
+	}
+	return all
+}
+
+// holder is what the clinic's list says of who holds a mailbox, under the first name that he can prove himself by: an entry of that name
+// before one for a whole domain, whose telephone may be anybody's.
+func (g *Gateway) holder(ctx context.Context, names []message.Address) (found directory.Answer) {
+	for _, a := range names {
+		answer := g.directory.Ask(ctx, a)
+		if g.canProve(&answer) != nil {
+			continue
+		}
+		if answer.Contact.Address == a.Key() {
+			return answer
+		}
+		if found.Contact == nil {
+			found = answer
+		}
+	}
+	return found
 }
 
 // canProve tells whether the holder of a sealed mailbox can open what waits for him: by an SMS to the mobile of the clinic's list, or by the
