@@ -103,7 +103,7 @@ func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
 	for _, v := range m.header.Values(oppositionField) {
 		f.Opposed = f.Opposed || strings.EqualFold(v, "oui") || strings.EqualFold(v, "yes")
 	}
-	f.Marked = g.marked(m)
+	f.Marked = g.kept(m)
 	for _, a := range x.Attachments() {
 		f.Attachments = append(f.Attachments, policy.Attachment{Type: a.Type, Name: a.Name, Size: a.Size})
 	}
@@ -128,7 +128,16 @@ func calendarReply(x *message.Index) bool {
 // oppositionField is set by the clinic's own applications: the patient opposes being written to.
 const oppositionField = "X-Passerelle-Opposition"
 
-// marked tells whether the message bears our mark: it came from the trust space or from a patient, however long ago.
+// kept tells whether the message may leave by the trust space alone: it bears our mark, however old, or one that does not verify here. The
+// clinic's own software sends a marked message on under another From, Date or Message-ID (a list does, for DMARC), and a server key is
+// changed: what it holds came from the trust space all the same. Nobody writes that field on a letter of his own; who forges it on mail for
+// the clinic has it kept inside, no more.
+func (g *Gateway) kept(m *mail) bool {
+	o, err := protect.VerifyMark(g.set.markKey, m.header, g.now())
+	return errors.Is(err, protect.ErrForged) || !errors.Is(err, protect.ErrNoMark) && o.Origin != protect.FromNotice
+}
+
+// marked tells whether the message bears our own mark: it came from the trust space or from a patient, however long ago.
 func (g *Gateway) marked(m *mail) bool {
 	from := g.origin(m)
 	return from != "" && from != protect.FromNotice

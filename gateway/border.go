@@ -11,9 +11,9 @@ import (
 // clinic, and it has no sender or was delivered before. Such mail never enters the trust space, under whatever sender. An application of the
 // clinic may write under an odd From of its own; what trust.identities says is stricter. Reports are the exception, for their authors are
 // machines with names of their own, and mail that came from the trust space itself.
-func (g *Gateway) fromOutside(m *mail, marked bool) bool {
+func (g *Gateway) fromOutside(m *mail) bool {
 	null := m.env.Sender.IsNull()
-	if marked || null && m.index != nil && m.index.Parts[0].Type == "multipart/report" || !null && !delivered(m.header) {
+	if g.marked(m) || null && m.index != nil && m.index.Parts[0].Type == "multipart/report" || !null && !delivered(m.header) {
 		return false
 	}
 	authors := 0

@@ -147,7 +147,17 @@ func TestNoRelayOutOfTheTrustSpace(t *testing.T) {
 				{"to a listed domain under an ordinary name", "b@clinic.test", "d1@peer.mssante.test", "550"},
 				{"to a listed domain under our own", "b@mss.clinic.test", "d1@peer.mssante.test", "250"},
 				{"to a colleague", doctor, "c@clinic.test", "250"},
+				{"sent on under another From, as lists do", "b@clinic.test", "b@gmail.test", "550"},
+				{"sent on under another Message-ID", "b@clinic.test", "b@gmail.test", "550"},
+				{"to a colleague, under another From", doctor, "c2@clinic.test", "250"},
 			} {
+				marked := marked
+				switch {
+				case strings.Contains(c.name, "another From"):
+					marked = strings.Replace(marked, "\nFrom: "+doctor, "\nFrom: \"Marie via liste\" <liste@clinic.test>", 1)
+				case strings.Contains(c.name, "another Message-ID"):
+					marked = strings.Replace(marked, "<7@peer", "<8@peer", 1)
+				}
 				got := h.send(h.lmtp, c.from, marked, c.to)
 				if codes(got) != c.want {
 					t.Errorf("%s: %q", c.name, got)

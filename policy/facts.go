@@ -112,7 +112,7 @@ type Facts struct {
 	Null        bool     // null sender
 	Auto        bool     // Auto-Submitted other than "no", a report or receipt, an answer to an invitation
 	List        bool     // List-Id or Precedence: list|bulk
-	Marked      bool     // bears our mark: it came from the trust space
+	Marked      bool     // bears our mark, or one that does not verify: it came from the trust space
 }
 
 // Trial is one rule that was tried.
