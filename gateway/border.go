@@ -8,12 +8,13 @@ import (
 )
 
 // fromOutside tells whether a message is one of the Internet that a mailbox of the clinic sends on: its authors (From) are not all of the
-// clinic, and it has no sender or was delivered before. Such mail never enters the trust space, under whatever sender. An application of the
-// clinic may write under an odd From of its own; what trust.identities says is stricter. Reports are the exception, for their authors are
-// machines with names of their own, and mail that came from the trust space itself.
+// clinic, and it has no sender or was sent on. Such mail never enters the trust space, under whatever sender. An application of the
+// clinic may write under an odd From of its own; what trust.identities says is stricter. Reports that nobody sent on are the exception, for
+// their authors are machines with names of their own, and mail that came from the trust space itself.
 func (g *Gateway) fromOutside(m *mail) bool {
 	null := m.env.Sender.IsNull()
-	if g.marked(m) || null && m.index != nil && m.index.Parts[0].Type == "multipart/report" || !null && !delivered(m.header) {
+	report := m.index != nil && m.index.Parts[0].Type == "multipart/report"
+	if g.marked(m) || (report || !null) && !delivered(m.header) && !rewritten(m.env.Sender) {
 		return false
 	}
 	authors := 0
@@ -42,10 +43,15 @@ func (g *Gateway) ours(domain string) bool {
 	return false
 }
 
-// delivered tells whether a mailbox, or a server at the border, had the message before: each of these fields is theirs.
+// rewritten tells whether a sender is one of the Sender Rewriting Scheme: of mail that a server sends on in the name of its own domain.
+func rewritten(sender message.Address) bool {
+	return len(sender.Local) > 4 && (strings.EqualFold(sender.Local[:4], "srs0") || strings.EqualFold(sender.Local[:4], "srs1")) && strings.ContainsAny(sender.Local[4:5], "=+-")
+}
+
+// delivered tells whether a mailbox, a list, or a server at the border, had the message before: each of these fields is theirs.
 func delivered(h message.Header) bool {
 	return slices.ContainsFunc(h.Fields(), func(f message.Field) bool {
 		return slices.ContainsFunc([]string{"Delivered-To", "X-Original-To", "Return-Path", "Resent-From", "X-Sieve-Redirected-From", "X-Forwarded-To", "Authentication-Results",
-			"Received-SPF", "DKIM-Signature", "ARC-Seal"}, func(name string) bool { return strings.EqualFold(f.Name, name) })
+			"Received-SPF", "DKIM-Signature", "ARC-Seal", "List-Id", "X-BeenThere"}, func(name string) bool { return strings.EqualFold(f.Name, name) })
 	})
 }
