@@ -78,12 +78,13 @@ func (g *Gateway) unpack(ctx context.Context, m *mail, x *message.Index, archive
 	defer release()
 	const wrapping = 1024
 	out := &boundedWriter{w: g.budget.NewWriter(0), left: g.set.inbound.limit - m.body.Size() - wrapping}
+	names := map[string]bool{}
 	for _, p := range archives {
 		var file *message.Body
 		if file, err = decoded(g.budget, m.body, p); err != nil {
 			break
 		}
-		err = trust.UnpackXDM(file, file.Size(), func(name, mediaType string, r io.Reader) error {
+		err = trust.UnpackXDM(file, file.Size(), names, func(name, mediaType string, r io.Reader) error {
 			n++
 			return writePart(out, place.Boundary, name, mediaType, r)
 		})

@@ -128,6 +128,27 @@ func TestDocumentsAreLaidBeside(t *testing.T) {
 	}
 }
 
+// Archives of one message name their documents alike, be they of two patients: each has a name of its own, and all count together.
+func TestDocumentsOfSeveralArchives(t *testing.T) {
+	h := newArrivals(t, "inbound: {unpack_xdm: true}\n", "")
+	const doctor = "marie.durand@peer.mssante.test"
+	part := func(content string) string {
+		return "--b\n" + xdmFields + "\n" + archive(t, "METADATA.XML", "<a/>", "DOC0001.PDF", content)
+	}
+	if _, dot := h.receive(t, doctor, mixed("Content-Type: multipart/mixed; boundary=b\n", part(pdf+" A")+part(pdf+" B")+"--b--\n"), "b@mss.clinic.test"); dot[:3] != "250" {
+		t.Fatal(dot)
+	}
+	if _, files := beside(t, h.last(t)); files["XDM_DOC0001.PDF"] != pdf+" A" || files["XDM_DOC0001_2.PDF"] != pdf+" B" {
+		t.Errorf("%q", files)
+	}
+	if _, dot := h.receive(t, doctor, mixed("Content-Type: multipart/mixed; boundary=b\n", strings.Repeat(part(pdf), 101)+"--b--\n"), "b@mss.clinic.test"); dot[:3] != "250" {
+		t.Fatal(dot)
+	}
+	if got := h.last(t); strings.Contains(got, "XDM_DOC") || strings.Count(got, "filename=IHE_XDM.ZIP") != 101 {
+		t.Errorf("%d documents were added", strings.Count(got, "filename=\"XDM_DOC"))
+	}
+}
+
 // What is signed, encrypted, a report, unclear, no archive, a bomb or too large stays as it came, and is delivered.
 func TestDocumentsAreNotLaidBeside(t *testing.T) {
 	h := newArrivals(t, "inbound: {unpack_xdm: true}\nlimits: {message: 200KiB}\n", "")

@@ -10,18 +10,19 @@ import (
 	"strings"
 )
 
-// maxXDMFiles is how many documents are taken out of one archive.
+// maxXDMFiles is how many documents are taken out of the archives of one message.
 const maxXDMFiles = 100
 
 // UnpackXDM gives each PDF and XML document of an IHE_XDM.ZIP to take, under a name that is safe on every system, with its media type. The
 // limits are those of ReadXDM, and an archive without METADATA.XML is an error here too. Content that is not what its name says, an
-// encrypted entry and a wrong checksum are errors; take may have had other documents by then.
-func UnpackXDM(r io.ReaderAt, size int64, take func(name, mediaType string, r io.Reader) error) error {
+// encrypted entry and a wrong checksum are errors; take may have had other documents by then. names are those taken already: the archives of
+// one message share them, for two documents of one name are taken for one, and patients' archives name theirs alike.
+func UnpackXDM(r io.ReaderAt, size int64, names map[string]bool, take func(name, mediaType string, r io.Reader) error) error {
 	z, err := listXDM(r, size)
 	if err != nil {
 		return err
 	}
-	left, metadata, names := int64(maxXDMTotal), false, map[string]bool{}
+	left, metadata := int64(maxXDMTotal), false
 	for _, f := range z.File {
 		base := path.Base(strings.ToUpper(strings.ReplaceAll(f.Name, `\`, "/")))
 		if base == "METADATA.XML" {
