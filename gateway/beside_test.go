@@ -82,6 +82,7 @@ func TestDocumentsAreLaidBeside(t *testing.T) {
 		"an epilogue":       mixed("Content-Type: multipart/mixed; boundary=\"b\"\n", text+"--b\n"+xdmFields+"\n"+zipped+"--b-- \n\n\n"),
 		"not the last":      mixed("Content-Type: multipart/mixed; boundary=b\n", "--b\n"+xdmFields+"\n"+zipped+"\n"+text+"\n--b--\n"),
 		"alternative":       mixed("Content-Type: multipart/alternative;\n boundary=b\n", text+"--b\n"+xdmFields+"\n"+zipped+"--b--\n"),
+		"8bit":              mixed("Content-Type: multipart/alternative; boundary=b\nContent-Transfer-Encoding: 8bit\n", text+"été\n--b\n"+xdmFields+"\n"+zipped+"--b--\n"),
 		"the archive alone": mixed(xdmFields, zipped),
 		"deep":              mixed("Content-Type: multipart/mixed; boundary=o\n", "--o\nContent-Type: multipart/related; boundary=i\n\n--i\nContent-Type: text/html\n\n<p>\n--i\n"+xdmFields+"\n"+zipped+"--i--\n--o--\n"),
 	} {
@@ -103,6 +104,9 @@ func TestDocumentsAreLaidBeside(t *testing.T) {
 			if strings.ContainsAny(n, "/\\\"\r\n;") || strings.HasPrefix(n, ".") || strings.Contains(strings.ToLower(n), "exe") {
 				t.Errorf("%s: a file is named %q", name, n)
 			}
+		}
+		if (name == "8bit") != (x.Parts[0].Encoding == "8bit") {
+			t.Errorf("%s: the whole is %s", name, x.Parts[0].Encoding)
 		}
 		if odd != 4 || x.Parts[0].Type != "multipart/mixed" || files["IHE_XDM.ZIP"] == "" {
 			t.Errorf("%s: %d documents in %s", name, odd, x.Parts[0].Type)

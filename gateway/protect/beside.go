@@ -19,6 +19,7 @@ type Place struct {
 	Boundary string
 	at       int64  // offset of the final boundary's line; 0: the message is wrapped
 	moved    []byte // fields that go down into the first part, with the empty line
+	encoding string // of a wrapped message, "" for 7bit: what holds such a part is at least of its kind (RFC 2045 section 6.4)
 }
 
 // NewPlace finds the place behind the last part of a multipart/mixed, and wraps any other message into one: every byte of it stays as it
@@ -38,6 +39,9 @@ func NewPlace(body *message.Body, x *message.Index, start int64, boundary string
 			return nil, ErrNotBeside
 		}
 		pl := &Place{Boundary: boundary}
+		if root.Encoding == "8bit" || root.Encoding == "binary" {
+			pl.encoding = root.Encoding
+		}
 		for _, f := range x.Header.Fields() {
 			if IsContent(f.Name) {
 				pl.moved = append(pl.moved, f.Raw...)
@@ -83,6 +87,11 @@ func (pl *Place) Write(w io.Writer, body *message.Body, h message.Header, start 
 		}
 		if err := out.Append("Content-Type", `multipart/mixed; boundary="`+pl.Boundary+`"`); err != nil {
 			return out, false, err
+		}
+		if pl.encoding != "" {
+			if err := out.Append("Content-Transfer-Encoding", pl.encoding); err != nil {
+				return out, false, err
+			}
 		}
 		pieces = []io.Reader{strings.NewReader("--" + pl.Boundary + "\r\n" + string(pl.moved)), body.Section(start, -1), strings.NewReader("\r\n"),
 			parts.Section(0, -1), strings.NewReader("--" + pl.Boundary + "--\r\n")}
