@@ -1,0 +1,105 @@
+package trust
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Step is one thing that must hold of a certificate, by itself: for people who look why a peer is not believed. Sessions go by verify.
+type Step struct {
+	Name  string // certificate, chain, validity, key, revocation, dn
+	Found string // what was seen, in words
+	Err   error  // why it does not hold
+}
+
+// Inspect tells of each step that a server's session must pass for a domain. What cannot be looked at because of a fault before it is left
+// out. Only ClientTLS decides; its check is to be asked beside this.
+func (s *Space) Inspect(cs tls.ConnectionState, domain string) []Step {
+	if len(cs.PeerCertificates) == 0 {
+		return []Step{{"certificate", "", errors.New("the peer showed no certificate")}}
+	}
+	steps := s.inspect(cs.PeerCertificates, asServer)
+	return append(steps, s.inspectName(cs.PeerCertificates[0], domain))
+}
+
+// InspectOwn tells the same of our own certificate, as server and as client; domains are those whose DN it must bear, one step each.
+func (s *Space) InspectOwn(domains []string) []Step {
+	var chain []*x509.Certificate
+	for _, der := range s.state.Load().cert.Certificate {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return []Step{{"certificate", "", err}}
+		}
+		chain = append(chain, c)
+	}
+	steps := s.inspect(chain, asServer)
+	for _, d := range domains {
+		steps = append(steps, s.inspectName(chain[0], d))
+	}
+	return steps
+}
+
+func (s *Space) inspect(certs []*x509.Certificate, peer role) []Step {
+	st, now, leaf := s.state.Load(), s.cfg.Now(), certs[0]
+	steps := []Step{{"certificate", fmt.Sprintf("%s, serial %x, issued by %s", dnText(leaf), leaf.SerialNumber, leaf.Issuer.CommonName), nil}}
+	between := st.others.Clone()
+	for _, c := range certs[1:] {
+		between.AddCert(c)
+	}
+	verify := func(at time.Time) ([][]*x509.Certificate, error) {
+		return leaf.Verify(x509.VerifyOptions{Roots: st.roots, Intermediates: between, CurrentTime: at, KeyUsages: peer.usages()})
+	}
+	validity := Step{"validity", fmt.Sprintf("%.0f days left, until %s", leaf.NotAfter.Sub(now).Hours()/24, leaf.NotAfter.UTC().Format(time.DateOnly)), nil}
+	chains, err := verify(now)
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired { // is that all?
+		validity.Err = err
+		chains, err = verify(leaf.NotAfter.Add(-time.Second))
+	}
+	if err != nil {
+		return append(steps, Step{"chain", "", err}, validity)
+	}
+	chain := chains[0]
+	steps = append(steps, Step{"chain", fmt.Sprintf("leads to %s in %d steps", chain[len(chain)-1].Subject.CommonName, len(chain)-1), nil}, validity)
+	key := Step{"key", fmt.Sprintf("%s, %s", leaf.PublicKeyAlgorithm, leaf.SignatureAlgorithm), nil}
+	for _, c := range chain {
+		if key.Err == nil {
+			key.Err = strong(c)
+		}
+	}
+	steps = append(steps, key)
+	if validity.Err == nil && key.Err == nil {
+		steps = append(steps, s.inspectRevocation(st, chains, now))
+	}
+	return steps
+}
+
+// inspectRevocation looks for one chain that is good, as prove does.
+func (s *Space) inspectRevocation(st *state, chains [][]*x509.Certificate, now time.Time) Step {
+	step := Step{Name: "revocation", Found: "not revoked"}
+	if len(s.cfg.CRL) == 0 {
+		step.Found = "not asked: no revocation list is configured"
+	}
+	for _, chain := range chains {
+		if step.Err = s.sound(st, chain, now); step.Err == nil {
+			break
+		}
+	}
+	return step
+}
+
+func (s *Space) inspectName(leaf *x509.Certificate, domain string) Step {
+	step := Step{Name: "dn", Found: fmt.Sprintf("%q is listed for %s", dnText(leaf), domain)}
+	dns := s.dns(domain)
+	if dns == nil {
+		step.Err = &Error{NotListed, false, fmt.Errorf("%s is not in the white list", domain)}
+		return step
+	}
+	p := new(proof)
+	p.subject, p.odd = subjectOf(leaf)
+	step.Err = named(leaf, p, dns, domain)
+	return step
+}
