@@ -103,3 +103,8 @@ func (s *Space) inspectName(leaf *x509.Certificate, domain string) Step {
 	step.Err = named(leaf, p, dns, domain)
 	return step
 }
+
+// IsOwn tells whether a session showed our own certificate, as it is on the disk.
+func (s *Space) IsOwn(certs []*x509.Certificate) bool {
+	return len(certs) > 0 && certs[0].Equal(s.state.Load().cert.Leaf)
+}
