@@ -62,7 +62,10 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 			return nil, err
 		}
 		g.closers = append(g.closers, func() error { return os.RemoveAll(scratch) })
-		dir.StateDir = scratch
+		dir.MirrorDir = scratch
+		if _, err := os.Stat(cfg.StateDir); err != nil { // else what its downloads and its sources last said is told
+			dir.StateDir = scratch
+		}
 	}
 	if g.directory, err = directory.Open(ctx, dir); err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"passerelle/config"
@@ -46,7 +48,7 @@ func DiffDirectory(ctx context.Context, stateDir, oldFile, newFile string, shrin
 // OpenDirectory opens the directory beside a running gateway: the mirror of a state folder where cfg is nil, else all that cfg names. Nothing is
 // imported.
 func OpenDirectory(ctx context.Context, stateDir string, cfg *config.Config) (*Directory, error) {
-	d := directory.Config{StateDir: stateDir}
+	d := directory.Config{StateDir: stateDir, ReadOnly: true, Unconfigured: true}
 	if cfg != nil {
 		var err error
 		if d, err = besideGateway(cfg); err != nil {
@@ -92,6 +94,32 @@ func RefreshDirectory(ctx context.Context, cfg *config.Config, progress func(Dir
 	}
 	after := d.Status()
 	return after, !after.ImportedAt.Equal(before), err
+}
+
+// CheckSources asks the directory's sources over the network one question each, about nobody, and says what came of it: answers are for the
+// operator to read, warnings for him to heed. It waits until ctx ends, no longer.
+func (g *Gateway) CheckSources(ctx context.Context, cfg *config.Config) (answers, warnings []string) {
+	domains := slices.Sorted(maps.Keys(set(slices.AppendSeq(slices.Clone(cfg.Directory.LDAP.Domains), maps.Keys(cfg.Trust.Domains)))))
+	for _, p := range g.directory.Probe(ctx, domains) {
+		key := "directory." + p.Name
+		took, so := p.Took.Round(time.Millisecond), "its records are not shown"
+		if p.Verifies {
+			so = "mail to whom it must tell of waits"
+		}
+		switch {
+		case errors.Is(p.Err, directory.ErrNobody):
+			warnings = append(warnings, key+" is asked about nobody: no domain of trust.domains"+map[string]string{"ldap": ", none in directory.ldap.domains"}[p.Name])
+		case errors.Is(p.Err, context.DeadlineExceeded):
+			warnings = append(warnings, fmt.Sprintf("%s could not be asked: no answer within %s; %s", key, took, so))
+		case p.Err != nil:
+			warnings = append(warnings, fmt.Sprintf("%s could not be asked: %v; %s", key, p.Err, so))
+		case p.Slow:
+			warnings = append(warnings, fmt.Sprintf("%s answered in %s: mail waits %s.timeout for it and goes on without it (ask: mail)", key, took, key))
+		default:
+			answers = append(answers, fmt.Sprintf("%s answers, in %s", key, took))
+		}
+	}
+	return answers, warnings
 }
 
 // LookUp asks a directory about an address as it is typed.

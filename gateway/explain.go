@@ -34,6 +34,7 @@ type Explanation struct {
 // Explain decides about one recipient as Outbound would, and hands nothing on. The message is message.eml or, where the operator
 // gave none, a short text.
 func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Explanation, error) {
+	g = g.current()
 	var sender message.Address
 	if from != "" && from != "<>" { // the null sender, of reports
 		var err error

@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"passerelle/config"
 	"passerelle/gateway"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/gatewaytest"
@@ -120,20 +119,6 @@ func TestNoDirectoryStateOpens(t *testing.T) {
 	until("the first file", func(a directory.Answer) bool { return a.Verdict == directory.Verified })
 	send("250")
 
-	reload := func(change ...string) {
-		t.Helper()
-		path := filepath.Join(h.dir, "passerelle.yaml")
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = os.WriteFile(path, []byte(strings.NewReplacer(change...).Replace(string(b))), 0o600)
-		}
-		if err == nil {
-			err = h.g.Reload(t.Context(), func() (*config.Config, error) { return config.Load(path, os.LookupEnv) })
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	turned.Store(int64(22 * 24 * time.Hour))
 	page := func(code int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(code); w.Write([]byte(body)) }
@@ -166,7 +151,7 @@ func TestNoDirectoryStateOpens(t *testing.T) {
 		})
 		send("451 4.4.3")
 	}
-	reload(ca, filepath.Join(sp.dir, "ca.pem")) // another authority
+	h.reload(t, ca, filepath.Join(sp.dir, "ca.pem")) // another authority
 	until("unknown CA", func(a directory.Answer) bool {
 		return a.Verdict == directory.CouldNotAsk && (strings.Contains(a.Why, "unknown authority") || strings.Contains(a.Why, "certificate"))
 	})
@@ -175,7 +160,7 @@ func TestNoDirectoryStateOpens(t *testing.T) {
 	// The clock goes back too: the peer's revocation list is not good for weeks.
 	turned.Store(0)
 	src.serves(extraction(90), now())
-	reload("ca: \""+filepath.Join(sp.dir, "ca.pem"), "ca: \""+ca)
+	h.reload(t, "ca: \""+filepath.Join(sp.dir, "ca.pem"), "ca: \""+ca)
 	until("well again", func(a directory.Answer) bool { return a.Verdict == directory.Verified && a.AsOf.After(start) })
 	send("250")
 	if got := len(peer.Messages()); got != 4 {

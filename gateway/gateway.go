@@ -102,7 +102,7 @@ func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Enve
 func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, env *message.Envelope, body *message.Body,
 	decide func(*mail, message.Recipient) (way, error)) (out smtpd.Outcome) {
 	g.postmasters(env)
-	defer g.directory.Hold()() // a reload does not close what this message is asked about
+	defer g.directory.Hold()()               // a reload does not close what this message is asked about
 	if err := g.ledger.Ready(); err != nil { // before any hop is contacted
 		return g.outcome(nil, all(env, laterNote(err)))
 	}
@@ -162,6 +162,8 @@ type mail struct {
 	discreet []byte
 	// reports: who handed the message in is told of success where the next hop will not (relayed.go).
 	reports bool
+	// twins are the recipients of the same mailbox as an earlier one, by a link or an alias (twins.go).
+	twins map[int]int
 	// rewritten: the header differs from the bytes of the body.
 	rewritten bool
 }

@@ -93,6 +93,9 @@ func (g *Gateway) hopName(m *mail, i int, w *way) string {
 
 // lane names the transaction that a recipient's copy may share.
 func (g *Gateway) lane(m *mail, i int, w *way) string {
+	if first, twin := m.twins[i]; twin {
+		i = first
+	}
 	d := w.decision
 	switch d.Route {
 	case policy.Local:
@@ -163,10 +166,12 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		if err := g.encrypt(ctx, m, ways, group[0]); err != nil {
 			fail(err)
 		}
+		share(ways, group)
 	case policy.Pickup:
 		if err := g.pickup(ctx, m, ways, group[0]); err != nil {
 			fail(err)
 		}
+		share(ways, group)
 	default:
 		fail(later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("route %q", d.Route)))
 	}
@@ -215,21 +220,17 @@ func (m *mail) letter(top []byte, body *message.Body, from int64) relay.Letter {
 
 // send hands one letter to a hop for the recipients at group.
 func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, hop relay.Hop, l relay.Letter) {
-	l.Recipients = make([]message.Recipient, len(group))
-	for k, i := range group {
-		l.Recipients[k] = m.env.Recipients[i]
-		if ways[i].deposit != "" {
-			l.Recipients[k].Notify = noticeNotify(l.Recipients[k].Notify)
-		}
-	}
+	var place []int
+	l.Recipients, place = m.envelope(ways, group)
 	if hop.Addr == "" {
 		for _, i := range group {
 			ways[i].fault = unset("Relais suivant non configure sur la passerelle, a completer dans hops", fmt.Errorf("hop %s has no address", hop.Name))
 		}
 		return
 	}
-	for k, r := range g.relay.Send(ctx, hop, l) {
-		w := &ways[group[k]]
+	results := g.relay.Send(ctx, hop, l)
+	for k, i := range group {
+		w, r := &ways[i], results[place[k]]
 		w.hop, w.result, w.fault = hop.Name, r, nil
 		if r.Err != nil {
 			w.fault = asFault(r.Err)

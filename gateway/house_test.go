@@ -153,6 +153,26 @@ func (h *house) start() {
 	}
 }
 
+// reload changes words of the config file, in pairs of old and new, and puts it in force.
+func (h *house) reload(t *testing.T, change ...string) {
+	t.Helper()
+	path := filepath.Join(h.dir, "passerelle.yaml")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer(change...).Replace(string(old))
+	if text == string(old) {
+		t.Fatalf("the config has none of %q", change)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.g.Reload(t.Context(), func() (*config.Config, error) { return config.Load(path, os.LookupEnv) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	p, err := gatewaytest.FreePort()

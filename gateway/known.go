@@ -5,11 +5,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
 	"passerelle/gateway/store"
 	"passerelle/policy"
@@ -79,24 +81,36 @@ func (g *Gateway) redirect(m *mail, ways []way) {
 	if g.set.observe {
 		return
 	}
+	led := false
 	for i := range ways {
 		if w := &ways[i]; w.to != nil {
-			m.env.Recipients[i] = *w.to
+			m.env.Recipients[i], led = *w.to, true
 			if w.redirected {
 				mKnownAs.WithLabelValues("redirected").Inc()
 			}
 		}
 	}
+	if led {
+		m.findTwins(ways)
+	}
 }
 
-// suggestion is the refusal that names the right address, where the rule asked for it and it can stand in a reply.
+// suggestion is the refusal that names the right address, or the three that may be, where the rule asked for it and they can stand in a reply.
 func suggestion(w *way) *fault {
-	k := w.answer.KnownAs.Address
-	if !w.decision.Suggest || k.IsNull() || !k.IsASCII() || len(k.String()) > 300 {
+	var all []string
+	for _, a := range w.answer.KnownAs.All() {
+		if a.IsASCII() && len(strings.Join(append(all, a.String()), ", ")) <= 300 {
+			all = append(all, a.String())
+		}
+	}
+	if !w.decision.Suggest || len(all) == 0 {
 		return nil
 	}
 	mKnownAs.WithLabelValues("refused").Inc()
-	return refuse(550, [3]int{5, 1, 6}, fmt.Sprintf("Ce destinataire a une adresse MSSante, ecrivez-lui a %s", k), nil)
+	if len(w.answer.KnownAs.Others) > 0 {
+		return refuse(550, [3]int{5, 1, 6}, fmt.Sprintf("Ce destinataire a plusieurs adresses MSSante, ecrivez-lui a celle qu'il lit: %s", strings.Join(all, ", ")), nil)
+	}
+	return refuse(550, [3]int{5, 1, 6}, fmt.Sprintf("Ce destinataire a une adresse MSSante, ecrivez-lui a %s", all[0]), nil)
 }
 
 // tellKnownAs tells the sender, once a week for each pair, that his correspondent has an MSSanté address. It never holds up or fails a
@@ -105,11 +119,11 @@ func (g *Gateway) tellKnownAs(ctx context.Context, m *mail, ways []way, group []
 	for _, i := range group {
 		w := &ways[i]
 		f := &w.facts
-		better, wrote := w.answer.KnownAs.Address, m.env.Recipients[i].Address
+		better, wrote := w.answer.KnownAs, m.env.Recipients[i].Address
 		if w.redirected {
-			better, wrote = w.to.Address, w.from.Address
+			better, wrote = directory.KnownAs{Address: w.to.Address}, w.from.Address
 		}
-		if w.fault != nil || !w.redirected && !f.KnownAs || f.Null || f.Auto || f.List || better.IsNull() {
+		if w.fault != nil || !w.redirected && !f.KnownAs || f.Null || f.Auto || f.List || better.Address.IsNull() {
 			continue
 		}
 		teller := notifyAddress(w.decision.Notify, m.env.Sender)
@@ -167,11 +181,22 @@ func (g *Gateway) forgetTold(ctx context.Context, key []byte) {
 	}
 }
 
-func knownAsMail(g *Gateway, teller, wrote, better message.Address, redirected bool) *message.Body {
+func knownAsMail(g *Gateway, teller, wrote message.Address, better directory.KnownAs, redirected bool) *message.Body {
 	done := "Votre message a été envoyé à l'adresse que vous avez écrite, protégé selon les règles de l'établissement."
 	if redirected {
 		done = "Votre message lui a été remis à cette adresse MSSanté, et non à celle que vous avez écrite: le service informatique a confirmé ce lien."
 	}
-	return g.ownMail(teller, "Votre correspondant a une adresse MSSanté", fmt.Sprintf("Vous avez écrit à %s.\n\nCe professionnel a une adresse MSSanté :\n\n    %s\n\n%s\n\n"+
-		"Utilisez l'adresse MSSanté la prochaine fois et corrigez votre carnet d'adresses. Ce rappel vous est envoyé une fois par semaine au plus.\n", wrote, better, done))
+	has, use := "une adresse MSSanté :", "Utilisez l'adresse MSSanté la prochaine fois et corrigez votre carnet d'adresses."
+	if len(better.Others) > 0 {
+		has, use = "plusieurs adresses MSSanté :", "L'annuaire ne dit pas laquelle il lit: demandez-la-lui, utilisez-la la prochaine fois et corrigez votre carnet d'adresses."
+	}
+	var lines strings.Builder
+	for _, a := range better.All() {
+		fmt.Fprintf(&lines, "    %s\n", a)
+	}
+	if better.More {
+		lines.WriteString("    (et d'autres encore)\n")
+	}
+	return g.ownMail(teller, "Votre correspondant a une adresse MSSanté", fmt.Sprintf("Vous avez écrit à %s.\n\nCe professionnel a %s\n\n%s\n%s\n\n"+
+		"%s Ce rappel vous est envoyé une fois par semaine au plus.\n", wrote, has, &lines, done, use))
 }

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +105,46 @@ func TestKnownAsRedirected(t *testing.T) {
 	}
 	if rows := h.rows(); rows["marie@dest.test"] != "delivered delivered" || rows["marie.durand@peer.mssante.test"] != "" {
 		t.Errorf("the ledger must name whom the sender wrote to: %v", rows)
+	}
+}
+
+// Of a person with several mailboxes the sender is told of all, and nothing is redirected: the RPPS does not say which one he reads.
+func TestKnownAsSeveral(t *testing.T) {
+	const rpps = "10003456786"
+	list := listFile(t, "adresse;rpps\nmarie@dest.test;"+rpps+"\nlabo@refuse.test;"+rpps+"\n")
+	for _, mode := range []string{"suggest", "redirect"} {
+		t.Run(mode, func(t *testing.T) {
+			h := newInSpace(t, "rules:\n  - {name: space, trust_domain: true, route: trust}\n  - {name: told, domain: [refuse.test], known_as: true, route: refuse, text: Non}\n  - {name: rest, route: plain}\n"+
+				"#directory: known_as: "+mode+", list: \""+list+"\"\n", nil, func(h *house) {
+				var boxes []gatewaytest.Mailbox
+				for i := range 500 {
+					boxes = append(boxes, gatewaytest.Doctor(fmt.Sprintf("d%d@peer.mssante.test", i), "Paul", "Petit"))
+				}
+				for _, a := range []string{"m.durand@peer.mssante.test", "durand@chu.mssante.test"} {
+					d := gatewaytest.Doctor(a, "Marie", "Durand")
+					d.RPPS = rpps
+					boxes = append(boxes, d)
+				}
+				newer := filepath.Join(t.TempDir(), "newer.txt")
+				if err := gatewaytest.WriteDirectory(newer, boxes...); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := gateway.ImportDirectory(t.Context(), filepath.Join(h.dir, "state"), newer, true, nil); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if got := h.send(h.lmtp, "dr@mss.clinic.test", hello, "marie@dest.test"); codes(got) != "250" || len(h.sink.To("marie@dest.test")) != 1 || len(h.peer.Messages()) != 0 {
+				t.Fatalf("%q, %d in the trust space", got, len(h.peer.Messages()))
+			}
+			told := h.clinic.To("dr@mss.clinic.test")
+			if len(told) != 1 || !strings.Contains(string(told[0].Data), "durand@chu.mssante.test") || !strings.Contains(string(told[0].Data), "m.durand@peer.mssante.test") {
+				t.Fatalf("told %d times", len(told))
+			}
+			got := h.send(h.lmtp, "dr@mss.clinic.test", hello, "labo@refuse.test")
+			if codes(got) != "550" || !strings.HasSuffix(got[0], ": durand@chu.mssante.test, m.durand@peer.mssante.test") {
+				t.Errorf("the refusal: %q", got)
+			}
+		})
 	}
 }
 

@@ -23,8 +23,8 @@ func TestPatientMailboxNeedsTheTrustSpace(t *testing.T) {
 // TestPatientWithoutMailbox: where the patients' operator has no mailbox for a patient, and the rule and the list say so, the message goes by
 // pickup to his other address, once, and the sender is told; everything else is refused with a remedy.
 func TestPatientWithoutMailbox(t *testing.T) {
-	const dr, otherINS = "dr@mss.clinic.test", "146026322000196"
-	list := listFile(t, "adresse;qualified;pickup_at;phone\n"+patientA+"@patient.test;oui;zoe@dest.test;\n"+patientB+"@patient.test;;;\n")
+	const dr, otherINS, thirdINS = "dr@mss.clinic.test", "146026322000196", "184057512345625"
+	list := listFile(t, "adresse;qualified;pickup_at;opposed\n"+patientA+"@patient.test;oui;zoe@dest.test;\n"+patientB+"@patient.test;;;\n"+thirdINS+"@patient.test;oui;non@dest.test;\nnon@dest.test;;;oui\n")
 	s := newSpace(t)
 	var code atomic.Value
 	code.Store("5.1.1")
@@ -64,6 +64,7 @@ func TestPatientWithoutMailbox(t *testing.T) {
 	for name, c := range map[string]struct{ letter, to, want string }{
 		"not qualified":           {hello, patientB, "qualifi"},
 		"no other address":        {"X-INS-Qualifie: Oui\n" + hello, patientB, "n'a pas de boite"},
+		"opposed there":           {hello, thirdINS, "s'oppose"},
 		"nothing to close":        {strings.Replace(hello, "Subject: essai", "Subject: [FIN]", 1), patientA, "n'y a pas d'echange"},
 		"the field stands twice":  {"X-INS-Qualifie: oui\nX-INS-Qualifie: oui\n" + hello, patientB, "qualifi"},
 		"the number's key is bad": {"X-INS-Qualifie: oui\n" + hello, otherINS[:14] + "0", "matricule INS"},

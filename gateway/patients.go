@@ -65,6 +65,10 @@ func (g *Gateway) withoutMailbox(ctx context.Context, m *mail, ways []way, i int
 	if err != nil {
 		return fmt.Errorf("pickup_at of the clinic's list: %w", err)
 	}
+	there := g.directory.Ask(ctx, at)
+	if there.Contact != nil && there.Contact.Opposed {
+		return refuse(550, [3]int{5, 7, 1}, "Ce patient n'a pas de boite Mon espace sante et s'oppose aux courriels, joignez-le autrement", nil)
+	}
 	to := message.Recipient{Address: at, Raw: at.String(), Notify: m.env.Recipients[i].Notify}
 	w.from, w.to = m.env.Recipients[i], &to
 	m.env.Recipients[i] = to // a patient is alone in his message

@@ -81,12 +81,14 @@ var elsewhere = map[string]string{
 	"451 4.7.1 Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard":                      "a change of the list within one message",
 	"451 4.4.3 annuaire national en cours de mise a jour, nouvel essai plus tard":                                  "a race that Ask loses three times",
 	"451 4.4.3 annuaire national non consulte, nouvel essai plus tard":                                             "the stop's deadline",
-	"451 4.4.3 annuaire injoignable, nouvel essai plus tard":                                                       "a source that fails: directory, TestRemoteOnTheMailsWay",
+	"451 4.4.3 annuaire injoignable, nouvel essai plus tard":                                                       "a source that fails: TestNoFHIRStateOpens",
 	"451 4.4.3 annuaire sans reponse pour ce destinataire, nouvel essai plus tard":                                 "directory: TestRemoteOddAddress",
 	"451 4.4.3 annuaire pas encore interroge pour ce destinataire, nouvel essai plus tard":                         "directory: TestRemoteInTheBackground",
-	"451 4.4.3 derniere reponse de l'annuaire trop ancienne, nouvel essai plus tard":                               "an answer that grew old: directory, TestRemoteInTheBackground",
+	"451 4.4.3 derniere reponse de l'annuaire trop ancienne, nouvel essai plus tard":                               "an answer that grew old: TestNoFHIRStateOpens",
 	"550 5.1.1 Ce patient n'a pas de boite Mon espace sante, ecrivez-lui a son adresse courriel (lien de retrait)": "TestPatientWithoutMailbox",
+	"550 5.7.1 Ce patient n'a pas de boite Mon espace sante et s'oppose aux courriels, joignez-le autrement":       "TestPatientWithoutMailbox",
 	"550 5.1.1 Ce patient n'a pas de boite Mon espace sante, il n'y a pas d'echange a clore":                       "TestPatientWithoutMailbox",
+	"550 5.1.6 Ce destinataire a plusieurs adresses MSSante, ecrivez-lui a celle qu'il lit: {}":                    "TestKnownAsSeveral",
 	"451 4.4.3 service en cours d'arret, nouvel essai plus tard":                                                   "the directory closes behind the last session",
 }
 

@@ -14,7 +14,7 @@ import (
 
 type checkCmd struct {
 	configFlag
-	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops: does one lead back to this gateway, does a partner show a good certificate (connects and reads greetings; default: ${default}; 0s: do not connect)."`
+	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops and the directory's LDAP and FHIR: does a hop lead back to this gateway, does a partner show a good certificate, does a source answer (default: ${default}; 0s: do not connect)."`
 }
 
 func (checkCmd) Help() string {
@@ -45,6 +45,13 @@ func (c checkCmd) Run(e *env) error {
 		ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
 		defer cancel()
 		warnings = append(warnings, g.CheckPartners(ctx)...)
+		asked, cancel := context.WithTimeout(e.ctx, c.Wait)
+		defer cancel()
+		answers, faults := g.CheckSources(asked, cfg)
+		for _, a := range answers {
+			fmt.Fprintln(e.stdout, a)
+		}
+		warnings = append(warnings, faults...)
 	}
 	records, err := gateway.DKIMRecords(cfg)
 	if err != nil {

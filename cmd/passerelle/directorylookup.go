@@ -61,7 +61,7 @@ func printAnswer(e *env, ans gateway.DirectoryAnswer) {
 		fmt.Fprintln(e.stdout, "the domain looks like "+ans.Lookalike)
 	}
 	if !ans.KnownAs.Address.IsNull() {
-		fmt.Fprintln(e.stdout, wrap("known as "+ans.KnownAs.Address.String()+" ("+ans.KnownAs.By()+")"))
+		fmt.Fprintln(e.stdout, wrap("known as "+knownAs(ans)))
 	}
 	if c := ans.Contact; c != nil {
 		fmt.Fprintln(e.stdout, wrap("own list: "+strings.Join(nonEmpty(c.Name, c.Person, ifAny("prefers ", c.Prefer), yes(len(c.OpenPGPKey) > 0, "OpenPGP key"),
@@ -120,12 +120,12 @@ func answerView(address string, ans gateway.DirectoryAnswer) any {
 		Sources        []source `json:"sources"`
 		Contradictions []string `json:"contradictions,omitempty"`
 		Lookalike      string   `json:"looks_like,omitempty"`
-		KnownAs        string   `json:"known_as,omitempty"`
+		KnownAs        []string `json:"known_as,omitempty"`
 		KnownBy        string   `json:"known_by,omitempty"`
 	}{Address: address, Verdict: ans.Verdict, Why: ans.Why, Source: ans.Source, AsOf: ans.AsOf, Records: recordViews(ans.Records),
 		Sources: sources, Contradictions: ans.Contradictions, Lookalike: ans.Lookalike, KnownBy: ans.KnownAs.By()}
-	if k := ans.KnownAs.Address; !k.IsNull() {
-		view.KnownAs = k.String()
+	for _, k := range ans.KnownAs.All() {
+		view.KnownAs = append(view.KnownAs, k.String())
 	}
 	if c := ans.Contact; c != nil { // the phone and the secret themselves are nobody's business here
 		view.Contact = &contact{c.Name, c.Person, c.Prefer, c.Form, len(c.OpenPGPKey) > 0, c.Phone != "", c.Secret != "", c.Opposed, c.Label, c.Lang}

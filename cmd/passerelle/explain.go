@@ -78,7 +78,7 @@ func printExplanation(e *env, x *gateway.Explanation) {
 	}
 	row("looks like", ifAny("the domain is near ", x.Facts.Lookalike))
 	if x.Facts.KnownAs && x.Instead == "" {
-		row("known as", x.Answer.KnownAs.Address.String()+" ("+x.Answer.KnownAs.By()+")")
+		row("known as", knownAs(x.Answer))
 	}
 	row("goes to", ifAny("", x.Instead))
 	if c := x.Answer.Contact; c != nil {
@@ -110,6 +110,15 @@ func recordLine(r gateway.Record) string {
 	}
 	return strings.Join(nonEmpty(r.Kind, name, r.Profession, r.Structure, strings.TrimSpace(r.PostalCode+" "+r.City), ifAny("id ", r.ID), paperless,
 		yes(r.RedList, "red list"), yes(r.Inactive, "INACTIVE"), strings.Join(r.Flags, ", "), ifAny("by ", strings.Join(nonEmpty(append([]string{r.Source}, r.Also...)...), "+"))), ", ")
+}
+
+// knownAs names every mailbox that a person is known under, and by whom.
+func knownAs(a gateway.DirectoryAnswer) string {
+	var all []string
+	for _, k := range a.KnownAs.All() {
+		all = append(all, k.String())
+	}
+	return strings.Join(all, ", ") + yes(a.KnownAs.More, " and others") + " (" + a.KnownAs.By() + ")"
 }
 
 func dated(t time.Time) string {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -316,3 +317,24 @@ func (c *tape) Read(p []byte) (int, error)       { return c.in.Read(p) }
 func (c *tape) Write(p []byte) (int, error)      { return c.out.Write(p) }
 func (c *tape) SetReadDeadline(time.Time) error  { return nil }
 func (c *tape) SetWriteDeadline(time.Time) error { return nil }
+
+// A connection that was let in keeps nothing from it: behind a reload that shuts its network out it is answered no more.
+func TestNetworksOnOpenConnections(t *testing.T) {
+	var inForce atomic.Pointer[Book]
+	inForce.Store(newBook(t, newShelf()))
+	addr := serve(t, nil, func(c *ServerConfig) { c.Book = inForce.Load })
+	request := func(id int) []byte { return reply(id, searchOp("o=annuaire", equal("sn", "dupont")), nil) }
+	c := dial(t, addr)
+	if codes, closed := talk(t, c, 1, request(1)); closed || len(codes) != 1 || codes[0] != success {
+		t.Fatalf("%v, closed %t", codes, closed)
+	}
+	wider := newBook(t, newShelf(), func(c *Config) { c.LDAPNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} })
+	inForce.Store(wider)
+	if codes, closed := talk(t, c, 2, request(2)); closed || len(codes) != 1 || codes[0] != success {
+		t.Fatalf("a reload that lets it in: %v, closed %t", codes, closed)
+	}
+	inForce.Store(newBook(t, newShelf(), func(c *Config) { c.LDAPNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }))
+	if codes, closed := talk(t, c, 3, request(3)); !closed || len(codes) != 0 {
+		t.Errorf("its network is shut out: %v, closed %t", codes, closed)
+	}
+}

@@ -53,6 +53,8 @@ type Answer struct {
 // Config is what a Directory works from.
 type Config struct {
 	StateDir string
+	// MirrorDir holds the mirror, "" if StateDir does: a look beside a gateway reads an extraction file into a folder of its own.
+	MirrorDir string
 	// ExtractionFile is imported at Open and With if it is another file than the mirror was made from and not an older one; "" if
 	// files come by Import alone.
 	ExtractionFile string
@@ -76,8 +78,10 @@ type Config struct {
 	KeyFiles map[string]string
 	// ReadOnly keeps nothing that remote sources say: for a look beside a gateway that serves.
 	ReadOnly bool
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Unconfigured: the state folder is all that is known. What its last download came to is told, whatever it was from.
+	Unconfigured bool
+	Now          func() time.Time
+	Log          *slog.Logger
 
 	remotes []remoteSpec // a test's own in the place of those above
 }

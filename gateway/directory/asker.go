@@ -3,8 +3,12 @@ package directory
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"reflect"
 	"strings"
 	"time"
@@ -65,7 +69,7 @@ func (r *asker) question(ctx context.Context, a message.Address) (recs []Record,
 		result := "listed"
 		switch {
 		case err != nil:
-			result = "failed"
+			result = failedBy(err)
 		case len(recs) == 0:
 			result = "none"
 		}
@@ -87,6 +91,21 @@ func (r *asker) question(ctx context.Context, a message.Address) (recs []Record,
 		}
 	}
 	return named, nil
+}
+
+// failedBy says in a word why a source could not be asked: timeout, tls, down (no connection, or it broke off), answer (it cannot be used, or
+// says that there is none).
+func failedBy(err error) string {
+	var slow net.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
+		return "timeout"
+	case errors.Is(err, errBeginTLS), errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)), errors.As(err, new(tls.AlertError)):
+		return "tls"
+	case errors.As(err, new(*net.OpError)), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "down"
+	}
+	return "answer"
 }
 
 // remoteSpec is one remote source of the config, and how it is opened.

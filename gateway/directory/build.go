@@ -59,12 +59,12 @@ type builder struct {
 	words     *indexer // nil: this mirror is not searched
 }
 
-func newBuilder(ctx context.Context, dir string) (b *builder, err error) {
+func newBuilder(ctx context.Context, dir string) (_ *builder, err error) {
 	f, err := os.CreateTemp(dir, tempPrefix+"*.tmp") // mode 0600
 	if err != nil {
 		return nil, fmt.Errorf("create the new mirror: %w", err)
 	}
-	b = &builder{dir: dir, path: f.Name(), args: make([]any, 0, recordWidth*rowsPerStep), words: newIndexer()}
+	b := &builder{dir: dir, path: f.Name(), args: make([]any, 0, recordWidth*rowsPerStep), words: newIndexer()}
 	defer func() {
 		if err != nil {
 			b.discard()

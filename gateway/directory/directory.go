@@ -90,12 +90,14 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open directory: %w", err)
 	}
-	cfg.StateDir = abs
+	if cfg.StateDir = abs; cfg.MirrorDir == "" {
+		cfg.MirrorDir = abs
+	}
 	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.Now, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{cfg: cfg, path: filepath.Join(abs, MirrorName), list: l, lookalike: newLookalikes(cfg.Known), holder: &holder{fault: faultMissing(), fetch: loadFetchState(abs)}}
+	d := &Directory{cfg: cfg, path: filepath.Join(cfg.MirrorDir, MirrorName), list: l, lookalike: newLookalikes(cfg.Known), holder: &holder{fault: faultMissing(), fetch: loadFetchState(abs)}}
 	if err := d.furnish(ctx, nil); err != nil {
 		return nil, err
 	}
@@ -109,7 +111,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 // is a *ListError and d goes on alone. Both answer until one of them is closed: that closes the mirror for both. Retire tells of the one that is not
 // used any more.
 func (d *Directory) With(ctx context.Context, cfg Config) (*Directory, error) {
-	cfg.StateDir, cfg.Now, cfg.Log = d.cfg.StateDir, d.cfg.Now, d.cfg.Log
+	cfg.StateDir, cfg.MirrorDir, cfg.Now, cfg.Log = d.cfg.StateDir, d.cfg.MirrorDir, d.cfg.Now, d.cfg.Log
 	cfg.complete()
 	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.Now, cfg.Log)
 	if err != nil {
@@ -223,7 +225,7 @@ func (d *Directory) ensure(ctx context.Context, force bool) {
 	seen, err := os.Stat(d.path)
 	if err == nil {
 		// Not the asker's deadline: what is opened here serves all that come after.
-		m, err = openMirror(context.WithoutCancel(ctx), d.cfg.StateDir)
+		m, err = openMirror(context.WithoutCancel(ctx), d.cfg.MirrorDir)
 	}
 	if err != nil {
 		f = faultOf(err)
@@ -305,7 +307,7 @@ func (d *Directory) importIfNew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("import %s: %w", filepath.Base(file), errors.Unwrap(err))
 	}
-	if old, err := openMirror(ctx, d.cfg.StateDir); err == nil {
+	if old, err := openMirror(ctx, d.cfg.MirrorDir); err == nil {
 		meta := old.meta
 		old.close()
 		if meta.format == mirrorFormat && meta.sourceName == filepath.Base(file) && meta.sourceSize == fi.Size() && meta.sourceTime.Equal(fi.ModTime()) {
@@ -325,7 +327,7 @@ func (d *Directory) importIfNew(ctx context.Context) error {
 			return nil
 		}
 	}
-	stats, err := Import(ctx, d.cfg.StateDir, file, Options{Now: d.cfg.Now})
+	stats, err := Import(ctx, d.cfg.MirrorDir, file, Options{Now: d.cfg.Now})
 	if err != nil {
 		return err
 	}

@@ -262,7 +262,7 @@ func (f *fetcher) settle(result string, err error) {
 
 // because adds to a fault of the mirror why no newer one came.
 func (d *Directory) because(f *fault) *fault {
-	if d.cfg.Fetch.URL == "" || d.fetch.Fault == "" {
+	if d.cfg.Fetch.URL == "" && !d.cfg.Unconfigured || d.fetch.Fault == "" {
 		return f
 	}
 	why := *f

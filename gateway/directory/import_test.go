@@ -276,6 +276,20 @@ func FuzzImport(f *testing.F) {
 	})
 }
 
+// A new mirror that cannot even be begun (given up, no room) is an error, and leaves nothing: it once ended the process.
+func TestImportNotBegun(t *testing.T) {
+	path := write(t, filepath.Join(t.TempDir(), "e.txt"), extraction.Options{Lines: 20})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	if _, err := Import(ctx, dir, path, Options{}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(left) != 0 {
+		t.Fatalf("left: %v", left)
+	}
+}
+
 func TestImportCancelled(t *testing.T) {
 	path := write(t, filepath.Join(t.TempDir(), "e.txt"), extraction.Options{Lines: 20_000})
 	ctx, cancel := context.WithCancel(t.Context())

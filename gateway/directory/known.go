@@ -9,9 +9,24 @@ import (
 // KnownAs is the MSSanté mailbox of a person who was written to at another address.
 type KnownAs struct {
 	Address message.Address // null where none is known
+	// Others are further mailboxes of the same RPPS, two at most; More: there are still others. Which one is read is not known: the sender
+	// is told of all, in the order of the addresses.
+	Others []message.Address
+	More   bool
 	// Confirmed: the operator wrote the link into the clinic's list (mss). Without it the same RPPS stands in the list and in the national
 	// extraction: good enough to tell the sender, not to send elsewhere than he wrote.
 	Confirmed bool
+}
+
+// maxSuggested bounds what a sender is told of one person.
+const maxSuggested = 3
+
+// All gives every mailbox that is known, at most three.
+func (k KnownAs) All() []message.Address {
+	if k.Address.IsNull() {
+		return nil
+	}
+	return append([]message.Address{k.Address}, k.Others...)
 }
 
 // By says where the link comes from.
@@ -36,34 +51,43 @@ func (d *Directory) knownAs(ctx context.Context, a message.Address, ans Answer) 
 		if err != nil || to.Key() == a.Key() {
 			return KnownAs{}
 		}
-		return KnownAs{to, true}
+		return KnownAs{Address: to, Confirmed: true}
 	}
 	if c.RPPS == "" {
 		return KnownAs{}
 	}
-	if to, ok := d.mailboxOf(ctx, c.RPPS); ok && to.Key() != a.Key() {
-		return KnownAs{Address: to}
-	}
-	return KnownAs{}
+	return d.mailboxesOf(ctx, c.RPPS, a)
 }
 
-// mailboxOf gives a personal mailbox of an RPPS in the extraction that is believed; none where it cannot be asked: what is not known is
-// not suggested, and nothing is decided by it.
-func (d *Directory) mailboxOf(ctx context.Context, rpps string) (message.Address, bool) {
+// mailboxesOf gives the personal mailboxes of an RPPS in the extraction that is believed, but for the address itself; none where it cannot be
+// asked: what is not known is not suggested, and nothing is decided by it.
+func (d *Directory) mailboxesOf(ctx context.Context, rpps string, but message.Address) (k KnownAs) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	m := d.mirror
 	if m == nil || d.stale(m.meta.asOf) != nil {
-		return message.Address{}, false
+		return KnownAs{}
 	}
-	address, known := m.rememberedPerson(rpps)
+	addresses, known := m.rememberedPerson(rpps)
 	if !known {
 		var err error
-		if address, err = m.person(ctx, rpps); err != nil {
-			return message.Address{}, false
+		if addresses, err = m.persons(ctx, rpps); err != nil {
+			return KnownAs{}
 		}
-		m.rememberPerson(rpps, address)
+		m.rememberPerson(rpps, addresses)
 	}
-	a, err := message.ParseAddress(address, true)
-	return a, err == nil && !a.IsNull()
+	var all []message.Address
+	for _, s := range addresses {
+		if a, err := message.ParseAddress(s, true); err == nil && !a.IsNull() && a.Key() != but.Key() {
+			all = append(all, a)
+		}
+	}
+	switch n := len(all); {
+	case n == 0:
+		return KnownAs{}
+	case n > maxSuggested:
+		all, k.More = all[:maxSuggested], true
+	}
+	k.Address, k.Others = all[0], all[1:]
+	return k
 }

@@ -57,7 +57,10 @@ func newLDAPPool(cfg LDAPConfig) (*ldapPool, error) {
 	return p, err
 }
 
-var errLDAPClosed = errors.New("the source is closed")
+var (
+	errLDAPClosed = errors.New("the source is closed")
+	errBeginTLS   = errors.New("begin TLS")
+)
 
 // search asks on an idle connection; where that one turns out to be dead, once more on a fresh one. The library's SearchAsync is not
 // used: it ends without an error, as if nothing were listed, when its context ends or the connection closes.
@@ -121,7 +124,7 @@ func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
 	if p.implicit {
 		t := tls.Client(raw, secret)
 		if err := t.HandshakeContext(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("begin TLS: %w", err), raw.Close())
+			return nil, errors.Join(fmt.Errorf("%w: %w", errBeginTLS, err), raw.Close())
 		}
 		c.Conn = ldap.NewConn(t, true)
 	} else {
@@ -136,7 +139,7 @@ func (p *ldapPool) dial(ctx context.Context) (*ldapConn, error) {
 		}
 		if err != nil {
 			c.drop()
-			return nil, fmt.Errorf("begin TLS: %w", err)
+			return nil, fmt.Errorf("%w: %w", errBeginTLS, err)
 		}
 	}
 	if p.cfg.BindDN != "" {

@@ -382,41 +382,6 @@ func TestNothingPersonalInLogs(t *testing.T) {
 	}
 }
 
-func FuzzListCSV(f *testing.F) {
-	f.Add([]byte("address;phone;openpgp\na@b.test;0612345678;x\n"))
-	f.Add([]byte("mail,nom,opposition\n\"a@b.test\",\xe9,oui\n"))
-	f.Add([]byte("\xff\xfea\x00"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		cs, _ := parseCSV("l.csv", text)
-		checkContacts(t, cs)
-	})
-}
-
-func FuzzListYAML(f *testing.F) {
-	f.Add([]byte(listYAML))
-	f.Add([]byte("contacts: &a\n- *a\n- <<: {address: a@b.test}\n"))
-	f.Add([]byte("- address: !!binary aGVsbG8=\n- ? x\n- |\n x\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		cs, _ := parseYAML("l.yaml", text)
-		checkContacts(t, cs)
-	})
-}
-
-func checkContacts(t *testing.T, cs []*Contact) {
-	t.Helper()
-	for _, c := range cs {
-		if k, err := contactKey(c.Address); err != nil || k != c.Address {
-			t.Fatalf("key %q is not stable: %q %v", c.Address, k, err)
-		}
-		if c.Phone != "" {
-			if p, err := normalPhone(c.Phone); err != nil || p != c.Phone {
-				t.Fatalf("phone %q is not stable: %q %v", c.Phone, p, err)
-			}
-		}
-		c.Mobile()
-	}
-}
-
 // The two samples in the tree say the same.
 func TestListSamples(t *testing.T) {
 	for _, name := range []string{"list.yaml", "list-windows-1252.csv"} {

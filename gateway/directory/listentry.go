@@ -91,7 +91,7 @@ func (c *Contact) set(field, v string) (err error) {
 			if len(v) > maxKeySize {
 				return fmt.Errorf("openpgp is larger than %d bytes", maxKeySize)
 			}
-			c.OpenPGPKey = []byte(v + "\n")
+			c.OpenPGPKey = []byte(strings.ReplaceAll(v, "\r\n", "\n") + "\n") // as a CSV gives it, wherever it stood
 			return checkKey(c.OpenPGPKey)
 		}
 		if len(v) > 4096 || strings.ContainsFunc(v, isControl) {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -112,6 +113,52 @@ func TestKnownAs(t *testing.T) {
 	c.add(40 * 24 * time.Hour) // too old to be believed: nothing is suggested from it
 	if k := d.Ask(t.Context(), address(t, "j.petit@mail.test")).KnownAs; !k.Address.IsNull() {
 		t.Errorf("from an extraction that is too old: %v", k.By())
+	}
+}
+
+// Where the extraction shows several mailboxes of a person nobody can tell which he reads: all are told of, the same ones in every mirror, and
+// three at most. The one that was written to is none of them.
+func TestKnownAsSeveral(t *testing.T) {
+	person := func(n int) extraction.Row {
+		return extraction.Person(fmt.Sprintf("jean.petit%d@medecin.mssante.test", n), "Jean", "PETIT", extraction.RPPS(77))
+	}
+	for name, c := range map[string]struct {
+		boxes []int
+		want  string
+		more  bool
+	}{
+		"one":            {[]int{1}, "jean.petit1", false},
+		"one, two lines": {[]int{1, 1}, "jean.petit1", false},
+		"two":            {[]int{2, 1}, "jean.petit1 jean.petit2", false},
+		"three":          {[]int{3, 1, 2}, "jean.petit1 jean.petit2 jean.petit3", false},
+		"five":           {[]int{5, 4, 3, 2, 1}, "jean.petit1 jean.petit2 jean.petit3", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			o := extraction.Options{Lines: 20}
+			for _, n := range c.boxes {
+				o.Extra = append(o.Extra, person(n))
+			}
+			if _, err := importText(t, dir, "e.txt", text(t, o), Options{AsOf: day}); err != nil {
+				t.Fatal(err)
+			}
+			list := filepath.Join(dir, "l.csv")
+			writeFile(t, list, "adresse;rpps;mss\nj.petit@mail.test;"+extraction.RPPS(77)+";\nsure@mail.test;"+extraction.RPPS(77)+";jean.petit2@medecin.mssante.test\n")
+			d := open(t, Config{StateDir: dir, ListFile: list, Now: fixed})
+			for range 2 { // the second from memory
+				k := d.Ask(t.Context(), address(t, "j.petit@mail.test")).KnownAs
+				var got []string
+				for _, a := range k.All() {
+					got = append(got, strings.TrimSuffix(a.String(), "@medecin.mssante.test"))
+				}
+				if strings.Join(got, " ") != c.want || k.More != c.more || k.Confirmed {
+					t.Errorf("got %q, more %t, confirmed %t; want %q, more %t", got, k.More, k.Confirmed, c.want, c.more)
+				}
+			}
+			if k := d.Ask(t.Context(), address(t, "sure@mail.test")).KnownAs; !k.Confirmed || len(k.All()) != 1 || k.Address.Local != "jean.petit2" {
+				t.Errorf("the operator's own target: %+v", k)
+			}
+		})
 	}
 }
 

@@ -20,7 +20,7 @@ var (
 		[]string{"result"}) // imported, unchanged, refused, down, timeout, tls, redirect, status, cut, size, local
 
 	remoteAsked = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_directory_remote_asked_total",
-		Help: "Questions to sources over the network."}, []string{"source", "result"}) // fhir, ldap; listed, none, failed
+		Help: "Questions to sources over the network."}, []string{"source", "result"}) // fhir, ldap; listed, none, and timeout, tls, down, answer where it could not be asked
 
 	_ = promauto.NewGaugeFunc(prometheus.GaugeOpts{Name: "passerelle_directory_remote_waiting",
 		Help: "Addresses that a source over the network has not answered for yet."}, remoteWaiting)

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -32,7 +33,7 @@ type mirror struct {
 	closing bool
 
 	mu     sync.Mutex
-	people map[string]string   // personal mailbox by RPPS, "" where there is none
+	people map[string][]string // personal mailboxes by RPPS
 	cached map[string][]Record // by address key, "none" too: a clinic writes to the same people again and again
 }
 
@@ -155,38 +156,45 @@ func (m *mirror) remember(key string, recs []Record) {
 	m.cached[key] = recs
 }
 
-func (m *mirror) rememberedPerson(rpps string) (address string, ok bool) {
+func (m *mirror) rememberedPerson(rpps string) (addresses []string, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	address, ok = m.people[rpps]
-	return address, ok
+	addresses, ok = m.people[rpps]
+	return addresses, ok
 }
 
-func (m *mirror) rememberPerson(rpps, address string) {
+func (m *mirror) rememberPerson(rpps string, addresses []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.people == nil || len(m.people) >= maxCached {
-		m.people = make(map[string]string)
+		m.people = make(map[string][]string)
 	}
-	m.people[rpps] = address
+	m.people[rpps] = addresses
 }
 
-// person gives the first personal mailbox of an RPPS, "" where there is none. A mirror of formatUnsearched does not know.
-func (m *mirror) person(ctx context.Context, rpps string) (address string, err error) {
+// persons gives the personal mailboxes of an RPPS in the order of their addresses, none where there are none. A mirror of formatUnsearched
+// does not know.
+func (m *mirror) persons(ctx context.Context, rpps string) (addresses []string, err error) {
 	if m.index == nil || len(rpps) != idDigits {
-		return "", nil
+		return nil, nil
 	}
 	rows, err := m.identified(ctx, rpps)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, row := range rows {
+		var address string
 		err = m.db.QueryRowContext(ctx, "SELECT address FROM record WHERE rowid = ? AND id = ? AND id_type = 'RPPS' AND kind = 'PER'", row, rpps).Scan(&address)
-		if !errors.Is(err, sql.ErrNoRows) {
-			return address, err
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
+			return nil, err
+		default:
+			addresses = append(addresses, address)
 		}
 	}
-	return "", nil
+	slices.Sort(addresses)
+	return slices.Compact(addresses), nil
 }
 
 // lookup gives the records of an address key, none if it is not listed. The pool may open the path anew after a swap that was not
