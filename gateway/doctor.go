@@ -71,11 +71,14 @@ func Examine(ctx context.Context, cfg *config.Config, log *slog.Logger, o Examin
 		s := sheet{check: "config"}
 		s.fail("", err.Error(), "the gateway would not start with this file: `passerelle check` says the same; mend it first")
 		list = s.list
-		g = nil
+		if g != nil {
+			g.Close()
+		}
+		g = &Gateway{lasting: &lasting{exchangers: newExchangers(time.Now)}, now: time.Now} // the one that runs may be well
 	} else {
 		defer g.Close()
-		list = g.doctor(ctx, cfg, o)
 	}
+	list = append(list, g.doctor(ctx, cfg, o)...)
 	for i := range list {
 		list[i].About, list[i].Finding = clean(list[i].About), clean(list[i].Finding)
 	}
@@ -111,8 +114,11 @@ func (g *Gateway) doctor(ctx context.Context, cfg *config.Config, o Examination)
 
 // checks in the order in which they are shown.
 func (d *doctor) checks() []check {
-	list := []check{{"process", d.process}, {"disk", d.disk}, {"hop", d.hops}, {"certificate", d.certificates}, {"dns", d.dns},
-		{"directory", d.sources}, {"portal", d.patientsPage}, {"sms.credit", d.smsCredit}}
+	list := []check{{"process", d.process}, {"disk", d.disk}, {"portal", d.patientsPage}, {"sms.credit", d.smsCredit}, {"dns", d.dns}}
+	if d.directory == nil { // it could not be opened
+		return list
+	}
+	list = append(list, check{"hop", d.hops}, check{"certificate", d.certificates}, check{"directory", d.sources})
 	if d.space != nil {
 		list = append(list, check{"trust.certificate", d.ownCertificate}, check{"trust.listener", d.trustListener})
 	}

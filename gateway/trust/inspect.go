@@ -57,7 +57,9 @@ func (s *Space) inspect(certs []*x509.Certificate, peer role) []Step {
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired { // is that all?
 		validity.Err = err
-		chains, err = verify(leaf.NotAfter.Add(-time.Second))
+		if chains, err = verify(leaf.NotAfter.Add(-time.Second)); errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+			return append(steps, validity) // not the leaf alone: nothing can be said of the chain
+		}
 	}
 	if err != nil {
 		return append(steps, Step{"chain", "", err}, validity)
