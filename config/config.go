@@ -195,8 +195,10 @@ type Relay struct {
 
 // TrustSpace is the clinic's place in the MSSanté trust space.
 type TrustSpace struct {
-	// Domains is the white list: domain to the distinguished names that may speak for it.
+	// Domains are listed by the operator, beside the white list: domain to the distinguished names that may speak for it.
 	Domains map[string][]string `yaml:"domains"`
+	// WhiteList is the national list.
+	WhiteList WhiteList `yaml:"white_list"`
 	// Hosts is a domain's server where its MX is not to be asked: domain to host:port.
 	Hosts map[string]string `yaml:"hosts"`
 	// Port is where servers that the MX names are spoken with.
@@ -219,6 +221,8 @@ type TrustSpace struct {
 	Patients TrustPatients `yaml:"patients"`
 	// PatientDomain is the domain of patients' Mon espace santé mailboxes.
 	PatientDomain string `yaml:"patient_domain"`
+	// Identities says who of the clinic writes as which mailbox. Empty: who writes must write with an address of own_domains.
+	Identities Identities `yaml:"identities"`
 }
 
 // TrustDocuments says what is done with health documents and their header fields on the way into the trust space (Référentiel #2, section 2).
@@ -356,7 +360,8 @@ func Default() *Config {
 			Sessions: 1000, SessionsPerClient: 500, Idle: Duration(5 * time.Minute), // RFC 5321 section 4.5.3.2.7
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
-		Trust: TrustSpace{Port: 25, Documents: TrustDocuments{Check: "note"}, Patients: TrustPatients{NoMailbox: []string{"5.1.1", "5.1.10", "5.2.1"}}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr"},
+		Trust: TrustSpace{WhiteList: defaultWhiteList(), Port: 25, Documents: TrustDocuments{Check: "note"}, Patients: TrustPatients{NoMailbox: []string{"5.1.1", "5.1.10", "5.2.1"}}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
+			Identities: Identities{Verify: "off"}},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé"},

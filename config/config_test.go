@@ -92,7 +92,9 @@ func TestExampleDefaults(t *testing.T) {
 	for _, v := range []struct{ got, want any }{
 		{c.StateDir, def.StateDir}, {c.Log, def.Log}, {c.Clinic.Networks, def.Clinic.Networks}, {c.Clinic.QueueLifetime, def.Clinic.QueueLifetime},
 		{c.Limits, def.Limits}, {c.Listen.LMTP, def.Listen.LMTP}, {c.Listen.SMTP, def.Listen.SMTP}, {c.Listen.Metrics, def.Listen.Metrics}, {c.Listen.LDAP.Base, def.Listen.LDAP.Base},
-		{c.Trust.ListedUnverified, def.Trust.ListedUnverified}, {c.Trust.PatientDomain, def.Trust.PatientDomain}, {c.Directory.MaxAge, def.Directory.MaxAge},
+		{c.Trust.ListedUnverified, def.Trust.ListedUnverified}, {c.Trust.WhiteList.Signer, def.Trust.WhiteList.Signer},
+		{c.Trust.WhiteList.Every, def.Trust.WhiteList.Every}, {c.Trust.WhiteList.MaxAge, def.Trust.WhiteList.MaxAge}, {c.Trust.WhiteList.AlarmAge, def.Trust.WhiteList.AlarmAge},
+		{c.Trust.WhiteList.Shrink, def.Trust.WhiteList.Shrink}, {c.Trust.Identities.Verify, def.Trust.Identities.Verify}, {c.Trust.PatientDomain, def.Trust.PatientDomain}, {c.Directory.MaxAge, def.Directory.MaxAge},
 		{c.Directory.FHIR, def.Directory.FHIR},
 		{c.Directory.LDAP.Attributes, def.Directory.LDAP.Attributes}, {c.Directory.LDAP.Filter, def.Directory.LDAP.Filter},
 		{c.Directory.LDAP.StartTLS, def.Directory.LDAP.StartTLS}, {c.Directory.LDAP.Ask, def.Directory.LDAP.Ask},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -117,6 +118,17 @@ func (c *Config) complete(files func(string) error) {
 		}
 		if c.Clinic.Postmaster == "" {
 			c.Clinic.Postmaster = "postmaster@" + c.Clinic.Domains[0]
+		}
+	}
+	if id := &c.Trust.Identities; id.On() && len(c.Trust.OwnDomains) > 0 {
+		if id.Hostname == "" {
+			id.Hostname = c.Trust.OwnDomains[0]
+		}
+		if id.Reports == "" {
+			id.Reports = "postmaster@" + c.Trust.OwnDomains[0]
+		}
+		if len(id.Domains) == 0 {
+			id.Domains = slices.Clone(c.Clinic.Domains[:min(1, len(c.Clinic.Domains))])
 		}
 	}
 	// A certificate and its key must be in the folder; what is optional is taken where it is there.

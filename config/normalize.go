@@ -9,7 +9,7 @@ import (
 // normalize writes every domain in the form in which addresses are compared: an A-label in lower case. It runs behind the checks, so
 // that a fault shows what the operator wrote.
 func (c *Config) normalize() {
-	for _, list := range [][]string{c.Clinic.Domains, c.Recipients.Domains, c.Trust.OwnDomains} {
+	for _, list := range [][]string{c.Clinic.Domains, c.Recipients.Domains, c.Trust.OwnDomains, c.Trust.Identities.Domains} {
 		for i := range list {
 			list[i] = label(list[i])
 		}

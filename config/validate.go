@@ -201,10 +201,11 @@ func (v *validator) trust() {
 	v.file("trust.cert", t.Cert)
 	v.file("trust.key", t.Key)
 	v.file("trust.crl", t.CRL)
-	if len(t.Domains) > 0 || v.c.Listen.Trust.Addr != "" {
+	v.whiteList()
+	if len(t.Domains) > 0 || t.WhiteList.URL != "" || v.c.Listen.Trust.Addr != "" {
 		for _, f := range [][2]string{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}} {
 			if f[1] == "" {
-				v.fault("trust."+f[0], "must be set (or tls_dir) where trust.domains or listen.trust is")
+				v.fault("trust."+f[0], "must be set (or tls_dir) where trust.domains, trust.white_list or listen.trust is")
 			}
 		}
 		if len(t.OwnDomains) == 0 && v.ok("trust.own_domains") {
@@ -247,6 +248,7 @@ func (v *validator) trust() {
 		v.fault("trust.documents.product", "%q is no product reference: letters, digits and signs without blanks, 60 at most", p)
 	}
 	v.domain("trust.patient_domain", t.PatientDomain)
+	v.identities()
 }
 
 func (v *validator) directory() {

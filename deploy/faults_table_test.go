@@ -15,6 +15,7 @@ var faultTests = map[string]string{
 	"mirror of the directory locked":                      "TestFaultMirrorLocked",
 	"directory away, too old or unreadable":               "TestEndToEnd",
 	"source of the directory down, slow, cut short, forged or with a file that cannot be right": "TestNoDirectoryStateOpens", // directory: TestFetchStates has every state
+	"host of the white list down, its list forged, tampered, older or much smaller":             "TestWhiteListStates",       // trust: TestRefresh, TestFetchFaults, TestAttacks
 	"disk of `state_dir` full":             "TestFaultDiskFull",
 	"disk stalls":                          "TestFaultDiskStalls",
 	"server key gone":                      "TestFaultKeyGone",
@@ -25,6 +26,7 @@ var faultTests = map[string]string{
 	"port taken":                           "TestFaultPortTaken",
 	"out of file descriptors":              "TestFaultDescriptors",
 	"clock set ahead or back":              "TestFaultClockMail",
+	"table of identities broken or gone":   "TestIdentityTableBroken",
 	"certificate of a listener replaced":   "TestFaultListenerCertificate",
 	"certificate or revocation list of the trust space run out": "TestFaultTrustExpires",
 	"DNS away":                            "TestFaultDNS",

@@ -4,6 +4,8 @@ package docs_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"database/sql"
 	"encoding/pem"
 	"fmt"
@@ -23,10 +25,12 @@ import (
 	"passerelle/config"
 	"passerelle/gateway"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/gatewaytest"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/store"
+	"passerelle/gateway/trust"
 	"passerelle/gateway/vault"
 	"passerelle/policy"
 )
@@ -317,6 +321,49 @@ func download(t *testing.T, dir string) {
 	}
 }
 
+// lists fetches a white list, and one that is much smaller and waits.
+func lists(t *testing.T, dir string) {
+	ca, err := gatewaytest.NewCA("AC test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := ca.IssueLocal(pkix.Name{CommonName: "mss.clinic.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pems := t.TempDir()
+	if err := ca.WriteDir(pems, own); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ca.ListSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw []byte
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(raw) }))
+	s.TLS = ca.ServerTLS(own, false)
+	s.StartTLS()
+	defer s.Close()
+	file := func(name string) string { return filepath.Join(pems, name) }
+	space, err := trust.New(trust.Config{CA: []string{file("ca.pem")}, Cert: file("cert.pem"), Key: file("key.pem"), CRL: []string{file("crl.pem")},
+		WhiteList: &trust.WhiteListConfig{URL: s.URL, StateDir: dir, CA: file("ca.pem"), CN: gatewaytest.WhiteListSigner, Issuer: "AC test", EKU: x509.ExtKeyUsageEmailProtection}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := []gatewaytest.ListEntry{{Domain: "a.test", DN: "CN=a"}, {Domain: "b.test", DN: "CN=b"}}
+	for _, step := range []struct {
+		n    int
+		want string
+	}{{2, "taken"}, {1, "waiting"}} {
+		if raw, err = signer.Sign(gatewaytest.WhiteList(time.Now().Add(-time.Duration(step.n)*time.Minute), entries[:step.n]...)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := space.RefreshList(t.Context()); got != step.want {
+			t.Fatalf("got %s %v, want %s", got, err, step.want)
+		}
+	}
+}
+
 // TestState: an open gateway's folder holds what the page names, with the modes that it names, and nothing else.
 func TestState(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
@@ -324,6 +371,7 @@ func TestState(t *testing.T) {
 		t.Fatal(err)
 	}
 	download(t, dir)
+	lists(t, dir)
 	c, err := parse("state_dir: " + dir + "\ndirectory: {fhir: {url: \"http://127.0.0.1:9\"}}")
 	if err != nil {
 		t.Fatal(err)
@@ -354,5 +402,38 @@ func TestState(t *testing.T) {
 	})
 	if err != nil || len(want) > 0 {
 		t.Errorf("%v; not there: %v", err, want)
+	}
+}
+
+// TestIdentities: the table of identities.md is one, and has every column.
+func TestIdentities(t *testing.T) {
+	text, err := os.ReadFile("identities.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := fence.FindStringSubmatch(string(text))
+	if m == nil || m[2] != "identities" {
+		t.Fatal("no table")
+	}
+	try := func(table string) *trust.Identities {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "identities.csv")
+		if err := os.WriteFile(file, []byte(table), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		x, err := trust.NewIdentities(trust.IdentityConfig{Table: file, ClinicDomains: []string{"clinique.example"}, OwnDomains: []string{"clinique.mssante.example"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	as, refusal := try(m[3]).WritesAs(trust.Writing{Envelope: message.Address{Local: "sophie", Domain: "clinique.example"}, Author: message.Address{Local: "dr.martin", Domain: "clinique.example"}})
+	if refusal != "" || as.Label != "Dr_Jean_MARTIN_Cardiologie" || as.Writer.Local != "sophie" {
+		t.Errorf("%+v %s", as, refusal)
+	}
+	for _, name := range column(string(text)) {
+		if name != "address" && name != "mailbox" {
+			try("address;mailbox;" + name + "\na@clinique.example;-;\n")
+		}
 	}
 }

@@ -78,9 +78,11 @@ func (g *Gateway) account(log *slog.Logger, m *mail, i int, w *way) {
 	log.Info("recipient", attrs...)
 }
 
-// waitingFor is a label of the metric "oldest recipient still waiting": directory, hop or gateway.
+// waitingFor is a label of the metric "oldest recipient still waiting": directory, white list, hop or gateway.
 func waitingFor(w *way) string {
 	switch {
+	case w.decision.Route == policy.Later && w.facts.TrustDoubt != "":
+		return "white list"
 	case w.decision.Route == policy.Later:
 		return "directory"
 	case w.hop != "":

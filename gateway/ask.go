@@ -48,9 +48,19 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 		f.Opposed, f.Label = f.Opposed || c.Opposed, c.Label
 	}
 	if g.space != nil {
-		f.TrustDomain, f.TrustSender = g.space.Listed(r.Domain), g.space.Own(m.env.Sender.Domain)
+		listed, doubt := g.space.Ask(r.Domain) // of one moment: a list that comes between two questions would be neither
+		f.TrustDomain = listed
+		if f.TrustDomain { // in the list by its own name: nobody's mistake
+			f.Lookalike = ""
+		}
+		if doubt != nil {
+			f.TrustDoubt = doubt.Error()
+		}
 		f.INSValid, f.PatientINS = g.space.ParseINS(r.Address)
 		f.INSQualified = f.PatientINS && g.insQualified(m, &f)
+		if err := g.senderFacts(ctx, m, &f.Facts); err != nil {
+			return asked{}, err
+		}
 	} else { // Mon espace sante is never written to over the Internet, by a clinic outside the trust space neither
 		f.INSValid, f.PatientINS = trust.ParseINS(r.Address)
 	}

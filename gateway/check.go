@@ -49,6 +49,9 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}
+	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {
+		return nil, err
+	}
 	dir := g.directoryConfig(cfg)
 	dir.ReadOnly = true
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {
@@ -84,6 +87,7 @@ func (g *Gateway) console(version string) (page *console.Console, remove func(),
 			}
 			return nil
 		}},
+		{Name: "white list", Func: g.listSound},
 		{Name: "listeners", Func: func(context.Context) error {
 			if !g.serving.Load() {
 				return errors.New("not serving")

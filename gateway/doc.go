@@ -54,6 +54,8 @@
 //	mark          header fields with an HMAC that say where a message from the trust space came from
 //	reload        another config in force (reload.go): a message ends under the one that it began under
 //	operator      who runs this gateway; also "MSSanté operator", always with that word before it
+//	author        whom From names; a letter leaves for the trust space from his mailbox
+//	writer        who wrote it: the author, or a delegate in his name
 //	mailbox       a BAL of the directory: PER (person), ORG (organisation), APP (application), CAB (practice)
 //
 // # The map of arrows

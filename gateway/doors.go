@@ -53,6 +53,9 @@ func (d trustDoor) Mail(_ context.Context, c smtpd.Client, env *message.Envelope
 	if err := d.g.space.AdmitPeer(*c.TLS, env.Sender.Domain); err != nil {
 		d.g.log.Warn("peer was not admitted", "id", env.ID, "client", c.Addr, "sender", env.Sender, "err", err)
 		if doubt := (*trust.Error)(nil); errors.As(err, &doubt) && doubt.Later { // no fresh revocation list: not the peer's fault
+			if doubt.Reason == trust.ListUnknown {
+				return &smtpd.Reply{Code: 451, Enhanced: [3]int{4, 7, 1}, Text: "Liste blanche MSSante indisponible pour l'instant, nouvel essai plus tard"}
+			}
 			return &smtpd.Reply{Code: 451, Enhanced: [3]int{4, 7, 5}, Text: "Revocation non verifiable pour l'instant, nouvel essai plus tard"}
 		}
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Certificat ou domaine expediteur non admis dans l'espace de confiance"}
@@ -70,15 +73,21 @@ func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelo
 	if !g.set.inboundDomains[r.Domain] && r.Address != g.set.noticeFrom {
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Aucun relais: ce domaine n'est pas celui de la clinique"}
 	}
+	r, _ = g.homeward(r)
 	if res := g.probe(ctx, env.Sender, r); res.Err != nil {
-		return &asFault(res.Err).Reply
+		return g.toSpace(&asFault(res.Err).Reply)
 	}
 	return nil
 }
 
 func (d trustDoor) Data(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
 	defer timed("trust")()
-	return d.g.Inbound(ctx, c, env, body)
+	out := d.g.Inbound(ctx, c, env, body)
+	out.Whole = d.g.toSpace(out.Whole)
+	for i, r := range out.Replies {
+		out.Replies[i] = d.g.toSpace(r)
+	}
+	return out
 }
 
 func timed(listener string) func() {
@@ -111,6 +120,9 @@ func (g *Gateway) postmasters(env *message.Envelope) {
 // mark puts our mark on top of a message for the clinic; what bore that name before is dropped by unchanged. The mark covers Message-ID
 // and Date, and a Postfix that takes us for a local client adds what is missing: so we add it before.
 func (m *mail) mark(g *Gateway, origin, verified string) error {
+	if origin == "trust" {
+		g.takeHome(m)
+	}
 	for _, f := range [][2]string{{"Message-ID", "<" + m.env.ID + "@" + g.set.hostname + ">"}, {"Date", g.now().Format(time.RFC1123Z)}} {
 		if len(m.header.Values(f[0])) > 0 {
 			continue

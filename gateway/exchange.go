@@ -122,7 +122,11 @@ func (g *Gateway) trustHops(ctx context.Context, domain string) ([]relay.Hop, er
 // trust hands the message to the first of a domain's servers that can be spoken with: one that is away, or cannot prove who it is, was told
 // nothing yet.
 func (g *Gateway) trust(ctx context.Context, m *mail, ways []way, group []int) error {
-	domain, l := m.env.Recipients[group[0]].Domain, m.unchanged()
+	domain := m.env.Recipients[group[0]].Domain
+	l, err := g.spaceLetter(ctx, m)
+	if err != nil {
+		return err
+	}
 	top, err := g.inSpace(ctx, m, ways, group)
 	if err != nil {
 		return err

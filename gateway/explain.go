@@ -27,6 +27,8 @@ type Explanation struct {
 	Observe  bool
 	// Instead is where the message goes in the place of To, by an alias or a confirmed link; "" where it goes to To.
 	Instead string
+	// WhiteList is the signed list of the trust space; nil where none is configured.
+	WhiteList *WhiteListStatus
 	// Sees says what the recipient would see.
 	Sees string
 }
@@ -55,7 +57,7 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if err != nil {
 		return nil, err
 	}
-	x := &Explanation{From: from, To: to, Answer: w.answer, Facts: w.facts, Decision: w.decision, Observe: g.set.observe}
+	x := &Explanation{From: from, To: to, Answer: w.answer, Facts: w.facts, Decision: w.decision, Observe: g.set.observe, WhiteList: g.WhiteList()}
 	if w.to != nil {
 		x.Instead = w.to.String()
 	}
@@ -99,7 +101,7 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
 		for i, h := range hops {
 			addrs[i] = h.Addr
 		}
-		return strings.Join(addrs, ", else "), "the message unchanged, in the MSSante mailbox"
+		return strings.Join(addrs, ", else "), inSpaceSees(x)
 	case policy.Plain:
 		h := g.internetHop(d.Hop, x.Facts.RecipientDomain)
 		if d.Form == policy.FormReport {

@@ -36,6 +36,7 @@ type Gateway struct {
 	directory *directory.Directory
 	policy    *policy.Policy
 	space     *trust.Space // nil where the clinic is not in the trust space
+	mailboxes *identities  // nil where senders write with their own addresses
 	relay     *relay.Relay
 	timeouts  relay.Timeouts // zero: the relay's own
 	traffic   *traffic
@@ -88,13 +89,17 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 
 // Inbound carries one message from the trust space to the clinic's Postfix, marked with who sent it and how that was verified.
 func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
-	return g.journey(ctx, c, strangersReply, env, body, func(m *mail, _ message.Recipient) (way, error) {
+	return g.journey(ctx, c, strangersReply, env, body, func(m *mail, r message.Recipient) (way, error) {
 		if m.marks == nil {
 			if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
 				return way{}, err
 			}
 		}
-		return way{decision: policy.Decision{Route: policy.Local, Rule: "inbound", Reason: "received from the trust space for a domain of the clinic"}}, nil
+		w := way{decision: policy.Decision{Route: policy.Local, Rule: "inbound", Reason: "received from the trust space for a domain of the clinic"}, from: r}
+		if to, mapped := g.homeward(r); mapped {
+			w.to, w.mapped = &to, true
+		}
+		return w, nil
 	})
 }
 
@@ -155,6 +160,7 @@ type mail struct {
 	trace  []byte         // our Received field and loop mark
 	marks  []byte         // our mark, on mail for the clinic
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
+	writer *writer        // who writes as which mailbox of the trust space
 	// xdm is what health documents in it say, nil until somebody asks.
 	xdm     *xdm
 	reading sync.Mutex

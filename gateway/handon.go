@@ -30,6 +30,7 @@ type way struct {
 	to         *message.Recipient
 	from       message.Recipient
 	redirected bool
+	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
 	onWay      bool // told to go on behind the reply
 }
@@ -146,11 +147,14 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		fail(refuse(550, [3]int{5, 7, 1}, d.Text, nil))
 		return
 	case policy.Later:
-		text := d.Text
-		if w.answer.Reply != "" && w.facts.TrustDomain { // elsewhere the directory is not what is waited for
+		text, why := d.Text, w.answer.Why
+		if w.facts.TrustDoubt != "" {
+			why = w.facts.TrustDoubt
+		}
+		if w.answer.Reply != "" && w.facts.TrustDomain && w.facts.TrustDoubt == "" { // elsewhere the directory is not what is waited for
 			text = w.answer.Reply
 		}
-		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(w.answer.Why)))
+		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(why)))
 		return
 	}
 	switch d.Route {
@@ -222,6 +226,9 @@ func (m *mail) letter(top []byte, body *message.Body, from int64) relay.Letter {
 func (g *Gateway) send(ctx context.Context, m *mail, ways []way, group []int, hop relay.Hop, l relay.Letter) {
 	var place []int
 	l.Recipients, place = m.envelope(ways, group)
+	for k, i := range group {
+		l.Recipients[place[k]] = g.shown(&ways[i], l.Recipients[place[k]])
+	}
 	if hop.Addr == "" {
 		for _, i := range group {
 			ways[i].fault = unset("Relais suivant non configure sur la passerelle, a completer dans hops", fmt.Errorf("hop %s has no address", hop.Name))

@@ -78,12 +78,9 @@ func (g *Gateway) settle(ctx context.Context, m *mail, r message.Recipient, deci
 
 // redirect puts the recipients that were decided on another address there. Observe mode sends everything where it was written to.
 func (g *Gateway) redirect(m *mail, ways []way) {
-	if g.set.observe {
-		return
-	}
 	led := false
 	for i := range ways {
-		if w := &ways[i]; w.to != nil {
+		if w := &ways[i]; w.to != nil && (w.mapped || !g.set.observe) {
 			m.env.Recipients[i], led = *w.to, true
 			if w.redirected {
 				mKnownAs.WithLabelValues("redirected").Inc()

@@ -27,7 +27,8 @@ import (
 // taken away.
 type inSpace struct {
 	*house
-	peer *gatewaytest.NextHop
+	peer  *gatewaytest.NextHop
+	space *space
 }
 
 func newInSpace(t *testing.T, more string, reply func(string) gatewaytest.Reply, prepare func(*house)) *inSpace {
@@ -42,11 +43,11 @@ func newInSpace(t *testing.T, more string, reply func(string) gatewaytest.Reply,
 	_, keys, _ := strings.Cut(more, "#directory:") // further keys of directory
 	text := withRules(more) +
 		strings.Replace(trustText, "127.0.0.1:1", "{peer}", 1) + "directory: {extraction: \"" + file + "\", " + strings.TrimSpace(keys) + "}\n"
-	boxes := []gatewaytest.Mailbox{gatewaytest.Doctor("marie.durand@peer.mssante.test", "Marie", "Durand")}
+	boxes := []gatewaytest.Mailbox{gatewaytest.Doctor("marie.durand@peer.mssante.test", "Marie", "Durand"), gatewaytest.Doctor("paul@mss.clinic.test", "Paul", "Petit")}
 	for i := range 500 {
 		boxes = append(boxes, gatewaytest.Doctor(fmt.Sprintf("d%d@peer.mssante.test", i), "Paul", "Petit"))
 	}
-	h := &inSpace{peer: peer, house: custom(t, text, reply, func(h *house) {
+	h := &inSpace{peer: peer, space: s, house: custom(t, text, reply, func(h *house) {
 		if err := gatewaytest.WriteDirectory(file, boxes...); err != nil {
 			t.Fatal(err)
 		}

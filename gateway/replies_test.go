@@ -31,7 +31,7 @@ func TestEachReplyOfTheTable(t *testing.T) {
 		name string
 		run  func(*testing.T, *replyTable)
 	}{{"wire", wireReplies}, {"doors", doorReplies}, {"room", roomReplies}, {"tls", tlsReplies}, {"flow", flowReplies}, {"rules", ruleReplies}, {"directory", directoryReplies},
-		{"sealing", sealingReplies}, {"trust", trustReplies}, {"hop", hopReplies}, {"hop's tls", hopTLSReplies}, {"abilities", abilityReplies}} {
+		{"sealing", sealingReplies}, {"trust", trustReplies}, {"white list", listReplies}, {"hop", hopReplies}, {"hop's tls", hopTLSReplies}, {"abilities", abilityReplies}} {
 		t.Run(s.name, func(t *testing.T) { s.run(t, tab) })
 	}
 	for key := range tab.rows {
@@ -396,6 +396,13 @@ func trustReplies(t *testing.T, tab *replyTable) {
 	})
 	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", withXDM(t, ddm, "", patientA), patientB+"@peer.mssante.test"), "autre patient")
 	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", withXDM(t, "Bilan", "", patientA), patientA+"@peer.mssante.test"), "regles MSSante")
+	h4 := newMapped(t, ", pattern: \"{local}@mss.clinic.test\", verify: pattern", nil)
+	for words, c := range map[string][2]string{"pas de boite MSSante": {"root@clinic.test", letter("root@clinic.test", "")}, "pas autorisee": {"rh@clinic.test", letter("rh@clinic.test", "")},
+		"au nom de cet expediteur": {"zoe@clinic.test", letter("dr@clinic.test", "")}, "au lieu de le rediriger": {"dr@clinic.test", letter("x@elsewhere.test", "")},
+		"un seul auteur": {"dr@clinic.test", letter("dr@clinic.test, zoe@clinic.test", "")}, "boite MSSante est absente": {"luc@clinic.test", letter("luc@clinic.test", "")},
+		"Rapport de remise": {"", strings.Replace(mdn, "disposition-notification\n\nReporting", "x-other\n\nReporting", 1)}} {
+		tab.hears(t, h4.send(h4.lmtp, c[0], c[1], "x@peer.mssante.test"), words)
+	}
 	dns.Away(true)
 	tab.hears(t, h2.send(h2.lmtp, "dr@mss.clinic.test", hello, "x@away.mssante.test"), "introuvable (DNS)")
 }

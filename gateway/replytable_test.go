@@ -224,7 +224,7 @@ func (s *sweep) node(n ast.Node) {
 		for i, id := range n.Names {
 			if s.dir == "../policy" && strings.HasPrefix(id.Name, "text") && i < len(n.Values) {
 				code := "550 5.7.1 "
-				if id.Name == "textLater" || id.Name == "textBroken" {
+				if id.Name == "textLater" || id.Name == "textBroken" || id.Name == "textWhiteList" {
 					code = "451 4.4.3 "
 				}
 				s.put(n, code+s.text(n.Values[i]))

@@ -19,6 +19,7 @@ import (
 	"passerelle/gateway/addressbook"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/smtpd"
+	"passerelle/gateway/trust"
 )
 
 // Sockets are listeners that were handed to the process (systemd), by door: lmtp, smtp, trust, portal, metrics, addressbook, ldap. Run serves them in the place of
@@ -50,6 +51,7 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 	}
 	wg.Go(func() { g.duties(ctx) })
 	wg.Go(func() { directory.KeepFresh(ctx, func() *directory.Directory { return g.current().directory }) })
+	wg.Go(func() { trust.KeepListFresh(ctx, func() *trust.Space { return g.current().space }) })
 	g.serving.Store(true)
 	if g.ready != nil {
 		g.ready()
@@ -108,11 +110,11 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		if l == nil {
 			return
 		}
-		budget := g.budget
+		budget, name := g.budget, g.set.hostname
 		if key == "trust" { // the strangers' door: their bodies never take all the room
-			budget = budget.Part()
+			budget, name = budget.Part(), g.spaceName()
 		}
-		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: g.set.hostname, Networks: nets, TLS: t, RequireTLS: requireTLS, ImplicitTLS: implicitTLS,
+		s, serr := smtpd.New(smtpd.Config{Name: key, Listener: l, LMTP: lmtp, Hostname: name, Networks: nets, TLS: t, RequireTLS: requireTLS, ImplicitTLS: implicitTLS,
 			RequireClientCert: clientCert, MaxMessage: int64(cfg.Limits.Message), MaxRecipients: cfg.Limits.Recipients,
 			MaxSessions: cfg.Limits.Sessions, MaxSessionsPerClient: cfg.Limits.SessionsPerClient, IdleTimeout: time.Duration(cfg.Limits.Idle), StopTimeout: stopTimeout,
 			Budget: budget, Log: g.log, NewID: newID, Begin: begin})

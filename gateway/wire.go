@@ -125,6 +125,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 // furnish builds what the config file decides, all that Reload may change. A directory and a vault that are there lend what they hold to
 // their successors; nothing built here has to be closed.
 func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
+	former := g.space
 	g.cfg, g.policy, g.space, g.sms = cfg, cfg.Policy, nil, nil
 	if g.set, err = newSettings(cfg, g.key); err != nil {
 		return err
@@ -133,12 +134,17 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	if inTrust(cfg) {
-		if g.space, err = trust.New(trustConfig(cfg, g.now, g.log)); err == nil && g.directory != nil {
+		conf := trustConfig(cfg, g.now, g.log)
+		conf.Former = former
+		if g.space, err = trust.New(conf); err == nil && g.directory != nil {
 			err = g.space.Reload() // New bears a broken revocation list; who has a good one keeps it
 		}
 		if err != nil {
 			return fmt.Errorf("trust space: %w", err)
 		}
+	}
+	if g.mailboxes, err = newIdentities(cfg, g.key, g); err != nil {
+		return err
 	}
 	if cfg.Pickup.URL != "" {
 		if err := g.furnishVault(ctx, cfg); err != nil {
@@ -159,7 +165,7 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 
 // inTrust tells whether the clinic is in the trust space.
 func inTrust(cfg *config.Config) bool {
-	return len(cfg.Trust.Domains) > 0 || cfg.Listen.Trust.Addr != ""
+	return len(cfg.Trust.Domains) > 0 || cfg.Trust.WhiteList.URL != "" || cfg.Listen.Trust.Addr != ""
 }
 
 // Close gives everything back, last opened first.
@@ -245,7 +251,7 @@ func (v vaultBlob) Close() error                            { return v.b.Close()
 
 func trustConfig(cfg *config.Config, now func() time.Time, log *slog.Logger) trust.Config {
 	t := cfg.Trust
-	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: []string{t.CA}, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, Now: now, Log: log}
+	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: []string{t.CA}, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, WhiteList: whiteListConfig(cfg), Now: now, Log: log}
 	if t.CRL != "" {
 		c.CRL = []string{t.CRL}
 	}
@@ -336,7 +342,7 @@ func (g *Gateway) trustHop(domain string) (relay.Hop, error) {
 	if err != nil {
 		return relay.Hop{}, refuse(451, [3]int{4, 7, 1}, "Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard", err)
 	}
-	return relay.Hop{Name: "trust " + domain, Addr: g.set.hops["trust:"+domain].Addr, Helo: g.set.hostname, MaxConns: g.set.trustLimit(domain).MaxConns, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
+	return relay.Hop{Name: "trust " + domain, Addr: g.set.hops["trust:"+domain].Addr, Helo: g.spaceName(), MaxConns: g.set.trustLimit(domain).MaxConns, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
 }
 
 func set(names []string) map[string]bool {

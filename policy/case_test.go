@@ -33,8 +33,11 @@ type given struct {
 	Preferred                  Route
 	OpenPGP, Phone, Secret     bool
 	Opposed                    bool
-	TrustDomain                bool `yaml:"trust_domain"`
-	TrustSender                bool `yaml:"trust_sender"`
+	TrustDomain                bool   `yaml:"trust_domain"`
+	TrustDoubt                 string `yaml:"trust_doubt"`
+	TrustSender                bool   `yaml:"trust_sender"`
+	SenderTrouble              string `yaml:"sender_trouble"`
+	SendsAs                    string `yaml:"sends_as"`
 	Patient                    bool
 	INSValid                   bool `yaml:"ins_valid"`
 	Size                       Size
@@ -57,7 +60,7 @@ func (g given) facts() Facts {
 		Verdict: g.Verdict, VerdictWhy: g.Why, Kind: g.Kind, Profession: g.Profession, Category: g.Category, Structure: g.Structure,
 		Contact: g.Person != "", Person: g.Person, Preferred: g.Preferred, Form: g.Form,
 		OpenPGP: g.OpenPGP, Phone: g.Phone, Secret: g.Secret, Opposed: g.Opposed,
-		TrustDomain: g.TrustDomain, TrustSender: g.TrustSender, PatientINS: g.Patient, INSValid: g.INSValid,
+		TrustDomain: g.TrustDomain, TrustDoubt: g.TrustDoubt, TrustSender: g.TrustSender, SenderTrouble: g.SenderTrouble, SendsAs: g.SendsAs, PatientINS: g.Patient, INSValid: g.INSValid,
 		Size: int64(g.Size), Recipients: max(g.Recipients, 1), Headers: g.Header, Tags: g.Tag, Sensitivity: g.Sensitivity,
 		Null: g.Null, Auto: g.Auto, List: g.List, Marked: g.Marked,
 		Lookalike: g.Lookalike, KnownAs: g.KnownAs, KnownAsDomain: map[bool]string{true: "medecin.mssante.example"}[g.KnownAs],

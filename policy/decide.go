@@ -43,8 +43,11 @@ func (p *Policy) decide(f *Facts, tried *[]Trial) Decision {
 			continue
 		case unknown:
 			text := textLater
-			if res.err != nil {
+			switch {
+			case res.err != nil:
 				text = textBroken
+			case f.listUnknown():
+				text = textWhiteList
 			}
 			return Decision{Route: Later, Rule: r.Name, Text: text, Reason: reason(r.Name, res.explain(r, f), "later")}
 		}
@@ -61,6 +64,8 @@ func (p *Policy) decide(f *Facts, tried *[]Trial) Decision {
 func (p *Policy) beyond(f *Facts) Decision {
 	c := &choice{rule: &Rule{Name: ruleDefault}, route: Pickup, facts: "verdict=" + string(f.Verdict)}
 	switch {
+	case f.listUnknown():
+		return Decision{Route: Later, Rule: ruleDefault, Text: textWhiteList, Reason: reason(ruleDefault, f.listWhy(), "later")}
 	case f.Verdict == CouldNotAsk:
 		return Decision{Route: Later, Rule: ruleDefault, Text: textLater, Reason: reason(ruleDefault, c.facts+" "+f.VerdictWhy, "later")}
 	case f.TrustDomain || f.PatientINS:
@@ -78,10 +83,20 @@ func (f *Facts) settleVerdict() {
 	if f.Verdict != Verified && f.Verdict != NotListed {
 		f.Verdict = CouldNotAsk
 	}
-	if f.Verdict == CouldNotAsk && (!f.TrustDomain || f.PatientINS) {
+	switch {
+	case f.PatientINS && f.Verdict == CouldNotAsk:
+		f.Verdict = NotListed
+	case f.listUnknown() && f.Verdict != Verified: // who is not in the directory may have been left unasked
+		f.Verdict, f.VerdictWhy = CouldNotAsk, f.TrustDoubt
+	case f.Verdict == CouldNotAsk && !f.TrustDomain:
 		f.Verdict = NotListed
 	}
 }
+
+// listUnknown tells whether the recipient's domain may be listed and nobody knows.
+func (f *Facts) listUnknown() bool { return f.TrustDoubt != "" && !f.TrustDomain }
+
+func (f *Facts) listWhy() string { return "trust_domain=" + string(CouldNotAsk) + " " + f.TrustDoubt }
 
 type answer int
 
@@ -98,11 +113,24 @@ type result struct {
 	err    error
 }
 
-// try holds the rule against the facts. Matchers that read no verdict go first: where one of them excludes the rule, it would not
+// try holds the rule against the facts. Matchers that read neither the white list nor the verdict go first: where one of them excludes the rule, it would not
 // have held whatever the directory says, and nothing waits.
 func (r *rule) try(f *Facts) result {
 	for i := range r.plain {
 		if m := &r.plain[i]; !m.holds(f) {
+			return result{failed: m}
+		}
+	}
+	if f.listUnknown() && r.readsList() {
+		if r.when != nil && !r.when.reads && !r.when.lists {
+			if ok, err := r.when.holds(f); err == nil && !ok {
+				return result{}
+			}
+		}
+		return result{answer: unknown}
+	}
+	for i := range r.listed {
+		if m := &r.listed[i]; !m.holds(f) {
 			return result{failed: m}
 		}
 	}
@@ -142,6 +170,8 @@ func (res result) explain(r *rule, f *Facts) string {
 		return r.facts(f)
 	case res.err != nil:
 		return "when: " + firstLine(res.err.Error())
+	case res.answer == unknown && f.listUnknown():
+		return f.listWhy()
 	case res.answer == unknown:
 		return strings.TrimSpace("verdict=" + string(CouldNotAsk) + " " + f.VerdictWhy)
 	case res.failed != nil:
@@ -153,7 +183,7 @@ func (res result) explain(r *rule, f *Facts) string {
 // facts lists what the rule read.
 func (r *rule) facts(f *Facts) string {
 	var b strings.Builder
-	for _, list := range [2][]matcher{r.plain, r.verdict} {
+	for _, list := range [3][]matcher{r.plain, r.listed, r.verdict} {
 		for i := range list {
 			if b.Len() > 0 {
 				b.WriteString(", ")

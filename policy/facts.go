@@ -27,6 +27,17 @@ const (
 	CouldNotAsk Verdict = "could-not-ask"
 )
 
+// Why a message may not enter the trust space because of who wrote it.
+const (
+	SenderNoMailbox   = "no-mailbox"       // the author has no mailbox there
+	SenderRefused     = "refused"          // the clinic's table refuses the author
+	SenderForeign     = "foreign"          // the author is not of the clinic: a message redirected
+	SenderNotDelegate = "not-delegate"     // who wrote may not write in the author's name
+	SenderUnclear     = "unclear"          // From or Sender name nobody, or several
+	SenderNotFound    = "not-in-directory" // the author's mailbox is not shown
+	SenderNotAsked    = "could-not-ask"    // whether it is could not be asked
+)
+
 // FormReport is the form of null-sender mail that leaves by Plain: headers and status, without the returned content.
 const FormReport = "report"
 
@@ -78,9 +89,15 @@ type Facts struct {
 
 	// From the trust space.
 	TrustDomain bool // the recipient's domain is in the white list
-	TrustSender bool // the sender's domain is one of the clinic's trust domains
-	PatientINS  bool // the recipient is a patient's Mon espace santé mailbox
-	INSValid    bool // its number's key is right
+	// TrustDoubt is why the white list could not be asked, "" where it could. With it a TrustDomain of false says nothing (no list was ever
+	// loaded), and one of true stands in a list that is too old: mail for the domain waits.
+	TrustDoubt  string
+	TrustSender bool // the sender's domain is one of the clinic's trust domains, or its author has a mailbox there
+	// SenderTrouble is why the author may not write there, one of the Sender constants, "" where only his domain is known. SendsAs says as whom
+	// a message leaves, for the reason: mailbox, author, who wrote in his name; with a trouble whom From names.
+	SenderTrouble, SendsAs string
+	PatientINS             bool // the recipient is a patient's Mon espace santé mailbox
+	INSValid               bool // its number's key is right
 	// INSQualified: the message's own header or the clinic's list asserts that the patient's INS is qualified.
 	INSQualified bool
 

@@ -14,8 +14,8 @@ type matcher struct {
 	say   func(*Facts) string
 }
 
-// matchers gives the rule's matchers: those that read no verdict, and those that do.
-func matchers(r Rule) (plain, verdict []matcher) {
+// matchers gives the rule's matchers: those that read neither the white list nor the verdict, and those that do.
+func matchers(r Rule) (plain, listed, verdict []matcher) {
 	text := func(field string, patterns []string, value func(*Facts) string, say func(*Facts) string) []matcher {
 		if len(patterns) == 0 {
 			return nil
@@ -42,7 +42,6 @@ func matchers(r Rule) (plain, verdict []matcher) {
 		text("domain", r.Domain, func(f *Facts) string { return f.RecipientDomain }, nil),
 		text("person", r.Person, func(f *Facts) string { return f.Person }, nil),
 		flag("opposed", r.Opposed, func(f *Facts) bool { return f.Opposed }),
-		flag("trust_domain", r.TrustDomain, func(f *Facts) bool { return f.TrustDomain }),
 		flag("patient", r.Patient, func(f *Facts) bool { return f.PatientINS }),
 		flag("known_as", r.KnownAs, func(f *Facts) bool { return f.KnownAs }),
 		flag("null", r.Null, func(f *Facts) bool { return f.Null }),
@@ -89,6 +88,8 @@ func matchers(r Rule) (plain, verdict []matcher) {
 		plain = append(plain, matcher{"preferred", func(f *Facts) bool { return f.Preferred != "" }, func(f *Facts) string { return string(f.Preferred) }})
 	}
 
+	listed = flag("trust_domain", r.TrustDomain, func(f *Facts) bool { return f.TrustDomain })
+
 	if len(r.Verdict) > 0 {
 		verdict = append(verdict, matcher{"verdict", func(f *Facts) bool { return slices.Contains(r.Verdict, f.Verdict) },
 			func(f *Facts) string { return string(f.Verdict) }})
@@ -99,7 +100,7 @@ func matchers(r Rule) (plain, verdict []matcher) {
 		text("category", r.Category, func(f *Facts) string { return f.Category }, nil),
 		text("structure", r.Structure, func(f *Facts) string { return f.Structure }, nil),
 	)
-	return plain, verdict
+	return plain, listed, verdict
 }
 
 // has answers one word of the matcher of that name.

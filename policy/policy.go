@@ -27,7 +27,8 @@ type Policy struct {
 // rule is a Rule whose matchers were made ready.
 type rule struct {
 	Rule
-	plain   []matcher // read no verdict
+	plain   []matcher // read neither
+	listed  []matcher // read the white list
 	verdict []matcher // read the verdict
 	when    *when
 }
@@ -70,7 +71,7 @@ func Compile(rules []Rule, opt Options) (*Policy, error) {
 		names[r.Name] = true
 		check(r, fault)
 		c := rule{Rule: r}
-		c.plain, c.verdict = matchers(r)
+		c.plain, c.listed, c.verdict = matchers(r)
 		if r.When != "" {
 			w, err := compileWhen(r.When)
 			if err != nil {
@@ -89,12 +90,17 @@ func Compile(rules []Rule, opt Options) (*Policy, error) {
 
 // unconditional tells whether the rule holds for everything.
 func (r *rule) unconditional() bool {
-	return len(r.plain) == 0 && len(r.verdict) == 0 && r.When == "" && r.Route != ""
+	return len(r.plain) == 0 && len(r.listed) == 0 && len(r.verdict) == 0 && r.When == "" && r.Route != ""
 }
 
 // reads tells whether the rule reads the verdict in a way that an unasked directory leaves open.
 func (r *rule) reads() bool {
 	return len(r.verdict) > 0 || r.when != nil && r.when.reads
+}
+
+// readsList tells whether the rule reads the white list.
+func (r *rule) readsList() bool {
+	return len(r.listed) > 0 || r.when != nil && r.when.lists
 }
 
 var (

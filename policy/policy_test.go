@@ -121,7 +121,7 @@ func TestReaches(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	for _, s := range []string{textLater, textBroken, textRefused, textOpposed, textMarked, textAutomatic, textNotInSpace, textTrustSender, textUnverified, textINS, textOnePatient, textQualified} {
+	for _, s := range []string{textLater, textBroken, textWhiteList, textRefused, textOpposed, textMarked, textAutomatic, textNotInSpace, textTrustSender, textNoMailbox, textNotAllowed, textForeign, textNotDelegate, textUnclear, textNotFound, textUnverified, textINS, textOnePatient, textQualified} {
 		if !isLine(s) || len(s) >= maxText || strings.Contains(s, "\n") {
 			t.Errorf("no reply text: %q", s)
 		}
@@ -175,6 +175,7 @@ func anyFacts() *rapid.Generator[Facts] {
 			TrustDomain: flag("trust domain"), TrustSender: flag("trust sender"), PatientINS: flag("patient"), INSValid: flag("ins"), INSQualified: flag("ins qualified"),
 			Size: rapid.Int64Range(0, 100).Draw(t, "size"), Recipients: rapid.IntRange(0, 3).Draw(t, "recipients"),
 			Null: flag("null"), Auto: flag("auto"), List: flag("list"), Marked: flag("marked"),
+			TrustDoubt: rapid.SampledFrom([]string{"", "", "", "too old"}).Draw(t, "trust doubt"),
 		}
 	})
 }
@@ -190,7 +191,7 @@ func anyRule(name string) *rapid.Generator[Rule] {
 		r.Verdict = rapid.SampledFrom([][]Verdict{nil, {Verified}, {NotListed}, {Verified, NotListed}}).Draw(t, "verdict")
 		r.Kind = rapid.SampledFrom([][]string{nil, {"PER"}}).Draw(t, "kind")
 		r.Has = rapid.SampledFrom([][]string{nil, {"openpgp"}, {"phone", "preferred"}}).Draw(t, "has")
-		r.When = rapid.SampledFrom([]string{"", "", "size > 50", `verdict == "verified" or size > 50`, `kind != "PER"`}).Draw(t, "when")
+		r.When = rapid.SampledFrom([]string{"", "", "size > 50", `verdict == "verified" or size > 50`, `kind != "PER"`, "trust_domain"}).Draw(t, "when")
 		if r.Route == Encrypt {
 			r.Form = rapid.SampledFrom(forms).Draw(t, "rule form")
 		}
@@ -238,7 +239,8 @@ func TestLaws(t *testing.T) {
 		law(d.Route != Trust || !f.PatientINS || f.INSValid && f.Recipients == 1 && d.Qualified, "patients: valid, alone, qualified")
 		law(d.Route != Trust || f.PatientINS || f.Verdict == Verified || p.opt.ListedUnverified == Trust, "refuse unverified means it")
 		law(d.Route != Encrypt || possible(&f, d.Form), "what is encrypted can be opened")
-		law(d.Route != Later || f.Verdict == CouldNotAsk && f.TrustDomain && !f.PatientINS, "only a doubt about a listed domain waits")
+		law(f.TrustDoubt == "" || !out && d.Route != Trust, "nothing leaves on a doubtful white list")
+		law(d.Route != Later || f.TrustDoubt != "" || f.Verdict == CouldNotAsk && f.TrustDomain && !f.PatientINS, "only a doubt about a listed domain waits")
 		law((d.Route != Refuse && d.Route != Later) || d.Text != "", "who is refused is told what to do")
 		law(isLine(d.Reason) && isLine(d.Text) && d.Rule != "", "reason and text are one line")
 		for _, r := range []Route{Pickup, Encrypt, Plain, Trust, Refuse} {
@@ -254,7 +256,7 @@ func TestLaws(t *testing.T) {
 func TestDoubtNeverOpens(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p, f := anyPolicy(t), anyFacts().Draw(t, "facts")
-		f.Verdict, f.Kind = CouldNotAsk, ""
+		f.Verdict, f.Kind, f.TrustDoubt = CouldNotAsk, "", ""
 		doubt := p.Decide(f)
 		yes, not := f, f
 		yes.Verdict, yes.Kind, not.Verdict = Verified, rapid.SampledFrom(kinds).Draw(t, "kind when asked"), NotListed
@@ -270,6 +272,23 @@ func TestDoubtNeverOpens(t *testing.T) {
 		}
 		if doubt.Route != Later && (doubt.Rule != dy.Rule || doubt.Rule != dn.Rule) {
 			t.Fatalf("decided by %s in doubt, by %s and %s when asked", doubt.Rule, dy.Rule, dn.Rule)
+		}
+	})
+}
+
+// TestUnknownListNeverDecides: where nobody knows whether the domain is listed, a rule that decides would have decided either way.
+func TestUnknownListNeverDecides(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, f := anyPolicy(t), anyFacts().Draw(t, "facts")
+		f.TrustDoubt, f.TrustDomain = "never loaded", false
+		doubt := p.Decide(f)
+		if internet(doubt.Route) || doubt.Route == Trust {
+			t.Fatalf("doubt opened: %s", doubt.Reason)
+		}
+		listed, not := f, f
+		listed.TrustDoubt, not.TrustDoubt, listed.TrustDomain = "", "", true
+		if dl, dn := p.Decide(listed), p.Decide(not); doubt.Route != Later && (doubt.Rule != dl.Rule || doubt.Rule != dn.Rule) {
+			t.Fatalf("decided by %s in doubt, by %s and %s when known", doubt.Rule, dl.Rule, dn.Rule)
 		}
 	})
 }

@@ -28,6 +28,8 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		c.route = Trust
 	}
 	switch {
+	case f.TrustDoubt != "" && (c.route == Trust || internet(c.route)):
+		return c.end(Later, f.listWhy(), textWhiteList)
 	case c.route == Trust:
 		return p.trust(f, c)
 	case c.route == Refuse:
@@ -84,7 +86,12 @@ func (p *Policy) trust(f *Facts, c *choice) Decision {
 	case !f.TrustDomain && !f.PatientINS:
 		return c.refuse("domain not in the white list", textNotInSpace)
 	case !f.TrustSender && !f.Null: // a report has no sender whose domain could be one of ours
-		return c.refuse("sender's domain not in the trust space", textTrustSender)
+		return c.untrusted(f)
+	}
+	if f.SendsAs != "" {
+		c.note(f.SendsAs)
+	}
+	switch {
 	case f.PatientINS:
 		return c.patient(f)
 	case f.Verdict == Verified:
@@ -100,6 +107,30 @@ func (p *Policy) trust(f *Facts, c *choice) Decision {
 	d := c.end(Trust, "", "")
 	d.Qualified = c.rule.Qualified
 	return d
+}
+
+// untrusted tells a sender who may not write into the trust space why, and what to do.
+func (c *choice) untrusted(f *Facts) Decision {
+	if f.SendsAs != "" {
+		c.note(f.SendsAs)
+	}
+	switch f.SenderTrouble {
+	case SenderNoMailbox:
+		return c.refuse("sender without a mailbox", textNoMailbox)
+	case SenderRefused:
+		return c.refuse("sender refused by the table of mailboxes", textNotAllowed)
+	case SenderForeign:
+		return c.refuse("author not of the clinic", textForeign)
+	case SenderNotDelegate:
+		return c.refuse("no delegation for the author", textNotDelegate)
+	case SenderUnclear:
+		return c.refuse("author unclear", textUnclear)
+	case SenderNotFound:
+		return c.refuse("sender's mailbox not in the directory", textNotFound)
+	case SenderNotAsked:
+		return c.end(Later, "sender's mailbox not asked", textLater)
+	}
+	return c.refuse("sender's domain not in the trust space", textTrustSender)
 }
 
 // patient is the law of Mon espace santé: one patient per message, a right number, an identity that the sender's application has

@@ -58,6 +58,7 @@ var readsVerdict = map[string]bool{"verdict": true, "kind": true, "profession": 
 type when struct {
 	program *vm.Program
 	reads   bool // it mentions what the directory says
+	lists   bool // it mentions what the white list says
 	names   []string
 }
 
@@ -82,6 +83,7 @@ func compileWhen(src string) (*when, error) {
 func (w *when) Visit(n *ast.Node) {
 	if id, ok := (*n).(*ast.IdentifierNode); ok {
 		w.reads = w.reads || readsVerdict[id.Value]
+		w.lists = w.lists || id.Value == "trust_domain" || id.Value == "$env"
 		w.names = append(w.names, id.Value)
 	}
 }

@@ -41,6 +41,11 @@ func (c checkCmd) Run(e *env) error {
 		}
 	}
 	warnings := append(waits(cfg), readable(cfg)...)
+	list := g.WhiteList()
+	warnings = append(warnings, listWarnings(list)...)
+	if list != nil {
+		fmt.Fprintln(e.stdout, "white list:", listLine(list))
+	}
 	if c.Wait > 0 {
 		ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
 		defer cancel()

@@ -84,7 +84,14 @@ func printExplanation(e *env, x *gateway.Explanation) {
 	if c := x.Answer.Contact; c != nil {
 		row("own list", strings.Join(nonEmpty(c.Name, c.Person, ifAny("prefers ", c.Prefer), yes(len(c.OpenPGPKey) > 0, "OpenPGP key"), yes(c.Phone != "", "mobile phone"), yes(c.Opposed, "OPPOSED"), certificate(c), c.Label), ", "))
 	}
-	row("trust space", yes(x.Facts.TrustDomain, "the recipient's domain is in the white list"))
+	row("trust space", yes(x.Facts.TrustDomain, "the recipient's domain is listed"))
+	row("white list", listLine(x.WhiteList))
+	row("doubt", x.Facts.TrustDoubt)
+	if x.Facts.SenderTrouble == "" {
+		row("writes", x.Facts.SendsAs)
+	} else {
+		row("may not write", x.Facts.SenderTrouble+ifAny(", ", x.Facts.SendsAs))
+	}
 	for i, t := range x.Decision.Tried {
 		mark := "no "
 		if t.Matched {

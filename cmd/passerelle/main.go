@@ -30,6 +30,7 @@ type commands struct {
 	Explain   explainCmd   `cmd:"" help:"Say which way a mail would take, and why: rules tried, directory record, what the recipient would see. Nothing is sent."`
 	Demo      demoCmd      `cmd:"" help:"Show the main job on this machine: real sockets on loopback, eight messages, every arrival checked. Needs no config."`
 	Directory directoryCmd `cmd:"" help:"The local mirror of the national directory (Annuaire Sante): look up, search, import, compare. Needs no config."`
+	Whitelist whitelistCmd `cmd:"" help:"The signed white list of the MSSante trust space: status, refresh, accept, show."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 

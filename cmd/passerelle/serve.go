@@ -43,6 +43,7 @@ func (c serveCmd) Run(e *env) error {
 	alive, end := context.WithCancel(context.WithoutCancel(e.ctx)) // also while it stops
 	var wg, watch sync.WaitGroup
 	watch.Go(func() { m.watch(alive.Done()) })
+	watch.Go(func() { giveBack(alive) })
 	wg.Go(func() { // what the manager is told, in its order
 		select {
 		case <-ready:

@@ -98,14 +98,21 @@ func Kept(h message.Header, keep []string) (out []message.Field) {
 		if f.Name == "" || never[low] || strings.HasPrefix(low, "content-") || strings.HasPrefix(low, "x-passerelle-") {
 			continue
 		}
-		for _, glob := range keep {
-			if ok, err := path.Match(strings.ToLower(glob), low); err == nil && ok {
-				out = append(out, f)
-				break
-			}
+		if matches(low, keep) {
+			out = append(out, f)
 		}
 	}
 	return out
+}
+
+// matches tells whether one of the globs names the field, which is in lower case.
+func matches(low string, globs []string) bool {
+	for _, glob := range globs {
+		if ok, err := path.Match(strings.ToLower(glob), low); err == nil && ok {
+			return true
+		}
+	}
+	return false
 }
 
 // outer builds the header of a protecting route. The list is closed: From, To with this recipient alone, Date, Message-ID, Reply-To,

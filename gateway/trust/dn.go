@@ -98,7 +98,7 @@ func parseDN(s string) (distinguished, error) {
 	if len(s) > maxDN || !utf8.ValidString(s) {
 		return nil, fmt.Errorf("longer than %d octets or no UTF-8", maxDN)
 	}
-	var d distinguished
+	d := make(distinguished, 0, 5) // as operators have
 	var rdn []attr
 	for rest := s; ; {
 		kind, after, ok := cutKind(rest)
@@ -228,7 +228,21 @@ func unescape(s string) string {
 
 // normal is the form in which values are compared.
 func normal(s string) string {
+	if isNormal(s) { // a hundred thousand names need no copies
+		return s
+	}
 	return strings.Join(strings.FieldsFunc(norm.NFC.String(s), unicode.IsSpace), " ")
+}
+
+func isNormal(s string) bool {
+	before := ' '
+	for _, r := range s {
+		if unicode.IsSpace(r) && (r != ' ' || before == ' ') {
+			return false
+		}
+		before = r
+	}
+	return (before != ' ' || s == "") && norm.NFC.IsNormalString(s)
 }
 
 // dnText writes a certificate's subject as the white list does, from CN to C. pkix.Name would put it into an order of its own.

@@ -14,14 +14,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"passerelle/gateway/message"
 )
 
-// Domains is the white list: domain -> the DNs of the certificates that may speak for it.
+// Domains are listed by the operator himself: domain -> the DNs of the certificates that may speak for it.
 type Domains map[string][]string
 
 // Config is what New needs.
@@ -40,16 +39,21 @@ type Config struct {
 	CRLGrace time.Duration
 	// PatientDomain is PatientDomain where empty.
 	PatientDomain string
-	Now           func() time.Time
-	Log           *slog.Logger
+	// WhiteList is the signed list, beside Domains; nil: Domains alone.
+	WhiteList *WhiteListConfig
+	// Former is the Space before a reload of the config: it lends its list.
+	Former *Space
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Space is the trust space as configured. It is safe for concurrent use.
 type Space struct {
-	cfg   Config
-	names map[string][]distinguished // by domain
-	own   map[string]bool
-	state atomic.Pointer[state]
+	cfg    Config
+	names  map[string][]distinguished // by domain, of Config.Domains
+	own    map[string]bool
+	state  atomic.Pointer[state]
+	lister *lister // of the signed list, nil where none is configured
 }
 
 // state is what Reload swaps.
@@ -67,6 +71,7 @@ type state struct {
 // Reasons of an Error.
 const (
 	NotListed     = "not-listed"     // the domain is not in the list
+	ListUnknown   = "list-unknown"   // the white list was never loaded, or is too old
 	NoCertificate = "no-certificate" // the peer showed none
 	OldTLS        = "old-tls"        // below 1.2
 	Chain         = "chain"          // not issued by the configured CA, or not for this use
@@ -134,6 +139,12 @@ func New(cfg Config) (*Space, error) {
 		cfg.Log.Error("revocation list cannot be read, peers of the trust space wait", "err", st.crlFault)
 	}
 	s.state.Store(st)
+	former := cfg.Former
+	if s.cfg.Former = nil; cfg.WhiteList != nil { // the chain of former ones would never end
+		if err := newLister(s, former); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -151,27 +162,15 @@ func (s *Space) Reload() error {
 }
 
 func (s *Space) load() (*state, error) {
-	st := &state{roots: x509.NewCertPool(), others: x509.NewCertPool()}
-	for _, file := range s.cfg.CA {
-		certs, err := readCerts(file)
-		if err != nil {
-			return nil, err
-		}
-		st.cas = append(st.cas, certs...)
+	st := &state{}
+	var err error
+	if st.cas, err = readAuthorities(s.cfg.CA); err != nil {
+		return nil, err
 	}
 	if len(st.cas) == 0 {
 		return nil, errors.New("trust space has no CA certificate")
 	}
-	selfSigned := func(c *x509.Certificate) bool { return c.CheckSignatureFrom(c) == nil }
-	anyRoot := slices.ContainsFunc(st.cas, selfSigned)
-	for _, c := range st.cas {
-		if !anyRoot || selfSigned(c) {
-			st.roots.AddCert(c)
-		} else {
-			st.others.AddCert(c)
-		}
-	}
-	var err error
+	st.roots, st.others = pools(st.cas)
 	if st.cert, err = tls.LoadX509KeyPair(s.cfg.Cert, s.cfg.Key); err != nil {
 		return nil, fmt.Errorf("read our certificate: %w", err)
 	}
@@ -211,18 +210,6 @@ func readCerts(file string) ([]*x509.Certificate, error) {
 	}
 	return out, nil
 }
-
-// dns gives the listed names of a domain. A domain is listed exactly or not at all: no wildcard, no inheritance.
-func (s *Space) dns(domain string) []distinguished {
-	d, err := message.ParseDomain(domain)
-	if err != nil {
-		return nil
-	}
-	return s.names[d]
-}
-
-// Listed tells whether a domain is in the white list.
-func (s *Space) Listed(domain string) bool { return s.dns(domain) != nil }
 
 // Own tells whether a domain of the trust space is the clinic's.
 func (s *Space) Own(domain string) bool {

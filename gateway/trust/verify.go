@@ -59,8 +59,11 @@ func (r role) usages() []x509.ExtKeyUsage {
 // needed: the settings prove a chain of the trust space, only check asks for the domain's DN. The settings are the same for all domains
 // until a Reload, so that one connection may serve several domains of one operator; check is to be asked for each.
 func (s *Space) ClientTLS(domain string) (*tls.Config, func(tls.ConnectionState) error, error) {
-	dns := s.dns(domain)
-	if dns == nil {
+	dns, listed, err := s.lookUp(domain)
+	if err != nil {
+		return nil, nil, doubtful(err)
+	}
+	if !listed {
 		return nil, nil, &Error{NotListed, false, fmt.Errorf("domain %q", domain)}
 	}
 	check := func(cs tls.ConnectionState) error {
@@ -90,15 +93,18 @@ func (s *Space) AdmitPeer(cs tls.ConnectionState, senderDomain string) error {
 	}
 	leaf := cs.PeerCertificates[0]
 	if senderDomain == "" {
-		for _, dns := range s.names {
-			if p.bears(dns) {
-				return nil
-			}
+		if known, err := s.anyone(p); err != nil {
+			return doubtful(err)
+		} else if known {
+			return nil
 		}
 		return &Error{WrongName, false, fmt.Errorf("DN %q is listed for no domain", dnText(leaf))}
 	}
-	dns := s.dns(senderDomain)
-	if dns == nil {
+	dns, listed, err := s.lookUp(senderDomain)
+	if err != nil {
+		return doubtful(err)
+	}
+	if !listed {
 		return &Error{NotListed, false, fmt.Errorf("domain %q", senderDomain)}
 	}
 	return named(leaf, p, dns, senderDomain)
