@@ -120,7 +120,7 @@ func (d *doctor) checks() []check {
 	}
 	list = append(list, check{"hop", d.hops}, check{"certificate", d.certificates}, check{"directory", d.sources})
 	if d.space != nil {
-		list = append(list, check{"trust.certificate", d.ownCertificate}, check{"trust.listener", d.trustListener})
+		list = append(list, check{"trust.certificate", d.ownCertificate}, check{"trust.listener", d.trustListener}, check{"trust.white_list", d.whiteList})
 	}
 	for _, domain := range d.o.Domains {
 		list = append(list, check{"trust.peer", func(ctx context.Context, s *sheet) { d.peer(ctx, s, domain) }})

@@ -247,7 +247,7 @@ func TestDoctorServers(t *testing.T) {
 func TestDoctorSurroundings(t *testing.T) {
 	s := newSpace(t)
 	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Date", time.Now().Add(-10*time.Minute).UTC().Format(http.TimeFormat))
+		w.Header().Set("Date", time.Now().Add(-10*time.Minute-30*time.Second).UTC().Format(http.TimeFormat))
 		if r.Header.Get("Authorization") != "Bearer tres-secret" {
 			w.WriteHeader(http.StatusUnauthorized)
 			return

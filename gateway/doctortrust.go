@@ -36,7 +36,45 @@ func (d *doctor) ownCertificate(_ context.Context, s *sheet) {
 }
 
 // staticList: trust.domains is all there is.
-func (d *doctor) staticList() bool { return true }
+func (d *doctor) staticList() bool { return d.WhiteList() == nil }
+
+// whiteList tells how the signed list is that is kept: it was verified again as it was read. Its source is asked whether it is there.
+func (d *doctor) whiteList(ctx context.Context, s *sheet) {
+	l := d.WhiteList()
+	if l == nil {
+		s.ok("", "not configured: trust.domains is the list")
+		return
+	}
+	const remedy = "passerelle whitelist status tells more; passerelle whitelist refresh looks for a newer one now"
+	switch {
+	case l.Doubt != "":
+		s.fail(l.Source, l.Doubt+": mail of the trust space waits", remedy)
+	case l.Alarm:
+		s.warn(l.Source, fmt.Sprintf("%s old; at %s mail of the trust space waits", inTime(l.Age), inTime(l.MaxAge)), remedy)
+	default:
+		s.ok(l.Source, "%s old, %d domains", inTime(l.Age), l.Domains)
+	}
+	if l.Signer != "" {
+		s.ok(l.Source, "signed by %s, whose certificate ends on %s", l.Signer, l.SignerUntil.Format(time.DateOnly))
+	}
+	if l.Fault != "" {
+		s.warn(l.Source, "the last look: "+l.Fault, remedy)
+	}
+	if l.Skipped > 0 {
+		s.warn(l.Source, fmt.Sprintf("%d entries of it cannot be read", l.Skipped), "tell ANS; mail for those domains takes no way of the trust space")
+	}
+	if w := l.Waiting; w != nil {
+		s.warn(l.Source, fmt.Sprintf("a list with %d fewer domains waits for you", w.Lost), "passerelle whitelist accept shows what it changes")
+	}
+	d.reach(ctx, s, l.Source, d.cfg.Trust.WhiteList.URL, d.cfg.Trust.WhiteList.CA)
+}
+
+func inTime(d time.Duration) string {
+	if d < 2*aDay {
+		return d.Round(time.Minute).String()
+	}
+	return fmt.Sprintf("%d days", int(d/aDay))
+}
 
 var ownRemedies = map[string]string{
 	"certificate": "trust.cert must be the PEM chain, our certificate first",
@@ -194,9 +232,12 @@ func (d *doctor) trustListener(ctx context.Context, s *sheet) {
 }
 
 // sources tells how old the directory is and what its sources last said.
-func (d *doctor) sources(_ context.Context, s *sheet) {
+func (d *doctor) sources(ctx context.Context, s *sheet) {
 	st := d.directory.Status()
 	age := func() string { return fmt.Sprintf("the extraction is %d days old", int(st.Age/aDay)) }
+	if f := d.cfg.Directory.Fetch; f.URL != "" {
+		d.reach(ctx, s, "fetch", f.URL, f.CA)
+	}
 	const remedy = "passerelle directory status tells more; passerelle directory refresh fetches it now"
 	wanted := d.cfg.Directory.Extraction != "" || d.cfg.Directory.Fetch.URL != ""
 	switch {
@@ -216,6 +257,13 @@ func (d *doctor) sources(_ context.Context, s *sheet) {
 	}
 	if d.cfg.Directory.List != "" && st.ListFault == "" {
 		s.ok("list", "%d entries", st.Contacts)
+	}
+	answers, warnings := d.CheckSources(ctx, d.cfg)
+	for _, a := range answers {
+		s.ok("remote", "%s", a)
+	}
+	for _, w := range warnings {
+		s.warn("remote", w, "look at the source's address, key and certificate; docs/operations.md tells of each")
 	}
 	if st.CertificatesOver > 0 {
 		s.warn("list", fmt.Sprintf("%d certificates of the list have run out", st.CertificatesOver), "ask those correspondents for new ones")

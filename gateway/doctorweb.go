@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -66,6 +67,29 @@ func (d *doctor) get(ctx context.Context, p page) (*http.Response, []byte, error
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 256<<10))
 	return resp, body, err
+}
+
+// reach asks the server of a list for its header, with the authorities of a PEM file where one is named.
+func (d *doctor) reach(ctx context.Context, s *sheet, about, address, ca string) {
+	p := page{method: http.MethodHead, address: address, proxy: true, clock: true}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		p.roots = x509.NewCertPool()
+		if err != nil || !p.roots.AppendCertsFromPEM(pem) {
+			s.fail(about, ca+" has no certificate that can be read", "put the authority's PEM there")
+			return
+		}
+	}
+	const remedy = "is the way out open for it (firewall, HTTPS_PROXY)? what is kept counts until it is too old"
+	resp, _, err := d.get(ctx, p)
+	switch {
+	case err != nil:
+		s.warn(about, "its server cannot be reached: "+err.Error(), remedy)
+	case resp.StatusCode >= 400 && resp.StatusCode != http.StatusMethodNotAllowed:
+		s.warn(about, fmt.Sprintf("its server answers %d", resp.StatusCode), remedy)
+	default:
+		s.ok(about, "its server answers %d", resp.StatusCode)
+	}
 }
 
 // process asks the running gateway whether it can work.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +44,7 @@ func (c doctorCmd) Run(e *env) error {
 	}
 	worst := gateway.Worst(list)
 	if c.JSON {
-		err = printFindingsJSON(e.stdout, list, worst, began)
+		err = printFindingsJSON(e, list, worst, began)
 	} else {
 		err = printFindings(e.stdout, list, worst)
 	}
@@ -96,11 +95,8 @@ func printFindings(w io.Writer, list []gateway.Finding, worst gateway.Level) err
 }
 
 // printFindingsJSON: fields are added in later versions, none is renamed or taken away.
-func printFindingsJSON(w io.Writer, list []gateway.Finding, worst gateway.Level, began time.Time) error {
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	return out.Encode(struct {
+func printFindingsJSON(e *env, list []gateway.Finding, worst gateway.Level, began time.Time) error {
+	return printJSON(e, struct {
 		Result   gateway.Level     `json:"result"`
 		At       time.Time         `json:"at"`
 		Seconds  float64           `json:"seconds"`

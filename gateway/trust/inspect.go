@@ -95,8 +95,12 @@ func (s *Space) inspectRevocation(st *state, chains [][]*x509.Certificate, now t
 
 func (s *Space) inspectName(leaf *x509.Certificate, domain string) Step {
 	step := Step{Name: "dn", Found: fmt.Sprintf("%q is listed for %s", dnText(leaf), domain)}
-	dns := s.dns(domain)
-	if dns == nil {
+	dns, listed, err := s.lookUp(domain)
+	if err != nil {
+		step.Err = doubtful(err)
+		return step
+	}
+	if !listed {
 		step.Err = &Error{NotListed, false, fmt.Errorf("%s is not in the white list", domain)}
 		return step
 	}
