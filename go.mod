@@ -22,7 +22,7 @@ require (
 	github.com/prometheus/client_model v0.6.3 // comes with client_golang: the operator's page reads the numbers
 	github.com/rogpeppe/go-internal v1.16.0 // tests only: testscript drives the real binary
 	go.uber.org/goleak v1.3.0 // tests only: goroutines without an owner
-	golang.org/x/crypto v0.58.0 // argon2id, HKDF
+	golang.org/x/crypto v0.58.0 // argon2id, HKDF, OCSP
 	golang.org/x/net v0.62.0 // IDNA: domains compared as A-labels; DNS messages of the name server in tests
 	golang.org/x/text v0.43.0 // Unicode normal forms of names
 	golang.org/x/time v0.16.0 // token buckets of the portal

@@ -199,7 +199,7 @@ type TrustSpace struct {
 	Domains map[string][]string `yaml:"domains"`
 	// WhiteList is the national list.
 	WhiteList WhiteList `yaml:"white_list"`
-	// Hosts is a domain's server where its MX is not to be asked: domain to host:port.
+	// Hosts is a domain's server where its MX is not to be asked: domain to host:port. Neither counts in client mode (submission).
 	Hosts map[string]string `yaml:"hosts"`
 	// Port is where servers that the MX names are spoken with.
 	Port int `yaml:"port"`
@@ -209,10 +209,18 @@ type TrustSpace struct {
 	OwnDomains []string `yaml:"own_domains"`
 	// TLSDir holds ca.pem, cert.pem, key.pem and, where it exists, crl.pem.
 	TLSDir string `yaml:"tls_dir"`
-	CA     string `yaml:"ca"`
-	Cert   string `yaml:"cert"`
-	Key    string `yaml:"key"`
-	CRL    string `yaml:"crl"`
+	// CA are PEM files with one or more certificates each: self-signed ones are the roots.
+	CA   []string `yaml:"ca"`
+	Cert string   `yaml:"cert"`
+	Key  string   `yaml:"key"`
+	// CRL is a revocation list that something else renews; it counts until its NextUpdate.
+	CRL        string          `yaml:"crl"`
+	Revocation TrustRevocation `yaml:"revocation"`
+	TLS        TrustTLS        `yaml:"tls"`
+	// StrictDN: a DN of the list is the certificate's to the letter, without the likenesses of quotes, spaces, accents and order.
+	StrictDN bool `yaml:"strict_dn"`
+	// Submission is the clinic's MSSanté operator, whose client it is ("client mode").
+	Submission Submission `yaml:"submission"`
 	// ListedUnverified is for a listed domain whose person the directory does not show: trust or refuse.
 	ListedUnverified policy.Route `yaml:"listed_unverified"`
 	// Documents are the rules for health documents (IHE_XDM.ZIP) and the X-MSS fields.
@@ -361,7 +369,7 @@ func Default() *Config {
 		},
 		Relay: Relay{Timeout: Duration(30 * time.Second), SlowAfter: Duration(5 * time.Second)},
 		Trust: TrustSpace{WhiteList: defaultWhiteList(), Port: 25, Documents: TrustDocuments{Check: "note"}, Patients: TrustPatients{NoMailbox: []string{"5.1.1", "5.1.10", "5.2.1"}}, ListedUnverified: policy.Trust, PatientDomain: "patient.mssante.fr",
-			Identities: Identities{Verify: "off"}},
+			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé"},

@@ -94,7 +94,7 @@ func TestExampleDefaults(t *testing.T) {
 		{c.Limits, def.Limits}, {c.Listen.LMTP, def.Listen.LMTP}, {c.Listen.SMTP, def.Listen.SMTP}, {c.Listen.Metrics, def.Listen.Metrics}, {c.Listen.LDAP.Base, def.Listen.LDAP.Base},
 		{c.Trust.ListedUnverified, def.Trust.ListedUnverified}, {c.Trust.WhiteList.Signer, def.Trust.WhiteList.Signer},
 		{c.Trust.WhiteList.Every, def.Trust.WhiteList.Every}, {c.Trust.WhiteList.MaxAge, def.Trust.WhiteList.MaxAge}, {c.Trust.WhiteList.AlarmAge, def.Trust.WhiteList.AlarmAge},
-		{c.Trust.WhiteList.Shrink, def.Trust.WhiteList.Shrink}, {c.Trust.Identities.Verify, def.Trust.Identities.Verify}, {c.Trust.PatientDomain, def.Trust.PatientDomain}, {c.Directory.MaxAge, def.Directory.MaxAge},
+		{c.Trust.WhiteList.Shrink, def.Trust.WhiteList.Shrink}, {c.Trust.Identities.Verify, def.Trust.Identities.Verify}, {c.Trust.Submission.TLS, def.Trust.Submission.TLS}, {c.Trust.Submission.Auth, def.Trust.Submission.Auth}, {c.Trust.Submission.MaxConns, def.Trust.Submission.MaxConns}, {c.Trust.PatientDomain, def.Trust.PatientDomain}, {c.Directory.MaxAge, def.Directory.MaxAge},
 		{c.Directory.FHIR, def.Directory.FHIR},
 		{c.Directory.LDAP.Attributes, def.Directory.LDAP.Attributes}, {c.Directory.LDAP.Filter, def.Directory.LDAP.Filter},
 		{c.Directory.LDAP.StartTLS, def.Directory.LDAP.StartTLS}, {c.Directory.LDAP.Ask, def.Directory.LDAP.Ask},
@@ -243,7 +243,7 @@ func TestComplete(t *testing.T) {
 listen: {smtp: {tls_dir: /tls}}
 trust: {tls_dir: /trust, crl: /else/crl.pem}
 `, noenv)
-	got := []string{c.Hostname, c.Clinic.Postmaster, c.Listen.SMTP.Cert, c.Listen.SMTP.Key, c.Listen.SMTP.ClientCA, c.Trust.CA, c.Trust.CRL, c.Hops["internet"].TLS}
+	got := []string{c.Hostname, c.Clinic.Postmaster, c.Listen.SMTP.Cert, c.Listen.SMTP.Key, c.Listen.SMTP.ClientCA, c.Trust.CA[0], c.Trust.CRL, c.Hops["internet"].TLS}
 	want := []string{"passerelle.clinic.test", "postmaster@clinic.test", "/tls/cert.pem", "/tls/key.pem", "", "/trust/ca.pem", "/else/crl.pem", "opportunistic"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

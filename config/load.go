@@ -153,8 +153,14 @@ func (c *Config) complete(files func(string) error) {
 	must(l.Addressbook.TLSDir, "key.pem", &l.Addressbook.Key)
 	must(l.LDAP.TLSDir, "cert.pem", &l.LDAP.Cert)
 	must(l.LDAP.TLSDir, "key.pem", &l.LDAP.Key)
-	must(c.Trust.TLSDir, "ca.pem", &c.Trust.CA)
-	must(c.Trust.TLSDir, "cert.pem", &c.Trust.Cert)
-	must(c.Trust.TLSDir, "key.pem", &c.Trust.Key)
+	if c.Trust.TLSDir != "" && len(c.Trust.CA) == 0 {
+		c.Trust.CA = []string{filepath.Join(c.Trust.TLSDir, "ca.pem")}
+	}
+	own := must
+	if c.Trust.Client() && c.Listen.Trust.Addr == "" { // a token may be all that its operator wants
+		own = may
+	}
+	own(c.Trust.TLSDir, "cert.pem", &c.Trust.Cert)
+	own(c.Trust.TLSDir, "key.pem", &c.Trust.Key)
 	may(c.Trust.TLSDir, "crl.pem", &c.Trust.CRL)
 }

@@ -26,10 +26,8 @@ func (c *Config) normalize() {
 	c.Trust.Domains = labels(c.Trust.Domains, label)
 	c.Trust.Hosts = labels(c.Trust.Hosts, label)
 	c.Trust.Limits = labels(c.Trust.Limits, label)
-	c.Encrypt.Keys = labels(c.Encrypt.Keys, func(who string) string {
-		at := strings.LastIndexByte(who, '@')
-		return strings.ToLower(who[:at+1]) + label(who[at+1:])
-	})
+	c.Encrypt.Keys = labels(c.Encrypt.Keys, mailboxLabel)
+	c.Trust.Submission.Mailboxes = labels(c.Trust.Submission.Mailboxes, mailboxLabel)
 }
 
 func labels[V any](m map[string]V, name func(string) string) map[string]V {
@@ -46,6 +44,12 @@ func labelBelow(d string) string {
 		return "*." + label(below)
 	}
 	return label(d)
+}
+
+// mailboxLabel writes an address, or @domain, as it is compared.
+func mailboxLabel(who string) string {
+	at := strings.LastIndexByte(who, '@')
+	return strings.ToLower(who[:at+1]) + label(who[at+1:])
 }
 
 // label is called on domains that were found valid.

@@ -197,14 +197,25 @@ var enhancedCode = regexp.MustCompile(`^5\.\d{1,3}\.\d{1,3}$`)
 
 func (v *validator) trust() {
 	t := v.c.Trust
-	v.file("trust.ca", t.CA)
+	for i, f := range t.CA {
+		key := index("trust.ca", i)
+		if !v.seen(key) { // a single value, or made from tls_dir
+			key = "trust.ca"
+		}
+		v.file(key, f)
+	}
 	v.file("trust.cert", t.Cert)
 	v.file("trust.key", t.Key)
 	v.file("trust.crl", t.CRL)
+	v.revocation()
+	v.trustTLS()
 	v.whiteList()
-	if len(t.Domains) > 0 || t.WhiteList.URL != "" || v.c.Listen.Trust.Addr != "" {
-		for _, f := range [][2]string{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}} {
-			if f[1] == "" {
+	if (t.Cert == "") != (t.Key == "") && t.Client() && v.ok("trust.cert") && v.ok("trust.key") {
+		v.fault("trust.cert", "cert and key must be set together")
+	}
+	if len(t.Domains) > 0 || t.WhiteList.URL != "" || v.c.Listen.Trust.Addr != "" || t.Client() {
+		for _, f := range [][2]string{{"ca", strings.Join(t.CA, "")}, {"cert", t.Cert}, {"key", t.Key}} {
+			if f[1] == "" && (f[0] == "ca" || !t.Client() || v.c.Listen.Trust.Addr != "") { // a client has its own (submission.go)
 				v.fault("trust."+f[0], "must be set (or tls_dir) where trust.domains, trust.white_list or listen.trust is")
 			}
 		}
@@ -248,6 +259,7 @@ func (v *validator) trust() {
 		v.fault("trust.documents.product", "%q is no product reference: letters, digits and signs without blanks, 60 at most", p)
 	}
 	v.domain("trust.patient_domain", t.PatientDomain)
+	v.submission()
 	v.identities()
 }
 

@@ -28,7 +28,9 @@ var faultTests = map[string]string{
 	"clock set ahead or back":              "TestFaultClockMail",
 	"table of identities broken or gone":   "TestIdentityTableBroken",
 	"certificate of a listener replaced":   "TestFaultListenerCertificate",
-	"certificate or revocation list of the trust space run out": "TestFaultTrustExpires",
+	"certificate or revocation list of the trust space run out":                        "TestFaultTrustExpires",
+	"the CA's list and responder away, or out of date":                                 "TestStatusUnreachable",
+	"a peer of the trust space is bad: run out, revoked, another's, weak, without TLS": "TestPeersOutbound",
 	"DNS away":                            "TestFaultDNS",
 	"hop does not answer":                 "TestFaultClinicHop",
 	"hop stalls":                          "TestFaultFarSide",
@@ -38,8 +40,9 @@ var faultTests = map[string]string{
 	"hop says 421":                        "TestFaultFarSide",
 	"hop refuses the TLS that it offers":  "TestFaultFarSide",
 	"clinic's hand-back listener away":    "TestFaultClinicHop",
-	"SMS provider away, slow or refusing": "TestFaultSMS",
-	"gateway away":                        "TestDeathsLoseNothing",
+	"MSSanté operator refuses our certificate or token, or gets no token": "TestClientModeRefusals",
+	"SMS provider away, slow or refusing":                                 "TestFaultSMS",
+	"gateway away":                                                        "TestDeathsLoseNothing",
 }
 
 var (

@@ -10,6 +10,8 @@ need libc6-dev /usr/include/stdlib.h
 need ca-certificates /etc/ssl/certs/ca-certificates.crt
 need git git
 need postfix /usr/sbin/postfix
+need dovecot-core /usr/sbin/dovecot
+need dovecot-submissiond /usr/lib/dovecot/submission-login # an MSSante operator as its clients see it
 need gnupg gpg
 need gpg-agent gpg-agent
 need p7zip-full 7z

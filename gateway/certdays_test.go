@@ -36,4 +36,28 @@ func TestCertificateDays(t *testing.T) {
 	if len(days) != 2 || days["listen.portal"] < 4 || days["listen.portal"] > 5 || days["listen.smtp"] < 4 {
 		t.Fatalf("%v, want 5 days for listen.portal and listen.smtp alone", days)
 	}
+	longer, err := ca.Issue(gatewaytest.Leaf{Days: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ca.WriteDir(filepath.Join(dir, "longer"), longer); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Trust.Submission = config.Submission{Addr: "smtp.operateur.test:587", Auth: "external", Cert: filepath.Join(dir, "longer", "cert.pem"), Key: filepath.Join(dir, "longer", "key.pem"),
+		Mailboxes: map[string]config.SubmissionMailbox{"dr@mss.clinic.test": {Cert: cert, Key: key}}}
+	s, err := newSubmission(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	days = (&Gateway{now: time.Now, submission: s}).certificateDays()
+	if len(days) != 1 || days["trust.submission"] < 4 || days["trust.submission"] > 5 {
+		t.Errorf("%v, want the 5 days of the mailbox whose certificate ends first", days)
+	}
+	cfg.Trust.Submission = config.Submission{Addr: "smtp.operateur.test:587", Auth: "xoauth2", Mailbox: "dr@mss.clinic.test", TokenCommand: []string{"/bin/true"}}
+	if s, err = newSubmission(cfg, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if days = (&Gateway{now: time.Now, submission: s}).certificateDays(); len(days) != 0 {
+		t.Errorf("%v, want nothing where no certificate is shown", days)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -45,9 +46,12 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 		}
 	}
 	if inTrust(cfg) {
-		if g.space, err = trust.New(trustConfig(cfg, g.now, log)); err != nil {
+		if g.space, err = trust.New(trustConfig(cfg, nil, g.now, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
+	}
+	if g.submission, err = newSubmission(cfg, log); err != nil {
+		return nil, err
 	}
 	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {
 		return nil, err
@@ -129,8 +133,13 @@ func (g *Gateway) certificateDays() map[string]float64 {
 			days["hops."+name] = tc.Certificates[0].Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
 	}
-	if g.space != nil {
+	if g.space != nil && !math.IsInf(g.space.DaysLeft(), 1) {
 		days["trust"] = g.space.DaysLeft()
+	}
+	if g.submission != nil {
+		if d := g.submission.days(g.now()); !math.IsInf(d, 1) {
+			days["trust.submission"] = d
+		}
 	}
 	return days
 }

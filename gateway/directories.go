@@ -65,7 +65,7 @@ func besideGateway(cfg *config.Config) (c directory.Config, err error) {
 		return c, err
 	}
 	if inTrust(cfg) {
-		if g.space, err = trust.New(trustConfig(cfg, g.now, g.log)); err != nil {
+		if g.space, err = trust.New(trustConfig(cfg, nil, g.now, g.log)); err != nil {
 			return c, fmt.Errorf("trust space: %w", err)
 		}
 	}

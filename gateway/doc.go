@@ -50,6 +50,7 @@
 //	next hop      the SMTP server that takes a copy: clinic, internet, or a trust-space host
 //	trust space   the mail domains of MSSanté, each with its certificate
 //	white list    the list of those domains and of the names (DN) that their certificates bear
+//	client mode   the clinic writes into the trust space through its MSSanté operator's submission server (operator.go), not to each domain's
 //	own list      the clinic's own list of correspondents: keys, phones, preferences
 //	mark          header fields with an HMAC that say where a message from the trust space came from
 //	reload        another config in force (reload.go): a message ends under the one that it began under

@@ -109,7 +109,11 @@ func (g *Gateway) doctor(ctx context.Context, cfg *config.Config, o Examination)
 	d := &doctor{Gateway: g, cfg: cfg, o: o, relay: relay.New(relay.Config{Log: slog.New(slog.DiscardHandler), Timeouts: t, Resolver: o.Resolver})}
 	defer d.relay.Close()
 	list := d.sideBySide(ctx, d.checks())
-	return append(list, d.sideBySide(ctx, []check{{"clock", d.clock}})...) // it compares with whom the others asked
+	last := []check{{"clock", d.clock}} // these tell of whom the others asked
+	if d.space != nil {
+		last = append([]check{{"trust.revocation", d.revocation}}, last...)
+	}
+	return append(list, d.sideBySide(ctx, last)...)
 }
 
 // checks in the order in which they are shown.
@@ -121,6 +125,9 @@ func (d *doctor) checks() []check {
 	list = append(list, check{"hop", d.hops}, check{"certificate", d.certificates}, check{"directory", d.sources})
 	if d.space != nil {
 		list = append(list, check{"trust.certificate", d.ownCertificate}, check{"trust.listener", d.trustListener}, check{"trust.white_list", d.whiteList})
+	}
+	if d.submission != nil {
+		list = append(list, check{"trust.submission", d.operator})
 	}
 	for _, domain := range d.o.Domains {
 		list = append(list, check{"trust.peer", func(ctx context.Context, s *sheet) { d.peer(ctx, s, domain) }})

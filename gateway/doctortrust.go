@@ -15,10 +15,14 @@ import (
 
 // ownCertificate looks at the certificate that the trust space sees: what peers will say of it.
 func (d *doctor) ownCertificate(_ context.Context, s *sheet) {
-	for _, step := range d.space.InspectOwn(d.cfg.Trust.OwnDomains) {
+	named := d.cfg.Trust.OwnDomains
+	if d.cfg.Trust.Client() { // the list names our operator's certificate
+		named = nil
+	}
+	for _, step := range d.space.InspectOwn(named) {
 		var e *trust.Error
 		switch {
-		case step.Name == "validity":
+		case step.Name == "validity" && step.Err == nil:
 			judge(s, "", "our certificate", time.Duration(d.space.DaysLeft()*float64(aDay)), ordered)
 			s.step(step.Name)
 			continue
@@ -79,6 +83,7 @@ func inTime(d time.Duration) string {
 var ownRemedies = map[string]string{
 	"certificate": "trust.cert must be the PEM chain, our certificate first",
 	"chain":       "trust.cert must hold the intermediate certificates, trust.ca the roots; the certificate must be for servers (EKU)",
+	"validity":    "the clock is wrong, or the certificate's time has not come or is over: put a good one in place",
 	"key":         "order a certificate with RSA 2048 bits or more",
 	"revocation":  "it is revoked: peers refuse it; order another one",
 	"dn":          "have the MSSanté operator's contract (ANS) name the DN of this certificate for our domains, or use the certificate that it names",
@@ -115,16 +120,42 @@ func inWords(err error) string {
 	return err.Error()
 }
 
+// revocation asks all who can tell that our own certificate was revoked, and tells of those who were asked about others.
+func (d *doctor) revocation(ctx context.Context, s *sheet) {
+	list := d.space.Witnesses(ctx)
+	if len(list) == 0 {
+		s.warn("", "nobody is asked: a revoked certificate of the trust space is not noticed", "let trust.revocation fetch lists, or name one in trust.crl")
+	}
+	for _, w := range list {
+		said := "answers"
+		if !w.Until.IsZero() {
+			said = "its list is good until " + w.Until.UTC().Format(time.RFC3339)
+		}
+		switch {
+		case w.Fault == nil:
+			s.ok(w.Name, "%s", said)
+		case w.Kind == "file":
+			s.fail(w.Name, w.Fault.Error(), "what renews the file has stopped; let trust.revocation.fetch do it")
+		default: // another may tell the same; where nobody does, trust.certificate and trust.peer say so
+			s.warn(w.Name, w.Fault.Error(), "is the way out open for it (port 80)? without a fresh word mail waits once the grace is over")
+		}
+		s.step(w.Kind)
+	}
+}
+
 // peer speaks with a domain's servers up to EHLO under TLS, and tells each step. Nothing of a message is sent.
 func (d *doctor) peer(ctx context.Context, s *sheet, domain string) {
-	check := func(tls.ConnectionState) error { return nil }
 	settings, check, err := d.space.ClientTLS(domain)
 	if err != nil {
 		s.fail(domain, inWords(err), "mail for it takes no way of the trust space; is it written as in the list?")
 		s.step("list")
 		return
 	}
-	hops, err := d.trustHops(ctx, domain)
+	hop, err := d.trustHop(domain)
+	var hops []relay.Hop
+	if err == nil {
+		hops, err = d.serversOf(ctx, hop, domain)
+	}
 	if err != nil {
 		why := err
 		if f := (*fault)(nil); errors.As(err, &f) && f.err != nil {
@@ -158,8 +189,8 @@ func (d *doctor) peer(ctx context.Context, s *sheet, domain string) {
 	}
 	for _, one := range sheets {
 		for _, f := range one.list {
-			if good && f.Level == Fail {
-				f.Level = Warn // another server of the domain takes its mail
+			if f.Level == Fail && (good || d.cfg.Trust.Client()) {
+				f.Level = Warn // another server of the domain takes its mail, or our operator speaks with it
 			}
 			s.list = append(s.list, f)
 		}
@@ -207,6 +238,17 @@ func (d *doctor) peerSteps(s *sheet, domain, addr string, seen relay.Seen, err e
 		return
 	}
 	s.step("verdict")
+}
+
+// operator opens a session for each mailbox at our MSSanté operator, as a letter would, with who we are.
+func (d *doctor) operator(ctx context.Context, s *sheet) {
+	for _, seen := range d.greetOperator(ctx) {
+		if seen.err != nil {
+			s.fail(seen.who, "its MSSante mail waits: "+cause(seen.err), "look at the certificate, the token command and the operator's service page; see trust.submission")
+		} else {
+			s.ok(seen.who, "%s lets it in", d.cfg.Trust.Submission.Addr)
+		}
+	}
 }
 
 // trustListener knocks at our own door as a peer does: does it show the certificate that is on the disk?

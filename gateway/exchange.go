@@ -97,12 +97,23 @@ func (e *exchangers) ask(ctx context.Context, domain string) ([]string, error) {
 	return hosts, nil
 }
 
-// trustHops gives the servers that may take a letter for a domain of the trust space, to be tried in this order: the one that the config
-// names (trust.hosts), else those of the DNS.
-func (g *Gateway) trustHops(ctx context.Context, domain string) ([]relay.Hop, error) {
+// trustHops gives the servers that may take a sender's letter for a domain of the trust space, to be tried in this order: the clinic's operator
+// where it is his client, the one that the config names (trust.hosts), else those of the DNS.
+func (g *Gateway) trustHops(ctx context.Context, domain string, sender message.Address) ([]relay.Hop, error) {
 	hop, err := g.trustHop(domain)
-	if err != nil || hop.Addr != "" {
-		return []relay.Hop{hop}, err
+	if err == nil && g.submission != nil { // a listed domain
+		hop, err = g.operatorHop(sender)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return g.serversOf(ctx, hop, domain)
+}
+
+// serversOf gives the servers of a hop towards a domain: itself where it has an address, else those of the DNS.
+func (g *Gateway) serversOf(ctx context.Context, hop relay.Hop, domain string) ([]relay.Hop, error) {
+	if hop.Addr != "" {
+		return []relay.Hop{hop}, nil
 	}
 	hosts, err := g.exchangers.hosts(ctx, domain)
 	switch {
@@ -135,7 +146,7 @@ func (g *Gateway) trust(ctx context.Context, m *mail, ways []way, group []int) e
 	if limit := int64(g.set.trustLimit(domain).Size); limit > 0 && l.Size() > limit {
 		return refuse(552, [3]int{5, 3, 4}, fmt.Sprintf("Message de %d octets, %s en accepte %d: envoyez les pieces jointes en plusieurs messages", l.Size(), domain, limit), nil)
 	}
-	hops, err := g.trustHops(ctx, domain)
+	hops, err := g.trustHops(ctx, domain, m.mailbox())
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -31,6 +32,8 @@ type Explanation struct {
 	WhiteList *WhiteListStatus
 	// Sees says what the recipient would see.
 	Sees string
+
+	mailbox message.Address // whose session it would go in
 }
 
 // Explain decides about one recipient as Outbound would, and hands nothing on. The message is message.eml or, where the operator
@@ -61,6 +64,7 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if w.to != nil {
 		x.Instead = w.to.String()
 	}
+	x.mailbox = m.mailbox()
 	x.Hop, x.Sees = g.sees(ctx, x)
 	if w.decision.Route == policy.Trust && !g.set.observe {
 		ways := []way{w}
@@ -93,9 +97,16 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
 	case policy.Local:
 		return g.set.hopClinic.Addr, "the message unchanged, through the clinic's own server"
 	case policy.Trust:
-		hops, err := g.trustHops(ctx, x.Facts.RecipientDomain)
+		hops, err := g.trustHops(ctx, x.Facts.RecipientDomain, x.mailbox)
+		var no *fault
+		if errors.As(err, &no) && no.permanent() {
+			return "", "nothing; the sender is told: " + no.Text
+		}
 		if err != nil {
 			return "", "nothing yet: " + err.Error()
+		}
+		if g.submission != nil {
+			return hops[0].Addr + " (trust.submission)", inSpaceSees(x) + ", from the clinic's operator in a session of " + as(g.submission.credential(x.mailbox))
 		}
 		addrs := make([]string, len(hops))
 		for i, h := range hops {
@@ -120,6 +131,17 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
 		return "", "nothing yet: the clinic's server keeps the message and repeats"
 	}
 	return "", "nothing; the sender is told: " + d.Text
+}
+
+// as names whose session a letter goes in.
+func as(c *credential) string {
+	switch {
+	case c.identity != "":
+		return c.identity
+	case c.user != "":
+		return c.user
+	}
+	return "the mailbox that our certificate names"
 }
 
 // named writes a hop as the operator knows it: hops.internet by its address, as the config's own hop, any other with its name.

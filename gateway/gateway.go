@@ -27,25 +27,26 @@ import (
 // changes: Reload (reload.go) makes another one on the same lasting rooms, and a message stays with the one that it began under.
 type Gateway struct {
 	*lasting
-	cfg       *config.Config
-	set       settings
-	log       *slog.Logger
-	now       func() time.Time
-	clock     *clock
-	budget    *message.Budget
-	directory *directory.Directory
-	policy    *policy.Policy
-	space     *trust.Space // nil where the clinic is not in the trust space
-	mailboxes *identities  // nil where senders write with their own addresses
-	relay     *relay.Relay
-	timeouts  relay.Timeouts // zero: the relay's own
-	traffic   *traffic
-	ledger    *ledger.Ledger
-	vault     *vault.Vault // nil where nothing can go to pickup
-	sms       vault.SMS    // nil where none is configured
-	portal    http.Handler
-	book      *addressbook.Book
-	tls       map[string]listenerTLS // of the doors, by their names
+	cfg        *config.Config
+	set        settings
+	log        *slog.Logger
+	now        func() time.Time
+	clock      *clock
+	budget     *message.Budget
+	directory  *directory.Directory
+	policy     *policy.Policy
+	space      *trust.Space // nil where the clinic is not in the trust space
+	mailboxes  *identities  // nil where senders write with their own addresses
+	submission *submission  // nil where it is no operator's client
+	relay      *relay.Relay
+	timeouts   relay.Timeouts // zero: the relay's own
+	traffic    *traffic
+	ledger     *ledger.Ledger
+	vault      *vault.Vault // nil where nothing can go to pickup
+	sms        vault.SMS    // nil where none is configured
+	portal     http.Handler
+	book       *addressbook.Book
+	tls        map[string]listenerTLS // of the doors, by their names
 }
 
 // lasting is what every state of a gateway shares.
@@ -59,6 +60,7 @@ type lasting struct {
 	reloading  sync.Mutex
 	searches   searchLimit // of the address book, by client
 	exchangers *exchangers
+	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	closers    []func() error
 }
 

@@ -84,6 +84,8 @@ func (g *Gateway) hopName(m *mail, i int, w *way) string {
 		return "clinic"
 	case g.set.observe:
 		return "internet"
+	case d.Route == policy.Trust && g.submission != nil:
+		return operatorName
 	case d.Route == policy.Trust:
 		return "trust " + m.env.Recipients[i].Domain
 	case d.Route == policy.Refuse, d.Route == policy.Later:

@@ -205,7 +205,7 @@ func TestNoFHIRStateOpens(t *testing.T) {
 				http.Redirect(w, r, "https://evil.test/fhir/v2/Practitioner", 302)
 			})
 		}, heal},
-		h.changed("unknown CA", "certificate", "tls", "ca: \""+ca, "ca: \""+h.cfg.Trust.CA),
+		h.changed("unknown CA", "certificate", "tls", "ca: \""+ca, "ca: \""+h.cfg.Trust.CA[0]),
 	})
 	h.checks(t, "directory.fhir answers, in ")
 	h.growsOld(wire.pull)
@@ -251,7 +251,7 @@ func TestNoLDAPStateOpens(t *testing.T) {
 			wire.spoils(func(b []byte) ([]byte, bool) { return bytes.Repeat([]byte("\x00\xff<html>"), 50), true })
 		}, plain},
 		h.changed("forged redirect: a referral", "10 (Referral)", "answer", "ou=annuaire,", "ou=loin,"),
-		h.changed("unknown CA", "certificate", "tls", "start_tls: false, ca: \"\"", "start_tls: true, ca: \""+h.cfg.Trust.CA+"\""),
+		h.changed("unknown CA", "certificate", "tls", "start_tls: false, ca: \"\"", "start_tls: true, ca: \""+h.cfg.Trust.CA[0]+"\""),
 		h.changed("TLS that the server does not end", "begin TLS", "tls", "url: \"ldap://"+wire.addr, "url: \"ldaps://"+wire.addr),
 		h.changed("half is gone: the server stops at its limit", "4 (Size Limit Exceeded)", "answer", "timeout: 1s", "size_limit: 1, timeout: 1s"),
 	})

@@ -96,6 +96,7 @@ var elsewhere = map[string]string{
 var unsaid = map[string]string{
 	"530 5.7.0 STARTTLS avec certificat client exige":                                               "smtpd refuses MAIL before",
 	"451 4.4.3 Annuaire de sante momentanement injoignable, nouvel essai automatique, rien a faire": "the directory's own words take its place",
+	"451 4.7.0 Relais {}: authentification impossible sans TLS":                                     "relay's check of the hop refuses before",
 	"553 5.1.7 Relais {}: adresse d'expediteur invalide":                                            "smtpd reads addresses",
 	"553 5.1.3 Relais {}: adresse de destinataire invalide":                                         "smtpd reads addresses",
 	"554 5.6.0 Relais {}: message refuse: CR ou LF isole":                                           "smtpd refuses the message",

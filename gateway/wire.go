@@ -134,7 +134,11 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	if inTrust(cfg) {
-		conf := trustConfig(cfg, g.now, g.log)
+		if g.evidence == nil {
+			g.evidence = trust.OpenEvidence(trust.EvidenceConfig{Dir: filepath.Join(cfg.StateDir, "revocation"), Now: g.now, Log: g.log})
+			g.closers = append(g.closers, g.evidence.Close)
+		}
+		conf := trustConfig(cfg, g.evidence, g.now, g.log)
 		conf.Former = former
 		if g.space, err = trust.New(conf); err == nil && g.directory != nil {
 			err = g.space.Reload() // New bears a broken revocation list; who has a good one keeps it
@@ -142,6 +146,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 		if err != nil {
 			return fmt.Errorf("trust space: %w", err)
 		}
+	}
+	if g.submission, err = newSubmission(cfg, g.log); err != nil {
+		return err
 	}
 	if g.mailboxes, err = newIdentities(cfg, g.key, g); err != nil {
 		return err
@@ -165,7 +172,7 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 
 // inTrust tells whether the clinic is in the trust space.
 func inTrust(cfg *config.Config) bool {
-	return len(cfg.Trust.Domains) > 0 || cfg.Trust.WhiteList.URL != "" || cfg.Listen.Trust.Addr != ""
+	return len(cfg.Trust.Domains) > 0 || cfg.Trust.WhiteList.URL != "" || cfg.Trust.Client() || cfg.Listen.Trust.Addr != ""
 }
 
 // Close gives everything back, last opened first.
@@ -249,12 +256,16 @@ func (v vaultBlob) ReadAt(p []byte, off int64) (int, error) { return v.b.ReadAt(
 func (v vaultBlob) Size() int64                             { return v.b.Size }
 func (v vaultBlob) Close() error                            { return v.b.Close() }
 
-func trustConfig(cfg *config.Config, now func() time.Time, log *slog.Logger) trust.Config {
+func trustConfig(cfg *config.Config, evidence *trust.Evidence, now func() time.Time, log *slog.Logger) trust.Config {
 	t := cfg.Trust
-	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: []string{t.CA}, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, WhiteList: whiteListConfig(cfg), Now: now, Log: log}
-	if t.CRL != "" {
-		c.CRL = []string{t.CRL}
-	}
+	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: t.CA, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, StrictDN: t.StrictDN,
+		WhiteList: whiteListConfig(cfg), Now: now, Log: log, Evidence: evidence}
+	r := t.Revocation
+	c.Revocation = trust.Revocation{Fetch: t.Fetches(), OCSP: trust.Mode(t.AsksOCSP()), Responder: r.OCSPURL,
+		Every: r.Every.Std(), Timeout: r.Timeout.Std(), MaxAge: r.MaxAge.Std()}
+	c.CRL, c.Revocation.URLs = t.Lists()
+	c.CRLGrace, c.Revocation.Grace = t.Graces()
+	c.TLS.Min, c.TLS.Max, c.TLS.Suites = t.TLS.IDs()
 	return c
 }
 

@@ -51,7 +51,7 @@ func OpenWhiteList(cfg *config.Config, log *slog.Logger) (*WhiteList, error) {
 	if !inTrust(cfg) {
 		return nil, ErrNoWhiteList
 	}
-	space, err := trust.New(trustConfig(cfg, time.Now, log))
+	space, err := trust.New(trustConfig(cfg, nil, time.Now, log))
 	if err != nil {
 		return nil, fmt.Errorf("trust space: %w", err)
 	}

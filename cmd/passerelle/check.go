@@ -14,7 +14,7 @@ import (
 
 type checkCmd struct {
 	configFlag
-	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops and the directory's LDAP and FHIR: does a hop lead back to this gateway, does a partner show a good certificate, does a source answer (default: ${default}; 0s: do not connect)."`
+	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops and the directory's LDAP and FHIR: does a hop lead back to this gateway, does a partner show a good certificate, does a source answer, does the MSSante operator let us in (runs trust.submission.token_command; default: ${default}; 0s: do not connect)."`
 }
 
 func (checkCmd) Help() string {
@@ -57,6 +57,13 @@ func (c checkCmd) Run(e *env) error {
 			fmt.Fprintln(e.stdout, a)
 		}
 		warnings = append(warnings, faults...)
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
+	defer cancel()
+	shown, no := g.CheckOperator(ctx, cfg, c.Wait > 0)
+	warnings = append(warnings, no...)
+	for _, s := range shown {
+		fmt.Fprintln(e.stdout, s)
 	}
 	records, err := gateway.DKIMRecords(cfg)
 	if err != nil {

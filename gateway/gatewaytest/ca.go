@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,6 +25,7 @@ type CA struct {
 	Cert *x509.Certificate
 
 	key     crypto.Signer
+	up      *CA // nil: a root
 	now     func() time.Time
 	mu      sync.Mutex
 	serial  int64
@@ -40,28 +42,47 @@ type Leaf struct {
 	IPs []net.IP
 	// Days from now; 0 is 30, a negative number makes an expired certificate.
 	Days int
+	// Status serves the certificate's revocation list and OCSP responder, whose addresses it then bears.
+	Status *StatusServer
+	// Change alters the certificate before it is signed.
+	Change func(*x509.Certificate)
+	// Key, where set, is used instead of a fresh P-256 key.
+	Key crypto.Signer
 }
 
 // Issued is a certificate with its key.
 type Issued struct {
 	Cert *x509.Certificate
-	Key  *ecdsa.PrivateKey
+	Key  crypto.Signer
+
+	above [][]byte // the CAs between it and the root, DER
 }
 
 // NewCA makes an authority with a fresh P-256 key.
-func NewCA(name string) (*CA, error) {
+func NewCA(name string) (*CA, error) { return newCA(name, nil, nil) }
+
+// Sub makes an authority below this one; status, where set, serves what this one says of it.
+func (ca *CA) Sub(name string, status *StatusServer) (*CA, error) { return newCA(name, ca, status) }
+
+func newCA(name string, up *CA, status *StatusServer) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make key of %s: %w", name, err)
 	}
-	ca := &CA{key: key, now: time.Now, serial: 1}
+	ca := &CA{key: key, up: up, now: time.Now, serial: 1}
 	t := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      pkix.Name{Country: []string{"FR"}, Organization: []string{"passerelle test"}, CommonName: name},
 		NotBefore:    ca.now().Add(-24 * time.Hour), NotAfter: ca.now().Add(90 * 24 * time.Hour),
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, IsCA: true, BasicConstraintsValid: true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	parent, signer := t, crypto.Signer(key)
+	if up != nil {
+		t.SerialNumber = up.nextSerial()
+		parent, signer = up.Cert, up.key
+	}
+	status.name(t)
+	der, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", name, err)
 	}
@@ -71,19 +92,18 @@ func NewCA(name string) (*CA, error) {
 
 // Issue signs a certificate that serves as server and as client.
 func (ca *CA) Issue(l Leaf) (*Issued, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make key of %s: %w", l.Subject.CommonName, err)
+	key := l.Key
+	if key == nil {
+		var err error
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			return nil, fmt.Errorf("make key of %s: %w", l.Subject.CommonName, err)
+		}
 	}
-	ca.mu.Lock()
-	ca.serial++
-	serial := big.NewInt(ca.serial)
-	ca.mu.Unlock()
 	if l.Days == 0 {
 		l.Days = 30
 	}
 	t := &x509.Certificate{
-		SerialNumber: serial, Subject: l.Subject, DNSNames: l.DNS, IPAddresses: l.IPs,
+		SerialNumber: ca.nextSerial(), Subject: l.Subject, DNSNames: l.DNS, IPAddresses: l.IPs,
 		NotBefore: ca.now().Add(-60 * 24 * time.Hour), NotAfter: ca.now().Add(time.Duration(l.Days) * 24 * time.Hour),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -94,12 +114,27 @@ func (ca *CA) Issue(l Leaf) (*Issued, error) {
 	if l.Days < 0 { // it must have been valid once
 		t.NotBefore = t.NotAfter.Add(-24 * time.Hour)
 	}
+	l.Status.name(t)
+	if l.Change != nil {
+		l.Change(t)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, t, ca.Cert, key.Public(), ca.key)
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", l.Subject.CommonName, err)
 	}
-	cert, err := x509.ParseCertificate(der)
-	return &Issued{Cert: cert, Key: key}, err
+	i := &Issued{Key: key}
+	for up := ca; up.up != nil; up = up.up {
+		i.above = append(i.above, up.Cert.Raw)
+	}
+	i.Cert, err = x509.ParseCertificate(der)
+	return i, err
+}
+
+func (ca *CA) nextSerial() *big.Int {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	ca.serial++
+	return big.NewInt(ca.serial)
 }
 
 // IssueLocal signs a certificate with this DN that is good for 127.0.0.1, ::1, localhost and the names given.
@@ -112,6 +147,20 @@ func (ca *CA) Revoke(i *Issued) {
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
 	ca.revoked = append(ca.revoked, x509.RevocationListEntry{SerialNumber: i.Cert.SerialNumber, RevocationTime: ca.now()})
+}
+
+// Restore takes a certificate off the next list.
+func (ca *CA) Restore(i *Issued) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	ca.revoked = slices.DeleteFunc(ca.revoked, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(i.Cert.SerialNumber) == 0 })
+}
+
+// has tells whether a certificate is revoked.
+func (ca *CA) has(serial *big.Int) bool {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	return slices.ContainsFunc(ca.revoked, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(serial) == 0 })
 }
 
 // CRL signs the list of revoked certificates, PEM. It says that the next one comes after valid, which may be negative: a stale list.
@@ -177,7 +226,7 @@ func (i *Issued) KeyPEM() ([]byte, error) {
 
 // TLS is the certificate as crypto/tls wants it.
 func (i *Issued) TLS() tls.Certificate {
-	return tls.Certificate{Certificate: [][]byte{i.Cert.Raw}, PrivateKey: i.Key, Leaf: i.Cert}
+	return tls.Certificate{Certificate: append([][]byte{i.Cert.Raw}, i.above...), PrivateKey: i.Key, Leaf: i.Cert}
 }
 
 // ServerTLS serves this certificate; a client certificate of the authority is required where requireClient is set, else taken if given.

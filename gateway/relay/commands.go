@@ -64,11 +64,19 @@ func (t *transfer) capable() *Error {
 	if t.probe {
 		return nil
 	}
-	if limit := c.sizeLimit(); limit > 0 && t.survey.octets() > limit {
-		return t.hop.permanent("mail", 552, [3]int{5, 3, 4}, fmt.Sprintf("message de %d octets, le relais suivant accepte %d", t.survey.octets(), limit))
+	if fail := t.tooLarge(c.sizeLimit()); fail != nil {
+		return fail
 	}
 	if t.survey.eightBit && !c.offers("8BITMIME") { // RFC 6152 section 3; converting would break signatures
 		return t.hop.permanent("mail", 554, [3]int{5, 6, 3}, "contenu 8 bits refuse par le relais suivant")
+	}
+	return nil
+}
+
+// tooLarge refuses a letter over a limit in octets; 0 is none.
+func (t *transfer) tooLarge(limit int64) *Error {
+	if limit > 0 && t.survey.octets() > limit {
+		return t.hop.permanent("mail", 552, [3]int{5, 3, 4}, fmt.Sprintf("message de %d octets, le relais suivant accepte %d", t.survey.octets(), limit))
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type conn struct {
 	ext      map[string]string // EHLO keywords in upper case -> parameters
 	tls      *tls.ConnectionState
 	peer     Peer
+	token    string // with which the session began; "" without one
 	uses     int
 	since    time.Time // unused since
 	broken   bool      // its state is unknown: it may only be closed
@@ -45,14 +46,18 @@ var errInjected = fmt.Errorf("%w: words in clear behind the reply to STARTTLS", 
 
 // open makes a connection ready for MAIL.
 func (r *Relay) open(ctx context.Context, hop Hop) (*conn, *Error) {
-	c, err := r.dial(ctx, hop, hop.TLS.Mode != None)
+	if hop.Auth != nil {
+		return r.openAs(ctx, hop)
+	}
+	c, err := r.dial(ctx, hop, hop.TLS.Mode != None && !hop.TLS.Implicit, "")
 	if err != nil && hop.TLS.Mode == Opportunistic && err.Step == "starttls" && ctx.Err() == nil && !errors.Is(err, errInjected) {
-		c, err = r.dial(ctx, hop, false) // RFC 7435: a broken offer is no offer
+		c, err = r.dial(ctx, hop, false, "") // RFC 7435: a broken offer is no offer
 	}
 	return c, err
 }
 
-func (r *Relay) dial(ctx context.Context, hop Hop, startTLS bool) (*conn, *Error) {
+// dial connects and greets; token is what Auth may need.
+func (r *Relay) dial(ctx context.Context, hop Hop, startTLS bool, token string) (*conn, *Error) {
 	began, to := time.Now(), &r.cfg.Timeouts
 	d := net.Dialer{Timeout: to.Dial, Resolver: r.cfg.Resolver}
 	raw, err := d.DialContext(ctx, "tcp", hop.Addr)
@@ -61,9 +66,9 @@ func (r *Relay) dial(ctx context.Context, hop Hop, startTLS bool) (*conn, *Error
 		return nil, hop.noConnection(err)
 	}
 	connections.WithLabelValues(hop.Name).Inc()
-	c := &conn{hop: hop, timeouts: to, raw: raw, nc: raw, br: bufio.NewReaderSize(raw, maxLine), peer: Peer{Addr: raw.RemoteAddr().String()}}
+	c := &conn{hop: hop, timeouts: to, raw: raw, nc: raw, br: bufio.NewReaderSize(raw, maxLine), token: token, peer: Peer{Addr: raw.RemoteAddr().String()}}
 	stop := c.abortWith(ctx)
-	fail := c.greet(startTLS)
+	fail := c.greet(startTLS, token)
 	stop()
 	if fail != nil {
 		c.kill()
@@ -105,8 +110,13 @@ func (c *conn) deadline(d time.Duration) {
 	}
 }
 
-// greet goes from the TCP connection to the last EHLO.
-func (c *conn) greet(startTLS bool) *Error {
+// greet goes from the TCP connection to the last EHLO and who we are.
+func (c *conn) greet(startTLS bool, token string) *Error {
+	if c.hop.TLS.Implicit {
+		if fail := c.handshake(c.timeouts.StartTLS); fail != nil {
+			return fail
+		}
+	}
 	r, fail := c.read("banner", c.timeouts.Banner)
 	if fail != nil {
 		return fail
@@ -126,7 +136,7 @@ func (c *conn) greet(startTLS bool) *Error {
 			return fail
 		}
 	}
-	return nil
+	return c.authenticate(token)
 }
 
 // hello says EHLO, or LHLO (RFC 2033 section 4.1), or HELO where the hop knows no EHLO (RFC 5321 section 4.1.4).
@@ -198,8 +208,17 @@ func (c *conn) startTLS() *Error {
 	if c.br.Buffered() > 0 {
 		return c.hop.temporary("starttls", [3]int{4, 7, 5}, "STARTTLS falsifie par le relais suivant", errInjected)
 	}
+	if fail := c.handshake(max(c.timeouts.StartTLS-time.Since(began), time.Second)); fail != nil {
+		return fail
+	}
+	stepSeconds.WithLabelValues("starttls").Observe(time.Since(began).Seconds())
+	return c.hello()
+}
+
+// handshake puts the connection under TLS within d.
+func (c *conn) handshake(d time.Duration) *Error {
 	tc := tls.Client(c.raw, c.tlsConfig())
-	c.deadline(max(c.timeouts.StartTLS-time.Since(began), time.Second))
+	c.deadline(d)
 	if err := tc.Handshake(); err != nil {
 		return c.lost("starttls", err)
 	}
@@ -216,8 +235,7 @@ func (c *conn) startTLS() *Error {
 		sum := sha256.Sum256(leaf.Raw)
 		c.peer.Subject, c.peer.Fingerprint = subject(leaf), hex.EncodeToString(sum[:])
 	}
-	stepSeconds.WithLabelValues("starttls").Observe(time.Since(began).Seconds())
-	return c.hello()
+	return nil
 }
 
 // subject writes a DN from CN to C in the certificate's own order, which pkix.Name does not keep.
@@ -313,9 +331,12 @@ func (c *conn) unexpected(step string, r reply) *Error {
 	return c.lost(step, fmt.Errorf("%w: %d cannot stand here", errProtocol, r.code))
 }
 
-// fits tells whether a hop's settings would make this connection.
+// fits tells whether a hop's settings would make this connection, under the token of now.
 func (c *conn) fits(h Hop) bool {
-	return c.hop.TLS.Mode == h.TLS.Mode && c.hop.TLS.Config == h.TLS.Config && c.hop.LMTP == h.LMTP && c.hop.Helo == h.Helo
+	if c.token != "" && !c.hop.Auth.Tokens.Holds(c.token) {
+		return false
+	}
+	return c.hop.Auth.same(h.Auth) && c.hop.TLS.Implicit == h.TLS.Implicit && c.hop.TLS.Mode == h.TLS.Mode && c.hop.TLS.Config == h.TLS.Config && c.hop.LMTP == h.LMTP && c.hop.Helo == h.Helo
 }
 
 // quiet tells whether an idle connection is open and silent: a hop that has spoken (421) or closed meanwhile is of no use.

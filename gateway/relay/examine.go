@@ -24,7 +24,8 @@ func (r *Relay) Examine(ctx context.Context, hop Hop) (Seen, error) {
 	if err := hop.check(); err != nil {
 		return Seen{}, err
 	}
-	seen, fail := r.look(ctx, hop, hop.TLS.Mode != None)
+	hop.Auth = nil
+	seen, fail := r.look(ctx, hop, hop.TLS.Mode != None && !hop.TLS.Implicit)
 	if fail != nil && hop.TLS.Mode == Opportunistic && fail.Step == "starttls" && ctx.Err() == nil && !errors.Is(fail, errInjected) {
 		seen, fail = r.look(ctx, hop, false) // as open does it
 	}
@@ -44,7 +45,7 @@ func (r *Relay) look(ctx context.Context, hop Hop, startTLS bool) (seen Seen, fa
 	connections.WithLabelValues(hop.Name).Inc()
 	c := &conn{hop: hop, timeouts: to, raw: raw, nc: raw, br: bufio.NewReaderSize(raw, maxLine), peer: Peer{Addr: raw.RemoteAddr().String()}}
 	stop := c.abortWith(ctx)
-	fail = c.greet(startTLS)
+	fail = c.greet(startTLS, "")
 	seen = Seen{Addr: c.peer.Addr, Banner: c.banner, Extensions: slices.Sorted(maps.Keys(c.ext)), TLS: c.tls}
 	if fail != nil {
 		stop()

@@ -261,7 +261,7 @@ func TestBreaker(t *testing.T) {
 	send("451 4.4.1 connect")
 	now = now.Add(time.Second)
 	send("accepted")
-	if pause := r.pools[poolKey{hop.Name, hop.Addr, hop.MaxConns}].breaker.pause; pause != 0 {
+	if pause := r.pools[poolKey{hop.Name, hop.Addr, hop.identity(), hop.MaxConns}].breaker.pause; pause != 0 {
 		t.Errorf("breaker still waits %s", pause)
 	}
 }

@@ -17,13 +17,19 @@ type Hop struct {
 	Helo string
 	TLS  TLS
 	LMTP bool
+	// Auth is how we prove who we are; nil: not at all. It needs TLS that verifies.
+	Auth *Auth
 	// MaxConns bounds the connections at one time; 0 is the relay's default. The first letter to a hop fixes it.
 	MaxConns int
+	// MaxSize is the largest letter in octets that the hop takes, whatever it says itself; 0: what it says.
+	MaxSize int64
 }
 
 // TLS is how much a hop must prove.
 type TLS struct {
 	Mode Mode
+	// Implicit: TLS begins with the connection (RFC 8314 section 3.3, port 465), not by STARTTLS. Mode is Encrypt or Verify then.
+	Implicit bool
 	// Config holds roots, client certificate and ServerName (the host of Addr where empty). A kept connection is used again only
 	// under the same *tls.Config, so hand in the same pointer as long as its content is the same.
 	Config *tls.Config
@@ -98,7 +104,7 @@ type Error struct {
 	// Text is one line of ASCII, at most 400 octets. It may name an address, so it is for replies and the ledger, never for logs.
 	Text      string
 	Permanent bool
-	Hop, Step string // Step: connect, banner, hello, starttls, mail, rcpt, data, content, final
+	Hop, Step string // Step: connect, banner, hello, starttls (implicit TLS too), auth, mail, rcpt, data, content, final
 	Err       error
 }
 
@@ -131,6 +137,9 @@ func (h *Hop) refused(step string, r reply) *Error {
 		// It says nothing of a letter or a recipient, but that this gateway's address or name is not let in: bouncing all mail meanwhile
 		// mends nothing. Postfix takes such a greeting for passing too (smtp_skip_5xx_greeting).
 		e.Code, e.Enhanced[0], e.Permanent = 451, 4, false
+	case h.Auth != nil && (r.code == 530 || r.code == 534 || r.code == 535 || r.code == 538):
+		// RFC 4954 section 6: it asks who we are, which is the administrator's to mend and says nothing of a letter.
+		e.Code, e.Enhanced, e.Permanent = 451, [3]int{4, 7, 0}, false
 	case step == "rcpt" && r.code == 552 && (r.enhanced == [3]int{5, 0, 0} || r.enhanced == [3]int{5, 5, 3}):
 		// RFC 5321 section 4.5.3.1.10: an old way to say "too many recipients"; a client treats it as 452.
 		e.Code, e.Enhanced, e.Permanent = 452, [3]int{4, 5, 3}, false

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// poolKey: one pool per name and address, and per bound, which a reload of the config may change.
+// poolKey: one pool per name, address and identity, and per bound, which a reload of the config may change.
 type poolKey struct {
-	name, addr string
-	maxConns   int
+	name, addr, identity string
+	maxConns             int
 }
 
 // pool is the connections to one hop: slots bounds them all, idle holds those that wait for a letter, the last used at the end.

@@ -2,7 +2,7 @@
 // one result per recipient with the hop's reply and the peer's TLS identity, and knows nothing of routes, queues or retries: what
 // could not be handed on now is a temporary error, and the clinic's own server repeats it.
 //
-// One letter goes: a kept connection or a new one (dial, banner, EHLO, STARTTLS, EHLO) -> MAIL, RCPT..., DATA in one write where the
+// One letter goes: a kept connection or a new one (dial, banner, EHLO, STARTTLS, EHLO, AUTH) -> MAIL, RCPT..., DATA in one write where the
 // hop offers PIPELINING -> content -> final reply -> the connection is kept. Until the final dot is written everything can be
 // undone by closing the connection; behind it only the hop knows, and a lost connection is ErrUnknownOutcome.
 package relay
@@ -199,6 +199,9 @@ func (r *Relay) connection(ctx context.Context, p *pool, hop Hop, fresh bool) (c
 		}
 	}
 	if err := p.breaker.allow(r.cfg.Now()); err != nil {
+		if last := (*Error)(nil); errors.As(err, &last) && last.Step == "auth" {
+			return nil, false, hop.temporary("auth", last.Enhanced, last.Text, err)
+		}
 		return nil, false, hop.temporary("connect", [3]int{4, 4, 1}, "le relais suivant ne repond pas, nouvel essai plus tard", err)
 	}
 	began := r.cfg.Now()
@@ -209,7 +212,7 @@ func (r *Relay) connection(ctx context.Context, p *pool, hop Hop, fresh bool) (c
 		return c, false, nil
 	case ctx.Err() != nil && !(errors.Is(ctx.Err(), context.DeadlineExceeded) && r.cfg.Now().Sub(began) >= greetingPatience):
 		p.breaker.undecided()
-	case err.Enhanced[1] == 4, err.Step == "banner", err.Step == "hello": // the network, or a hop that is there and takes nothing
+	case err.Enhanced[1] == 4, err.Step == "banner", err.Step == "hello", err.Step == "auth": // the network, or a hop that is there and takes nothing
 		if wait := p.breaker.failed(r.cfg.Now(), err); wait > 0 {
 			r.cfg.Log.Warn("hop is left alone", "hop", hop.Name, "for", wait, "err", err)
 		}
@@ -229,7 +232,7 @@ func (r *Relay) pool(hop Hop) (*pool, *Error) {
 	if r.closed {
 		return nil, hop.temporary("connect", [3]int{4, 3, 2}, "arret de la passerelle, nouvel essai plus tard", ErrClosed)
 	}
-	key := poolKey{hop.Name, hop.Addr, hop.MaxConns}
+	key := poolKey{hop.Name, hop.Addr, hop.identity(), hop.MaxConns}
 	p := r.pools[key]
 	if p == nil {
 		n := hop.MaxConns
@@ -263,6 +266,17 @@ func (h *Hop) check() error {
 	c := h.TLS.Config
 	if h.TLS.Mode == Verify && c != nil && c.InsecureSkipVerify && c.VerifyConnection == nil && h.TLS.Check == nil {
 		return fmt.Errorf("hop %s must verify certificates, but its TLS settings verify nothing", h.Name)
+	}
+	if h.TLS.Implicit && h.TLS.Mode < Encrypt {
+		return fmt.Errorf("hop %s begins with TLS that proves nothing", h.Name)
+	}
+	if h.Auth != nil {
+		if h.TLS.Mode != Verify {
+			return fmt.Errorf("hop %s wants to know who we are, but is not verified itself", h.Name)
+		}
+		if err := h.Auth.check(); err != nil {
+			return fmt.Errorf("hop %s: %w", h.Name, err)
+		}
 	}
 	if h.TLS.Mode < None || h.TLS.Mode > Verify {
 		return fmt.Errorf("hop %s has an unknown TLS mode", h.Name)

@@ -50,8 +50,8 @@ func TestTLSModes(t *testing.T) {
 		want    string
 	}{
 		"verify":                     {[]func(*session){good}, verify, true, "accepted"},
-		"verify, check passes":       {[]func(*session){good}, TLS{Verify, verify.Config, func(cs tls.ConnectionState) error { return nil }}, false, "accepted"},
-		"verify, check fails":        {[]func(*session){func(s *session) { s.greet("STARTTLS"); s.startTLS(cert); s.gone() }}, TLS{Verify, verify.Config, func(cs tls.ConnectionState) error { return errCheck }}, false, "451 4.7.5 starttls"},
+		"verify, check passes":       {[]func(*session){good}, TLS{Mode: Verify, Config: verify.Config, Check: func(cs tls.ConnectionState) error { return nil }}, false, "accepted"},
+		"verify, check fails":        {[]func(*session){func(s *session) { s.greet("STARTTLS"); s.startTLS(cert); s.gone() }}, TLS{Mode: Verify, Config: verify.Config, Check: func(cs tls.ConnectionState) error { return errCheck }}, false, "451 4.7.5 starttls"},
 		"verify, unknown root":       {[]func(*session){good}, TLS{Mode: Verify}, false, "451 4.7.5 starttls"},
 		"verify, wrong name":         {[]func(*session){good}, TLS{Mode: Verify, Config: &tls.Config{RootCAs: pool, ServerName: "other.test"}}, false, "451 4.7.5 starttls"},
 		"verify nothing":             {nil, TLS{Mode: Verify, Config: &tls.Config{InsecureSkipVerify: true}}, false, "451 4.3.5 connect"},

@@ -56,7 +56,7 @@ func (t *transfer) prepare() *Error {
 		// RFC 5321 section 2.3.8. A lone CR or LF is read differently by different servers, which smuggles messages.
 		return t.hop.permanent("content", 554, [3]int{5, 6, 0}, "message refuse: CR ou LF isole")
 	}
-	return nil
+	return t.tooLarge(t.hop.MaxSize)
 }
 
 // fail settles one recipient.

@@ -24,6 +24,8 @@ type authority struct {
 	key  crypto.Signer
 	up   *authority
 	next int64
+
+	crlExtra []pkix.Extension // of its lists
 }
 
 var clock = time.Now().Truncate(time.Second)
@@ -85,7 +87,13 @@ func (a *authority) issue(subject pkix.Name, change func(*x509.Certificate), key
 // crl writes a revocation list.
 func (a *authority) crl(file string, next time.Time, serials ...*big.Int) {
 	a.t.Helper()
-	tmpl := &x509.RevocationList{Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: next.Add(-48 * time.Hour), NextUpdate: next}
+	a.crlFrom(file, next.Add(-48*time.Hour), next, serials...)
+}
+
+// crlFrom writes one of these times.
+func (a *authority) crlFrom(file string, from, next time.Time, serials ...*big.Int) {
+	a.t.Helper()
+	tmpl := &x509.RevocationList{Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: from, NextUpdate: next, ExtraExtensions: a.crlExtra}
 	for _, n := range serials {
 		tmpl.RevokedCertificateEntries = append(tmpl.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: n, RevocationTime: clock.Add(-time.Hour)})
 	}

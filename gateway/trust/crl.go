@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -11,19 +12,20 @@ import (
 	"time"
 )
 
-// maxCRL bounds a revocation list's file: the largest public ones have tens of megabytes.
+// maxCRL bounds a revocation list, in octets: the largest public ones have tens of megabytes.
 const maxCRL = 64 << 20
 
-// revocations is one CRL that a known CA signed.
+// revocations is one CRL that a CA signed.
 type revocations struct {
-	list   *x509.RevocationList
-	signer []byte // the public key of the CA that signed it
-	serial map[string]bool
-	file   string
+	issuer      []byte // its name, as in the certificates that it speaks of
+	signer      []byte // the public key of the CA that signed it
+	serial      map[string]struct{}
+	from, until time.Time // ThisUpdate and NextUpdate
+	scope       scope
+	name        string // its file or URL
 }
 
-// readCRL reads a list and checks who signed it. Only full lists without critical extensions are taken: a delta or a list of some
-// reasons or of other issuers' certificates would say less than it seems to (RFC 5280 sections 5.2.4, 5.2.5).
+// readCRL reads a list from a file and checks who signed it.
 func readCRL(file string, cas []*x509.Certificate) (*revocations, error) {
 	if fi, err := os.Stat(file); err != nil {
 		return nil, fmt.Errorf("read CRL: %w", err)
@@ -34,85 +36,169 @@ func readCRL(file string, cas []*x509.Certificate) (*revocations, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read CRL: %w", err)
 	}
+	r, _, err := parseCRL(raw, file, cas)
+	return r, err
+}
+
+// parseCRL takes PEM or DER, and gives the list with the certificate that signed it, one of cas. Only full lists of their own issuer are taken: a
+// delta (RFC 5280 section 5.2.4), a list of some reasons or one of other issuers' certificates would say less than it seems to, and so would
+// one with any other critical extension. Deltas that a list points to (section 5.2.6) are not looked at: the full one is asked for often.
+func parseCRL(raw []byte, name string, cas []*x509.Certificate) (*revocations, *x509.Certificate, error) {
 	if block, _ := pem.Decode(raw); block != nil && block.Type == "X509 CRL" {
 		raw = block.Bytes
 	}
 	list, err := x509.ParseRevocationList(raw)
 	if err != nil {
-		return nil, fmt.Errorf("read CRL %s: %w", file, err)
+		return nil, nil, fmt.Errorf("read CRL %s: %w", name, err)
 	}
+	r := &revocations{issuer: list.RawIssuer, serial: make(map[string]struct{}, len(list.RevokedCertificateEntries)), from: list.ThisUpdate, until: list.NextUpdate, name: name}
 	for _, e := range list.Extensions {
-		if e.Critical {
-			return nil, fmt.Errorf("read CRL %s: critical extension %s is not understood", file, e.Id)
+		switch {
+		case e.Id.Equal(oidIssuingPoint):
+			if r.scope, err = parseScope(e.Value); err != nil {
+				return nil, nil, fmt.Errorf("read CRL %s: %w", name, err)
+			}
+		case e.Id.Equal(oidDelta):
+			return nil, nil, fmt.Errorf("read CRL %s: a delta is no full list", name)
+		case e.Critical:
+			return nil, nil, fmt.Errorf("read CRL %s: critical extension %s is not understood", name, e.Id)
 		}
 	}
 	i := slices.IndexFunc(cas, func(ca *x509.Certificate) bool {
 		return string(list.RawIssuer) == string(ca.RawSubject) && list.CheckSignatureFrom(ca) == nil
 	})
 	if i < 0 {
-		return nil, fmt.Errorf("read CRL %s: no configured CA signed it", file)
+		return nil, nil, fmt.Errorf("read CRL %s: no known CA signed it", name)
 	}
-	r := &revocations{list: list, signer: cas[i].RawSubjectPublicKeyInfo, serial: make(map[string]bool, len(list.RevokedCertificateEntries)), file: file}
+	if err := soundSignature(list.SignatureAlgorithm); err != nil {
+		return nil, nil, fmt.Errorf("read CRL %s: %w", name, err)
+	}
+	r.signer = cas[i].RawSubjectPublicKeyInfo
 	for _, e := range list.RevokedCertificateEntries {
-		r.serial[key(e.SerialNumber)] = true
+		for _, x := range e.Extensions {
+			if x.Critical {
+				return nil, nil, fmt.Errorf("read CRL %s: critical extension %s of an entry is not understood", name, x.Id)
+			}
+		}
+		r.serial[key(e.SerialNumber)] = struct{}{}
 	}
-	return r, nil
+	return r, cas[i], nil
+}
+
+// soundSignature refuses what x509 still checks for CRLs and OCSP answers although SHA-1 and MD5 prove nothing any more.
+func soundSignature(a x509.SignatureAlgorithm) error {
+	switch a {
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1, x509.UnknownSignatureAlgorithm:
+		return fmt.Errorf("signature by %s", a)
+	}
+	return nil
+}
+
+var (
+	oidIssuingPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
+	oidDelta        = asn1.ObjectIdentifier{2, 5, 29, 27}
+)
+
+// scope is of which certificates of its issuer a list speaks (RFC 5280 section 5.2.5). The zero value is all.
+type scope struct {
+	points    []string // the URLs one of which a certificate must name; none: any certificate
+	users, ca bool     // only users' certificates, only CAs'
+}
+
+func parseScope(der []byte) (scope, error) {
+	var p struct {
+		Point struct {
+			FullName     []asn1.RawValue `asn1:"optional,tag:0"`
+			RelativeName asn1.RawValue   `asn1:"optional,tag:1"`
+		} `asn1:"optional,tag:0"`
+		Users    bool           `asn1:"optional,tag:1"`
+		CA       bool           `asn1:"optional,tag:2"`
+		Reasons  asn1.BitString `asn1:"optional,tag:3"`
+		Indirect bool           `asn1:"optional,tag:4"`
+		Attrs    bool           `asn1:"optional,tag:5"`
+	}
+	rest, err := asn1.Unmarshal(der, &p)
+	switch {
+	case err != nil || len(rest) > 0:
+		return scope{}, errors.New("malformed issuing distribution point")
+	case p.Reasons.BitLength > 0 || p.Indirect || p.Attrs:
+		return scope{}, errors.New("a list of some reasons, of other issuers' or of attribute certificates is not taken")
+	}
+	s := scope{users: p.Users, ca: p.CA}
+	for _, n := range p.Point.FullName {
+		if n.Class == asn1.ClassContextSpecific && n.Tag == 6 {
+			s.points = append(s.points, string(n.Bytes))
+		}
+	}
+	if len(s.points) == 0 && (len(p.Point.FullName) > 0 || len(p.Point.RelativeName.FullBytes) > 0) {
+		return scope{}, errors.New("a list whose part of the certificates has no URL is not taken")
+	}
+	return s, nil
+}
+
+// covers tells whether a list of this scope speaks of a certificate.
+func (s scope) covers(c *x509.Certificate) bool {
+	if s.users && c.IsCA || s.ca && !c.IsCA {
+		return false
+	}
+	return len(s.points) == 0 || slices.ContainsFunc(c.CRLDistributionPoints, func(p string) bool { return slices.Contains(s.points, p) })
 }
 
 func key(n *big.Int) string { return string(n.Bytes()) }
 
+// skew is by how much our clock and the CA's may differ.
+const skew = 5 * time.Minute
+
 // fresh tells whether the list speaks of now.
 func (r *revocations) fresh(now time.Time, grace time.Duration) error {
 	switch {
-	case r.list.ThisUpdate.After(now.Add(5 * time.Minute)): // clocks differ a little
-		return fmt.Errorf("CRL %s is of the future", r.file)
-	case r.list.NextUpdate.IsZero():
-		return fmt.Errorf("CRL %s does not say until when it is good", r.file)
-	case now.After(r.list.NextUpdate.Add(grace)):
-		return fmt.Errorf("CRL %s was to be renewed by %s", r.file, r.list.NextUpdate.UTC().Format(time.RFC3339))
+	case r.from.After(now.Add(skew)):
+		return fmt.Errorf("CRL %s is of the future", r.name)
+	case r.until.IsZero():
+		return fmt.Errorf("CRL %s does not say until when it is good", r.name)
+	case now.After(r.until.Add(grace)):
+		return fmt.Errorf("CRL %s was to be renewed by %s", r.name, r.until.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
 var errRevoked = errors.New("certificate is revoked")
 
-// revoked asks the lists about a chain: the leaf needs a fresh list of its issuer, each CA certificate one where a list of its issuer is
-// configured at all. errRevoked, or why nothing is known.
-func (st *state) revoked(chain []*x509.Certificate, now time.Time, grace time.Duration) error {
-	if st.crlFault != nil {
-		return st.crlFault
-	}
-	if len(st.crls) == 0 {
-		return nil
-	}
-	for i := range len(chain) - 1 {
-		cert, issuer := chain[i], chain[i+1]
-		var fault error
-		known, found := false, false
-		for _, r := range st.crls {
-			if string(r.list.RawIssuer) != string(issuer.RawSubject) {
-				continue
-			}
-			found = true
-			if string(r.signer) != string(issuer.RawSubjectPublicKeyInfo) { // a CA of the same name with another key
-				fault = fmt.Errorf("CRL %s is signed by another key of its issuer", r.file)
-				continue
-			}
-			if r.serial[key(cert.SerialNumber)] {
-				return fmt.Errorf("%w: serial %x", errRevoked, cert.SerialNumber)
-			}
-			if err := r.fresh(now, grace); err != nil {
-				fault = err
-				continue
-			}
-			known = true
+// verdict is what is known of one certificate.
+type verdict struct {
+	good  time.Time // until when it is proved good; the zero time: it is not
+	found bool      // there is a list of its issuer
+	err   error     // errRevoked, or why there is no proof
+	old   bool      // what says that it is revoked was to be renewed
+}
+
+func (v verdict) revoked() bool { return errors.Is(v.err, errRevoked) }
+
+// settled tells that nobody has to be waited for.
+func (v verdict) settled() bool { return !v.good.IsZero() || v.revoked() && !v.old }
+
+// ask asks lists about a certificate. A list that has it refuses it, however old the list; the first end of those that are fresh bounds
+// the proof.
+func (v *verdict) ask(lists []*revocations, cert, issuer *x509.Certificate, now time.Time, grace time.Duration) {
+	for _, r := range lists {
+		if v.revoked() || string(r.issuer) != string(issuer.RawSubject) || !r.scope.covers(cert) {
+			continue
 		}
-		if !known && (found || i == 0) {
-			if fault == nil {
-				fault = fmt.Errorf("no CRL of the issuer %q", issuer.Subject)
-			}
-			return fault
+		v.found = true
+		if string(r.signer) != string(issuer.RawSubjectPublicKeyInfo) { // a CA of the same name with another key
+			v.err = fmt.Errorf("CRL %s is signed by another key of its issuer", r.name)
+			continue
+		}
+		if _, in := r.serial[key(cert.SerialNumber)]; in {
+			v.good, v.err = time.Time{}, fmt.Errorf("%w: serial %x, by CRL %s", errRevoked, cert.SerialNumber, r.name)
+			return
+		}
+		if err := r.fresh(now, grace); err != nil {
+			v.err = err
+			continue
+		}
+		if end := r.until.Add(grace); v.good.IsZero() || end.Before(v.good) {
+			v.good = end
 		}
 	}
-	return nil
 }

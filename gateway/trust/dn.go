@@ -24,6 +24,7 @@ const (
 type attr struct {
 	kind     string // short name in upper case, or dotted numbers
 	readings []string
+	exact    string // the value itself by RFC 4514, spaces and all
 }
 
 // distinguished is a DN as text: relative names in the order written, each of one or more attributes.
@@ -32,7 +33,7 @@ type distinguished [][]attr
 // subject is a certificate's DN, in the order of its ASN.1.
 type subject [][]pair
 
-type pair struct{ kind, value string }
+type pair struct{ kind, value, exact string }
 
 // CompareDN tells whether a DN as text, written from CN to C as the white list has it or from C to CN, is the subject of a certificate:
 // the same attributes in the same order, types without regard to case, values equal after NFC, with runs of any Unicode space as one
@@ -63,6 +64,25 @@ func (d distinguished) is(s subject) bool {
 		back = back && sameRDN(d[i], s[len(s)-1-i])
 	}
 	return forth || back
+}
+
+// isExactly compares from CN to C, values octet by octet.
+func (d distinguished) isExactly(s subject) bool {
+	if len(d) != len(s) || len(d) == 0 {
+		return false
+	}
+	for i, rdn := range d {
+		got := s[len(s)-1-i]
+		if len(rdn) != len(got) {
+			return false
+		}
+		for j, a := range rdn {
+			if a.kind != got[j].kind || a.exact != got[j].exact {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // sameRDN compares two relative names as sets (X.501 section 9.4).
@@ -106,7 +126,7 @@ func parseDN(s string) (distinguished, error) {
 			return nil, fmt.Errorf("no attribute at octet %d", len(s)-len(rest))
 		}
 		raw, sep, next := cutValue(after)
-		a := attr{kind, readings(raw)}
+		a := attr{kind, readings(raw), unescape(raw)}
 		if a.readings[0] == "" {
 			return nil, fmt.Errorf("attribute %s is empty", kind)
 		}
@@ -279,7 +299,7 @@ func subjectOf(cert *x509.Certificate) (subject, error) {
 			if short, ok := oids[kind]; ok {
 				kind = short
 			}
-			rdn = append(rdn, pair{kind, normal(v)})
+			rdn = append(rdn, pair{kind, normal(v), v})
 		}
 		out = append(out, rdn)
 	}

@@ -21,28 +21,36 @@ func (s *Space) Inspect(cs tls.ConnectionState, domain string) []Step {
 	if len(cs.PeerCertificates) == 0 {
 		return []Step{{"certificate", "", errors.New("the peer showed no certificate")}}
 	}
-	steps := s.inspect(cs.PeerCertificates, asServer)
+	steps := s.inspect(cs.PeerCertificates, asServer, cs.OCSPResponse)
 	return append(steps, s.inspectName(cs.PeerCertificates[0], domain))
 }
 
 // InspectOwn tells the same of our own certificate, as server and as client; domains are those whose DN it must bear, one step each.
 func (s *Space) InspectOwn(domains []string) []Step {
-	var chain []*x509.Certificate
-	for _, der := range s.state.Load().cert.Certificate {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return []Step{{"certificate", "", err}}
-		}
-		chain = append(chain, c)
+	chain, err := s.ownChain()
+	if err != nil || len(chain) == 0 {
+		return []Step{{"certificate", "none: we are known by a token alone", err}}
 	}
-	steps := s.inspect(chain, asServer)
+	steps := s.inspect(chain, asServer, nil)
 	for _, d := range domains {
 		steps = append(steps, s.inspectName(chain[0], d))
 	}
 	return steps
 }
 
-func (s *Space) inspect(certs []*x509.Certificate, peer role) []Step {
+// ownChain is our certificate with what stands behind it in its file.
+func (s *Space) ownChain() (chain []*x509.Certificate, err error) {
+	for _, der := range s.state.Load().cert.Certificate {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("read our certificate: %w", err)
+		}
+		chain = append(chain, c)
+	}
+	return chain, nil
+}
+
+func (s *Space) inspect(certs []*x509.Certificate, peer role, stapled []byte) []Step {
 	st, now, leaf := s.state.Load(), s.cfg.Now(), certs[0]
 	steps := []Step{{"certificate", fmt.Sprintf("%s, serial %x, issued by %s", dnText(leaf), leaf.SerialNumber, leaf.Issuer.CommonName), nil}}
 	between := st.others.Clone()
@@ -74,19 +82,19 @@ func (s *Space) inspect(certs []*x509.Certificate, peer role) []Step {
 	}
 	steps = append(steps, key)
 	if validity.Err == nil && key.Err == nil {
-		steps = append(steps, s.inspectRevocation(st, chains, now))
+		steps = append(steps, s.inspectRevocation(st, chains, stapled, now))
 	}
 	return steps
 }
 
 // inspectRevocation looks for one chain that is good, as prove does.
-func (s *Space) inspectRevocation(st *state, chains [][]*x509.Certificate, now time.Time) Step {
+func (s *Space) inspectRevocation(st *state, chains [][]*x509.Certificate, stapled []byte, now time.Time) Step {
 	step := Step{Name: "revocation", Found: "not revoked"}
-	if len(s.cfg.CRL) == 0 {
-		step.Found = "not asked: no revocation list is configured"
+	if !s.asks() {
+		step.Found = "nobody is asked about it (trust.revocation)"
 	}
 	for _, chain := range chains {
-		if step.Err = s.sound(st, chain, now); step.Err == nil {
+		if _, step.Err = s.sound(st, chain, stapled, now); step.Err == nil {
 			break
 		}
 	}
@@ -104,7 +112,7 @@ func (s *Space) inspectName(leaf *x509.Certificate, domain string) Step {
 		step.Err = &Error{NotListed, false, fmt.Errorf("%s is not in the white list", domain)}
 		return step
 	}
-	p := new(proof)
+	p := &proof{strict: s.cfg.StrictDN}
 	p.subject, p.odd = subjectOf(leaf)
 	step.Err = named(leaf, p, dns, domain)
 	return step
@@ -112,5 +120,6 @@ func (s *Space) inspectName(leaf *x509.Certificate, domain string) Step {
 
 // IsOwn tells whether a session showed our own certificate, as it is on the disk.
 func (s *Space) IsOwn(certs []*x509.Certificate) bool {
-	return len(certs) > 0 && certs[0].Equal(s.state.Load().cert.Leaf)
+	own := s.state.Load().cert.Leaf
+	return len(certs) > 0 && own != nil && certs[0].Equal(own)
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
-	"slices"
 	"sync"
 	"time"
 )
@@ -21,6 +20,8 @@ type proof struct {
 	since   time.Time // with the monotonic reading, where the clock has one
 	last    time.Time // the latest look at the wall clock
 	until   time.Time // the first end among certificates and lists
+	gen     uint64    // of the evidence under which it was made
+	strict  bool      // its subject is compared to the letter
 	subject subject
 	odd     error // why the subject cannot be read
 }
@@ -39,8 +40,8 @@ type proofs struct {
 }
 
 // find gives the proof that still holds. The clock is read under the lock: a reading earlier than the last one is a clock that was set
-// back, and what was proved until then counts for nothing.
-func (p *proofs) find(k proofKey, clock func() time.Time) *proof {
+// back, and what was proved until then counts for nothing; nor does what was proved under other evidence.
+func (p *proofs) find(k proofKey, gen uint64, clock func() time.Time) *proof {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := p.good[k]
@@ -49,7 +50,7 @@ func (p *proofs) find(k proofKey, clock func() time.Time) *proof {
 	}
 	now := clock()
 	wall, age := now.Round(0), now.Sub(g.since)
-	if wall.Before(g.last) || wall.After(g.until) || age < 0 || age >= proofAge {
+	if wall.Before(g.last) || wall.After(g.until) || age < 0 || age >= proofAge || g.gen != gen {
 		delete(p.good, k)
 		return nil
 	}
@@ -76,15 +77,4 @@ func shown(certs []*x509.Certificate) (sum [sha256.Size]byte) {
 	}
 	h.Sum(sum[:0])
 	return sum
-}
-
-// goodUntil is the last moment at which nothing of a good chain has ended. Lists that are not fresh now did not make it good.
-func (st *state) goodUntil(chain []*x509.Certificate, now time.Time, grace time.Duration) time.Time {
-	end := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
-	for _, r := range st.crls {
-		if next := r.list.NextUpdate.Add(grace); r.fresh(now, grace) == nil && next.Before(end) {
-			end = next
-		}
-	}
-	return end
 }

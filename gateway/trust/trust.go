@@ -13,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,13 +32,19 @@ type Config struct {
 	// CA names PEM files with the CA's certificates: self-signed ones are the roots, others help to build chains; without any
 	// self-signed one, all are roots.
 	CA []string
-	// Cert (our chain) and Key are PEM files.
+	// Cert (our chain) and Key are PEM files. Both are empty where the clinic is an operator's client without a certificate of its own.
 	Cert, Key string
-	// CRL names PEM or DER files. With any, each peer's certificate needs a fresh list of its issuer, which must be among CA. Without, nothing is asked about
-	// revocation, and New says so in the log.
+	// CRL names PEM or DER files. With any, each peer's certificate needs a fresh list of its issuer, which must be among CA. Without, and with
+	// nothing in Revocation, nothing is asked about revocation, and New says so in the log.
 	CRL []string
-	// CRLGrace is how long a list is good after its NextUpdate.
+	// CRLGrace is how long a list of CRL is good after its NextUpdate.
 	CRLGrace time.Duration
+	// Revocation is what else is asked about revocation, and Evidence keeps what comes; nil: in memory, for a process that soon ends.
+	Revocation Revocation
+	Evidence   *Evidence
+	TLS        TLS
+	// StrictDN: a DN of the list is the certificate's to the letter, from CN to C; no custom of quoting, no likeness of spaces or accents.
+	StrictDN bool
 	// PatientDomain is PatientDomain where empty.
 	PatientDomain string
 	// WhiteList is the signed list, beside Domains; nil: Domains alone.
@@ -45,6 +53,12 @@ type Config struct {
 	Former *Space
 	Now    func() time.Time
 	Log    *slog.Logger
+}
+
+// TLS is what sessions of the space may speak. 0 and nil are Go's own choice, from TLS 1.2 on; Suites are those of TLS 1.2.
+type TLS struct {
+	Min, Max uint16
+	Suites   []uint16
 }
 
 // Space is the trust space as configured. It is safe for concurrent use.
@@ -66,6 +80,7 @@ type state struct {
 	client        *tls.Config
 	server        *tls.Config
 	proofs        proofs
+	operators     sync.Map // of OperatorTLS: operatorKey to *tls.Config
 }
 
 // Reasons of an Error.
@@ -104,6 +119,10 @@ func New(cfg Config) (*Space, error) {
 	if cfg.PatientDomain == "" {
 		cfg.PatientDomain = PatientDomain
 	}
+	if r := cfg.Revocation; cfg.Evidence == nil && (r.Fetch || r.OCSP.on() || len(r.URLs) > 0) {
+		cfg.Evidence = OpenEvidence(EvidenceConfig{Now: cfg.Now, Log: cfg.Log})
+	}
+	cfg.TLS.Min = max(cfg.TLS.Min, tls.VersionTLS12)
 	s := &Space{cfg: cfg, names: map[string][]distinguished{}, own: map[string]bool{}}
 	for name, dns := range cfg.Domains {
 		d, err := message.ParseDomain(name)
@@ -132,8 +151,8 @@ func New(cfg Config) (*Space, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(cfg.CRL) == 0 {
-		cfg.Log.Warn("no revocation list is configured: revoked certificates of the trust space are not noticed")
+	if !s.asks() {
+		cfg.Log.Warn("nobody is asked about revocation: revoked certificates of the trust space are not noticed")
 	}
 	if st.crlFault != nil {
 		cfg.Log.Error("revocation list cannot be read, peers of the trust space wait", "err", st.crlFault)
@@ -171,11 +190,13 @@ func (s *Space) load() (*state, error) {
 		return nil, errors.New("trust space has no CA certificate")
 	}
 	st.roots, st.others = pools(st.cas)
-	if st.cert, err = tls.LoadX509KeyPair(s.cfg.Cert, s.cfg.Key); err != nil {
-		return nil, fmt.Errorf("read our certificate: %w", err)
-	}
-	if st.cert.Leaf == nil {
-		return nil, errors.New("read our certificate: it has no leaf")
+	if s.cfg.Cert != "" || s.cfg.Key != "" {
+		if st.cert, err = tls.LoadX509KeyPair(s.cfg.Cert, s.cfg.Key); err != nil {
+			return nil, fmt.Errorf("read our certificate: %w", err)
+		}
+		if st.cert.Leaf == nil {
+			return nil, errors.New("read our certificate: it has no leaf")
+		}
 	}
 	for _, file := range s.cfg.CRL {
 		r, err := readCRL(file, st.cas)
@@ -184,6 +205,7 @@ func (s *Space) load() (*state, error) {
 			continue
 		}
 		st.crls = append(st.crls, r)
+		mNextUpdate.WithLabelValues(file).Set(float64(r.until.Unix()))
 	}
 	s.settings(st)
 	return st, nil
@@ -217,7 +239,10 @@ func (s *Space) Own(domain string) bool {
 	return err == nil && s.own[d]
 }
 
-// DaysLeft is how long our own certificate is valid; negative once it is not.
+// DaysLeft is how long our own certificate is valid; negative once it is not, without end where we have none.
 func (s *Space) DaysLeft() float64 {
+	if s.state.Load().cert.Leaf == nil {
+		return math.Inf(1)
+	}
 	return s.state.Load().cert.Leaf.NotAfter.Sub(s.cfg.Now()).Hours() / 24
 }

@@ -17,10 +17,10 @@ import (
 // settings builds the TLS settings of a state. Their VerifyConnection asks the state of the moment, so a new CRL counts at once.
 func (s *Space) settings(st *state) {
 	st.client = &tls.Config{
-		MinVersion: tls.VersionTLS12,
+		MinVersion: s.cfg.TLS.Min, MaxVersion: s.cfg.TLS.Max, CipherSuites: s.cfg.TLS.Suites,
 		// The host name binds nothing in the trust space; VerifyConnection does all of the verification, on each handshake.
 		InsecureSkipVerify:   true,
-		VerifyConnection:     func(cs tls.ConnectionState) error { _, err := s.verify(cs, asServer); return err },
+		VerifyConnection:     func(cs tls.ConnectionState) error { _, err := s.verify(cs, asServer); return disbelieved(err) },
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &st.cert, nil },
 		// Small first records show a page sooner; a letter is of use when it is whole.
 		DynamicRecordSizingDisabled: true,
@@ -29,13 +29,23 @@ func (s *Space) settings(st *state) {
 	for _, ca := range st.cas {
 		hints.AddCert(ca)
 	}
+	var own []tls.Certificate
+	if st.cert.Leaf != nil {
+		own = append(own, st.cert)
+	}
 	st.server = &tls.Config{
-		MinVersion:             tls.VersionTLS12,
-		Certificates:           []tls.Certificate{st.cert},
+		MinVersion: s.cfg.TLS.Min, MaxVersion: s.cfg.TLS.Max, CipherSuites: s.cfg.TLS.Suites,
+		Certificates:           own,
 		ClientAuth:             tls.RequireAnyClientCert,
 		ClientCAs:              hints, // tells the client which certificate is meant
 		SessionTicketsDisabled: true,  // each session shows its certificate anew
-		VerifyConnection:       func(cs tls.ConnectionState) error { _, err := s.verify(cs, asClient); return err },
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			_, err := s.verify(cs, asClient)
+			if e := (*Error)(nil); errors.As(err, &e) && e.Later { // AdmitPeer says so in words: a handshake has none for "come back"
+				return nil
+			}
+			return disbelieved(err)
+		},
 	}
 }
 
@@ -69,9 +79,9 @@ func (s *Space) ClientTLS(domain string) (*tls.Config, func(tls.ConnectionState)
 	check := func(cs tls.ConnectionState) error {
 		p, err := s.verify(cs, asServer)
 		if err != nil {
-			return err
+			return disbelieved(err)
 		}
-		return named(cs.PeerCertificates[0], p, dns, domain)
+		return disbelieved(named(cs.PeerCertificates[0], p, dns, domain))
 	}
 	return s.state.Load().client, check, nil
 }
@@ -87,6 +97,10 @@ func (s *Space) ServerTLS() *tls.Config {
 // AdmitPeer tells whether the client of a session may send for a domain: its certificate's DN is listed for it. The null sender ("") may
 // come from any listed certificate.
 func (s *Space) AdmitPeer(cs tls.ConnectionState, senderDomain string) error {
+	return disbelieved(s.admit(cs, senderDomain))
+}
+
+func (s *Space) admit(cs tls.ConnectionState, senderDomain string) error {
 	p, err := s.verify(cs, asClient)
 	if err != nil {
 		return err
@@ -112,7 +126,19 @@ func (s *Space) AdmitPeer(cs tls.ConnectionState, senderDomain string) error {
 
 // bears tells whether the peer's DN is one of these.
 func (p *proof) bears(dns []distinguished) bool {
-	return p.odd == nil && slices.ContainsFunc(dns, func(dn distinguished) bool { return dn.is(p.subject) })
+	same := distinguished.is
+	if p.strict {
+		same = distinguished.isExactly
+	}
+	return p.odd == nil && slices.ContainsFunc(dns, func(dn distinguished) bool { return same(dn, p.subject) })
+}
+
+// disbelieved counts who was not believed.
+func disbelieved(err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		mRefused.WithLabelValues(e.Reason).Inc()
+	}
+	return err
 }
 
 func named(leaf *x509.Certificate, p *proof, dns []distinguished, domain string) error {
@@ -128,29 +154,31 @@ func named(leaf *x509.Certificate, p *proof, dns []distinguished, domain string)
 // verify proves that a session's peer holds a valid certificate of the trust space for its role; a proof that still holds is enough.
 func (s *Space) verify(cs tls.ConnectionState, peer role) (*proof, error) {
 	st := s.state.Load()
-	if cs.Version < tls.VersionTLS12 {
+	if cs.Version < s.cfg.TLS.Min {
 		return nil, &Error{OldTLS, false, fmt.Errorf("%s", tls.VersionName(cs.Version))}
 	}
 	if len(cs.PeerCertificates) == 0 {
 		return nil, &Error{NoCertificate, false, errors.New("the peer showed no certificate")}
 	}
 	k := proofKey{shown(cs.PeerCertificates), peer}
-	if p := st.proofs.find(k, s.cfg.Now); p != nil {
+	gen := s.cfg.Evidence.generation() // before it is read: what changes meanwhile ends the proof
+	if p := st.proofs.find(k, gen, s.cfg.Now); p != nil {
 		return p, nil
 	}
 	now := s.cfg.Now()
-	chain, err := s.prove(st, cs.PeerCertificates, peer, now)
+	until, err := s.prove(st, cs, peer, now)
 	if err != nil {
 		return nil, err
 	}
-	p := &proof{since: now, last: now.Round(0), until: st.goodUntil(chain, now, s.cfg.CRLGrace)}
+	p := &proof{since: now, last: now.Round(0), until: until, gen: gen, strict: s.cfg.StrictDN}
 	p.subject, p.odd = subjectOf(cs.PeerCertificates[0])
 	st.proofs.keep(k, p)
 	return p, nil
 }
 
-// prove gives a good chain from what the peer showed to a root.
-func (s *Space) prove(st *state, certs []*x509.Certificate, peer role, now time.Time) ([]*x509.Certificate, error) {
+// prove finds a good chain from what the peer showed to a root, and says until when it proves the peer.
+func (s *Space) prove(st *state, cs tls.ConnectionState, peer role, now time.Time) (time.Time, error) {
+	certs := cs.PeerCertificates
 	between := st.others.Clone()
 	for _, c := range certs[1:] {
 		between.AddCert(c)
@@ -159,34 +187,50 @@ func (s *Space) prove(st *state, certs []*x509.Certificate, peer role, now time.
 	if err != nil {
 		var invalid x509.CertificateInvalidError
 		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-			return nil, &Error{Expired, false, err}
+			return time.Time{}, &Error{Expired, false, err}
 		}
-		return nil, &Error{Chain, false, err}
+		return time.Time{}, &Error{Chain, false, err}
 	}
 	var last error
 	for _, chain := range chains {
-		if last = s.sound(st, chain, now); last == nil {
-			return chain, nil
+		until, err := s.sound(st, chain, cs.OCSPResponse, now)
+		if err == nil {
+			return until, nil
 		}
+		last = err
 	}
-	return nil, last
+	return time.Time{}, last
 }
 
-// sound looks at keys and revocation of one chain.
-func (s *Space) sound(st *state, chain []*x509.Certificate, now time.Time) error {
+// Sound tells whether the keys of a chain are strong and none of its certificates is revoked; it may wait a little for who knows. The chain is
+// one that x509 found good, from the leaf to a root that the caller believes: what its certificates name is fetched. An *Error: WeakKey,
+// Revoked, or Unproven, which is Later.
+func (s *Space) Sound(chain []*x509.Certificate) error {
+	_, err := s.sound(s.state.Load(), chain, nil, s.cfg.Now())
+	return err
+}
+
+// sound looks at keys and revocation of one chain, and says until when it is good.
+func (s *Space) sound(st *state, chain []*x509.Certificate, stapled []byte, now time.Time) (time.Time, error) {
+	end := chain[0].NotAfter
 	for _, c := range chain {
 		if err := strong(c); err != nil {
-			return &Error{WeakKey, false, err}
+			return end, &Error{WeakKey, false, err}
+		}
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
 		}
 	}
-	err := st.revoked(chain, now, s.cfg.CRLGrace)
+	until, err := s.revoked(st, chain, stapled, now)
 	switch {
 	case errors.Is(err, errRevoked):
-		return &Error{Revoked, false, err}
+		return end, &Error{Revoked, false, err}
 	case err != nil:
-		return &Error{Unproven, true, err}
+		return end, &Error{Unproven, true, err}
+	case !until.IsZero() && until.Before(end):
+		end = until
 	}
-	return nil
+	return end, nil
 }
 
 func strong(c *x509.Certificate) error {
@@ -226,21 +270,33 @@ func Identify(cs tls.ConnectionState, host string) Identity {
 
 // OperatorTLS gives the settings for a session with the clinic's own operator, as its client: a chain of the trust space and the host's name
 // (Référentiel #2, ECO.1.1.4 to 1.1.6). A DN binds nothing here: the operator is the one whom the clinic's config names. cert is what we
-// show, nil: the certificate of the trust space. They are those of the moment; ask again for each session.
+// show, nil: the certificate of the trust space, where there is one. They are those of the moment, the same ones until a Reload; ask again
+// for each session, and their VerifyConnection for each letter over a kept one.
 func (s *Space) OperatorTLS(host string, cert *tls.Certificate) *tls.Config {
-	cfg := s.state.Load().client.Clone()
+	st := s.state.Load()
+	k := operatorKey{host, cert}
+	if cfg, ok := st.operators.Load(k); ok {
+		return cfg.(*tls.Config)
+	}
+	cfg := st.client.Clone()
 	cfg.ServerName = host
 	if cert != nil {
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
 	}
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
 		if _, err := s.verify(cs, asServer); err != nil {
-			return err
+			return disbelieved(err)
 		}
 		if err := cs.PeerCertificates[0].VerifyHostname(host); err != nil {
-			return &Error{WrongName, false, err}
+			return disbelieved(&Error{WrongName, false, err})
 		}
 		return nil
 	}
-	return cfg
+	made, _ := st.operators.LoadOrStore(k, cfg)
+	return made.(*tls.Config)
+}
+
+type operatorKey struct {
+	host string
+	cert *tls.Certificate
 }

@@ -113,7 +113,7 @@ func (s *Space) proveSigner(cert *x509.Certificate) error {
 	}
 	var last error
 	for _, chain := range chains {
-		if last = s.sound(st, chain, now); last == nil {
+		if _, last = s.sound(st, chain, nil, now); last == nil {
 			return nil
 		}
 	}
