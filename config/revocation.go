@@ -24,10 +24,13 @@ type TrustRevocation struct {
 	Grace *Duration `yaml:"grace"`
 	// MaxAge bounds an OCSP answer that promises more.
 	MaxAge Duration `yaml:"max_age"`
+	// NoSource is what becomes of a peer whose certificate names neither list nor responder, where none is configured: wait or accept.
+	// IGC-Santé names both; test authorities often none.
+	NoSource string `yaml:"no_source"`
 }
 
 func defaultRevocation() TrustRevocation {
-	return TrustRevocation{Every: Duration(time.Hour), Timeout: Duration(5 * time.Second), MaxAge: Duration(7 * day)}
+	return TrustRevocation{Every: Duration(time.Hour), Timeout: Duration(5 * time.Second), MaxAge: Duration(7 * day), NoSource: "wait"}
 }
 
 // TrustTLS is what sessions of the trust space may speak.
@@ -120,6 +123,7 @@ func (v *validator) revocation() {
 		}
 	}
 	v.caURL(key+".ocsp_url", r.OCSPURL)
+	v.oneOf(key+".no_source", r.NoSource, "wait", "accept")
 	for _, d := range []struct {
 		key         string
 		d           Duration

@@ -261,7 +261,7 @@ func trustConfig(cfg *config.Config, evidence *trust.Evidence, now func() time.T
 	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: t.CA, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, StrictDN: t.StrictDN,
 		WhiteList: whiteListConfig(cfg), Now: now, Log: log, Evidence: evidence}
 	r := t.Revocation
-	c.Revocation = trust.Revocation{Fetch: t.Fetches(), OCSP: trust.Mode(t.AsksOCSP()), Responder: r.OCSPURL,
+	c.Revocation = trust.Revocation{AcceptNoSource: r.NoSource == "accept", Fetch: t.Fetches(), OCSP: trust.Mode(t.AsksOCSP()), Responder: r.OCSPURL,
 		Every: r.Every.Std(), Timeout: r.Timeout.Std(), MaxAge: r.MaxAge.Std()}
 	c.CRL, c.Revocation.URLs = t.Lists()
 	c.CRLGrace, c.Revocation.Grace = t.Graces()

@@ -24,6 +24,8 @@ type Revocation struct {
 	Grace time.Duration
 	// MaxAge bounds an OCSP answer that promises more.
 	MaxAge time.Duration
+	// AcceptNoSource believes peers of whom nobody is said to know: no list is configured, no responder, and their certificate names neither.
+	AcceptNoSource bool
 }
 
 // Mode is when OCSP is asked about a peer.
@@ -103,6 +105,9 @@ func (q question) responders() []string {
 // needed: an unproved leaf is not believed; a CA's certificate is where nobody would know.
 func (q question) needed(v verdict) bool {
 	r := q.cfg.Revocation
+	if q.leaf && r.AcceptNoSource && !v.found && len(q.cfg.CRL)+len(r.URLs)+len(r.Responder)+len(q.cert.CRLDistributionPoints)+len(q.cert.OCSPServer) == 0 {
+		return false
+	}
 	return q.leaf || v.found || r.Fetch && len(offered(q.cert.CRLDistributionPoints)) > 0 || r.OCSP.on() && len(offered(q.cert.OCSPServer)) > 0
 }
 
