@@ -25,7 +25,12 @@ type tap struct {
 // startTap listens for a door. server is the certificate of who is behind it, client that of the one who knocks.
 func startTap(t *testing.T, door string, server, client *gatewaytest.Issued) *tap {
 	t.Helper()
-	p := &tap{l: must(net.Listen("tcp", "127.0.0.1:0"))(t), door: door,
+	return startTapAt(t, "127.0.0.1:0", door, server, client)
+}
+
+func startTapAt(t *testing.T, addr, door string, server, client *gatewaytest.Issued) *tap {
+	t.Helper()
+	p := &tap{l: must(net.Listen("tcp", addr))(t), door: door,
 		server: &tls.Config{Certificates: []tls.Certificate{server.TLS()}, ClientAuth: tls.RequireAnyClientCert},
 		client: &tls.Config{Certificates: []tls.Certificate{client.TLS()}, InsecureSkipVerify: true}}
 	t.Cleanup(func() { p.l.Close() })

@@ -129,6 +129,9 @@ func (d *doctor) checks() []check {
 	if d.submission != nil {
 		list = append(list, check{"trust.submission", d.operator})
 	}
+	if d.cfg.Collects() {
+		list = append(list, check{"collect", d.collected})
+	}
 	for _, domain := range d.o.Domains {
 		list = append(list, check{"trust.peer", func(ctx context.Context, s *sheet) { d.peer(ctx, s, domain) }})
 	}

@@ -251,6 +251,21 @@ func (d *doctor) operator(ctx context.Context, s *sheet) {
 	}
 }
 
+// collected logs in to each mailbox that is collected.
+func (d *doctor) collected(ctx context.Context, s *sheet) {
+	all, err := d.tryMailboxes(ctx, d.cfg)
+	if err != nil {
+		s.fail("", err.Error(), "mend collect")
+	}
+	for _, b := range all {
+		if b.err != nil {
+			s.fail(b.name, "its mail waits at "+b.addr+": "+b.err.Error(), "look at the certificate, the token command and the operator's service page; see collect")
+		} else {
+			s.ok(b.name, "%s lets it in, its folder is there", b.addr)
+		}
+	}
+}
+
 // trustListener knocks at our own door as a peer does: does it show the certificate that is on the disk?
 func (d *doctor) trustListener(ctx context.Context, s *sheet) {
 	addr := d.cfg.Listen.Trust.Addr
