@@ -16,8 +16,8 @@ import (
 
 // hops greets every next hop as a letter would, with TLS as it must be shown.
 func (d *doctor) hops(ctx context.Context, s *sheet) {
-	for _, h := range d.lookAtHops(ctx, d.relay, slices.Sorted(maps.Keys(d.cfg.Hops))) {
-		addr := d.set.hops[h.name].Addr
+	for _, h := range d.lookAtHops(ctx, d.relay, d.hopsOf(d.cfg)) {
+		addr := d.cfg.Hops[h.name].Addr
 		switch {
 		case h.ours(d.set.hostname):
 			s.fail(h.name, fmt.Sprintf("%s answers as %s, which is this gateway: mail would go round in a circle", addr, d.set.hostname), "hops."+h.name+".addr must be the next server's")

@@ -27,17 +27,27 @@ func (h hopSeen) ours(hostname string) bool {
 	return name != "" && strings.EqualFold(name, hostname)
 }
 
-// lookAtHops connects to hops by their names and reads greetings, side by side: one that is silent must not take the others' time. Nothing of a
+// lookAtHops connects to hops and reads greetings, side by side: one that is silent must not take the others' time. Nothing of a
 // message is sent.
-func (g *Gateway) lookAtHops(ctx context.Context, r *relay.Relay, names []string) []hopSeen {
-	seen := make([]hopSeen, len(names))
+func (g *Gateway) lookAtHops(ctx context.Context, r *relay.Relay, hops []relay.Hop) []hopSeen {
+	seen := make([]hopSeen, len(hops))
 	var wg sync.WaitGroup
-	for i, name := range names {
-		seen[i].name = name
-		wg.Go(func() { seen[i].Seen, seen[i].err = r.Examine(ctx, g.set.hops[name]) })
+	for i, hop := range hops {
+		seen[i].name = hop.Name
+		wg.Go(func() { seen[i].Seen, seen[i].err = r.Examine(ctx, hop) })
 	}
 	wg.Wait()
 	return seen
+}
+
+// hopsOf are the config's hops by name, at its addresses.
+func (g *Gateway) hopsOf(cfg *config.Config) (hops []relay.Hop) {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Hops)) {
+		hop := g.set.hops[name]
+		hop.Addr = cfg.Hops[name].Addr
+		hops = append(hops, hop)
+	}
+	return hops
 }
 
 // CheckHops looks whether a hop leads straight back to us. A hop that does not answer is no fault of the config.
@@ -45,9 +55,9 @@ func (g *Gateway) CheckHops(ctx context.Context, cfg *config.Config) error {
 	r := relay.New(relay.Config{Log: slog.New(slog.DiscardHandler)})
 	defer r.Close()
 	var errs []error
-	for _, h := range g.lookAtHops(ctx, r, slices.Sorted(maps.Keys(cfg.Hops))) {
+	for _, h := range g.lookAtHops(ctx, r, g.hopsOf(cfg)) {
 		if h.ours(g.set.hostname) {
-			errs = append(errs, fmt.Errorf("hops.%s.addr: %s answers as %s, which is this gateway: mail would go round in a circle", h.name, g.set.hops[h.name].Addr, g.set.hostname))
+			errs = append(errs, fmt.Errorf("hops.%s.addr: %s answers as %s, which is this gateway: mail would go round in a circle", h.name, cfg.Hops[h.name].Addr, g.set.hostname))
 		}
 	}
 	return errors.Join(errs...)
@@ -61,7 +71,11 @@ func (g *Gateway) CheckPartners(ctx context.Context) (waiting []string) {
 	for d, name := range g.set.partners {
 		names[name] = append(names[name], d)
 	}
-	for _, h := range g.lookAtHops(ctx, r, slices.Sorted(maps.Keys(names))) {
+	var hops []relay.Hop
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		hops = append(hops, g.set.hops[name])
+	}
+	for _, h := range g.lookAtHops(ctx, r, hops) {
 		if h.err != nil {
 			slices.Sort(names[h.name])
 			waiting = append(waiting, fmt.Sprintf("hops.%s: mail for %s waits: %v", h.name, strings.Join(names[h.name], ", "), h.err))
