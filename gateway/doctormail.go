@@ -16,7 +16,7 @@ import (
 
 // hops greets every next hop as a letter would, with TLS as it must be shown.
 func (d *doctor) hops(ctx context.Context, s *sheet) {
-	for _, h := range d.lookAtHops(ctx, d.relay, d.hopsOf(d.cfg)) {
+	for _, h := range lookAtHops(ctx, d.relay, d.hopsOf(d.cfg)) {
 		addr := d.cfg.Hops[h.name].Addr
 		switch {
 		case h.ours(d.set.hostname):

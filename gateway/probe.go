@@ -29,7 +29,7 @@ func (h hopSeen) ours(hostname string) bool {
 
 // lookAtHops connects to hops and reads greetings, side by side: one that is silent must not take the others' time. Nothing of a
 // message is sent.
-func (g *Gateway) lookAtHops(ctx context.Context, r *relay.Relay, hops []relay.Hop) []hopSeen {
+func lookAtHops(ctx context.Context, r *relay.Relay, hops []relay.Hop) []hopSeen {
 	seen := make([]hopSeen, len(hops))
 	var wg sync.WaitGroup
 	for i, hop := range hops {
@@ -55,7 +55,7 @@ func (g *Gateway) CheckHops(ctx context.Context, cfg *config.Config) error {
 	r := relay.New(relay.Config{Log: slog.New(slog.DiscardHandler)})
 	defer r.Close()
 	var errs []error
-	for _, h := range g.lookAtHops(ctx, r, g.hopsOf(cfg)) {
+	for _, h := range lookAtHops(ctx, r, g.hopsOf(cfg)) {
 		if h.ours(g.set.hostname) {
 			errs = append(errs, fmt.Errorf("hops.%s.addr: %s answers as %s, which is this gateway: mail would go round in a circle", h.name, cfg.Hops[h.name].Addr, g.set.hostname))
 		}
@@ -75,7 +75,7 @@ func (g *Gateway) CheckPartners(ctx context.Context) (waiting []string) {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		hops = append(hops, g.set.hops[name])
 	}
-	for _, h := range g.lookAtHops(ctx, r, hops) {
+	for _, h := range lookAtHops(ctx, r, hops) {
 		if h.err != nil {
 			slices.Sort(names[h.name])
 			waiting = append(waiting, fmt.Sprintf("hops.%s: mail for %s waits: %v", h.name, strings.Join(names[h.name], ", "), h.err))
