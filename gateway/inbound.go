@@ -100,6 +100,9 @@ func (g *Gateway) arrive(ctx context.Context, m *mail, r message.Recipient, from
 			return way{}, err
 		}
 	}
+	if from.cert != "" { // the row's own peer is the clinic's server
+		reason += ", " + cut(from.says, 240) + ", certificate " + from.cert
+	}
 	w := way{decision: policy.Decision{Route: policy.Local, Rule: rule, Reason: reason + ", sender: " + m.origin.Sender + m.beside}, from: r}
 	if to, mapped := g.homeward(r); mapped {
 		w.to, w.mapped = &to, true

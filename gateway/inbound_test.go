@@ -101,6 +101,9 @@ func TestInboundMarkTellsOfTheSender(t *testing.T) {
 		if !strings.HasPrefix(v, "v2; trust; verified=peer CN=mss.peer.test,O=PEER,C=FR; cert="+fmt.Sprintf("%x", sum)+"; sender=") || !strings.Contains(v, c.want) {
 			t.Errorf("%s: want %q in %q", name, c.want, v)
 		}
+		if reason := h.reason(); !strings.Contains(reason, ", peer CN=mss.peer.test,O=PEER,C=FR, certificate "+fmt.Sprintf("%x", sum)+", sender: ") || strings.Contains(reason, "2790351") {
+			t.Errorf("%s: the ledger does not say who handed it over: %s", name, reason)
+		}
 		if strings.Contains(v, "2790351") {
 			t.Errorf("%s: the number of a patient stands in the mark: %s", name, v)
 		}
