@@ -60,6 +60,20 @@ func TestInboundVaultUnknownMailbox(t *testing.T) {
 	}
 }
 
+// What a stranger asks of reports about his message says nothing of our notice: where it is lost the postmaster hears of it.
+func TestInboundVaultNoticeIsReported(t *testing.T) {
+	h, _ := newGuarded(t, "")
+	w := h.space.dial(t, h.house)
+	w.want("250", "MAIL FROM:<labo@peer.mssante.test> RET=HDRS ENVID=x")
+	w.want("250", "RCPT TO:<phone@mss.clinic.test> NOTIFY=NEVER ORCPT=rfc822;x@peer.mssante.test")
+	if got := w.data(peerLetter("labo@peer.mssante.test", "x")); got[:3] != "250" {
+		t.Fatal(got)
+	}
+	if ms := h.clinic.To("phone@mss.clinic.test"); len(ms) != 1 || strings.Contains(ms[0].DSN, "NOTIFY") || strings.Contains(ms[0].DSN, "ORCPT") {
+		t.Errorf("%d notices, asked of the clinic's server: %q", len(ms), ms[0].DSN)
+	}
+}
+
 // The operator's mailbox that mail is fetched from is a name of the mailbox that it is delivered to.
 func TestInboundVaultOfFetchedMailbox(t *testing.T) {
 	o := prepareOperator(t, gatewaytest.DovecotOptions{})

@@ -41,7 +41,10 @@ func (m *mail) envelope(ways []way, group []int) (rcpts []message.Recipient, pla
 	place = make([]int, len(group))
 	for k, i := range group {
 		r := m.env.Recipients[i]
-		if ways[i].deposit != "" {
+		switch {
+		case ways[i].sealed: // the notice is ours, to our own people: a stranger's NOTIFY=NEVER must not hide that it was lost
+			r.Notify, r.ORcpt = nil, ""
+		case ways[i].deposit != "":
 			r.Notify = noticeNotify(r.Notify)
 		}
 		if first, twin := m.twins[i]; twin {
