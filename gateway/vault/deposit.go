@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/text/unicode/norm"
+
 	"passerelle/crypto/seal"
 	"passerelle/crypto/token"
 	"passerelle/gateway/message"
@@ -231,7 +233,7 @@ func (v *Vault) linkMark(secret string) []byte { return seal.Mark(v.cfg.Key, "li
 
 // parsePhrase is an agreed phrase as it is compared. The word before it tells it from a code of six digits.
 func parsePhrase(s string) (string, bool) {
-	s = strings.Join(strings.Fields(s), " ")
+	s = norm.NFC.String(strings.Join(strings.Fields(s), " ")) // of the list and of keyboards, which compose accents as they like
 	return "phrase " + s, s != "" && len(s) <= 500
 }
 

@@ -56,6 +56,16 @@ func TestPhrase(t *testing.T) {
 	if err := prove("Le chat noir 7"); err != nil {
 		t.Errorf("the deposit is lost: %v", err)
 	}
+	r.Secret = "e\u0301te\u0301 2026" // as some systems write "été"
+	if d, err = h.Deposit(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Activate(t.Context(), d.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := prove("été 2026"); err != nil {
+		t.Errorf("letters composed otherwise: %v", err)
+	}
 	r.Secret = " \n"
 	if _, err := h.Deposit(t.Context(), r); err == nil {
 		t.Error("an empty phrase was taken")
