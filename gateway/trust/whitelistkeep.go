@@ -86,16 +86,15 @@ func newLister(s *Space, former *Space) error {
 		return nil
 	}
 	f := former.lister
-	had := f.force.Load()
 	if sameTrust(f.cfg, l.cfg) {
-		f.mu.Lock()
+		f.mu.Lock() // the list and the mark of its file go together
 		defer f.mu.Unlock()
-		l.force.Store(had)
+		l.force.Store(f.force.Load())
 		l.seen, l.fault, l.again, l.st = f.seen, f.fault, f.again, f.st
 		return nil
 	}
 	l.adopt()
-	if l.force.Load() == nil && had != nil && f.cfg.URL == l.cfg.URL {
+	if l.force.Load() == nil && f.force.Load() != nil && f.cfg.URL == l.cfg.URL {
 		return fmt.Errorf("the white list in force is not good under the new settings: %s", l.fault)
 	}
 	return nil
