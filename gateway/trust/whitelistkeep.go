@@ -114,7 +114,7 @@ func (l *lister) adopt() {
 	mark, now := markOf(l.path(listName)), l.space.cfg.Now()
 	l.mu.Lock()
 	old := l.force.Load()
-	skip := mark == l.seen && (old != nil || now.Before(l.again) && l.again.Sub(now) <= retryKept)
+	skip := mark == l.seen && (old != nil && l.fault == "" || now.Before(l.again) && l.again.Sub(now) <= retryKept)
 	l.mu.Unlock()
 	if skip {
 		return

@@ -40,3 +40,44 @@ func TestReloadWhileListIsTaken(t *testing.T) {
 		t.Error("a removed domain is listed again after the reload")
 	}
 }
+
+// Another process took a list that this one could not verify at that moment: it is tried again, and a look that finds the same list at
+// the host does not call it unchanged.
+func TestListOfAnotherProcessIsTriedAgain(t *testing.T) {
+	for _, by := range []string{"adopt", "look"} {
+		t.Run(by, func(t *testing.T) {
+			w := listedWorld(t)
+			h := w.host()
+			signer := w.inter.signer(nil, nil)
+			now := clock
+			w.cfg.Now = func() time.Time { return now }
+			h.serves(sign(t, signer, list(clock.Add(-2*time.Hour), entries(10)...)))
+			s := w.space()
+			look(t, s, "taken", "")
+			another := w.space()
+			h.serves(sign(t, signer, list(clock.Add(-time.Hour), entries(9)...)))
+			look(t, another, "taken", "")
+			w.inter.crl(w.file("inter.crl"), clock.Add(-time.Hour)) // out of date for a moment
+			if err := s.Reload(); err != nil {
+				t.Fatal(err)
+			}
+			s.lister.adopt()
+			w.inter.crl(w.file("inter.crl"), clock.Add(24*time.Hour))
+			if err := s.Reload(); err != nil {
+				t.Fatal(err)
+			}
+			if !s.Listed("d9.mssante.test") {
+				t.Fatal("an unverified list is in force")
+			}
+			if by == "adopt" {
+				now = now.Add(retryKept)
+				s.lister.adopt()
+			} else {
+				s.RefreshList(t.Context())
+			}
+			if s.Listed("d9.mssante.test") {
+				t.Errorf("a removed domain stays listed: %+v", s.WhiteList())
+			}
+		})
+	}
+}
