@@ -210,6 +210,9 @@ func (l *lister) loadState() (st keptState) {
 	if err != nil || json.Unmarshal(b, &st) != nil {
 		return keptState{}
 	}
+	if markOf(l.path(waitingName)) == (fileMark{}) { // it was taken, and the process ended before it noted that
+		st.Waiting = nil
+	}
 	return st
 }
 

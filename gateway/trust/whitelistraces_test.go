@@ -1,6 +1,8 @@
 package trust
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -79,5 +81,29 @@ func TestListOfAnotherProcessIsTriedAgain(t *testing.T) {
 				t.Errorf("a removed domain stays listed: %+v", s.WhiteList())
 			}
 		})
+	}
+}
+
+// A process that was killed between the list and its note left a list in force that is noted as waiting.
+func TestKilledWhileAccepting(t *testing.T) {
+	w := listedWorld(t)
+	h := w.host()
+	signer := w.inter.signer(nil, nil)
+	h.serves(sign(t, signer, list(clock.Add(-2*time.Hour), entries(10)...)))
+	s := w.space()
+	look(t, s, "taken", "")
+	h.serves(sign(t, signer, list(clock.Add(-time.Hour), entries(3)...)))
+	look(t, s, "waiting", "")
+	dir := w.cfg.WhiteList.StateDir
+	if err := os.Rename(filepath.Join(dir, waitingName), filepath.Join(dir, listName)); err != nil {
+		t.Fatal(err)
+	}
+	s = w.space()
+	if st := s.WhiteList(); st.Waiting != nil || st.Domains != 3 {
+		t.Errorf("got %+v", st)
+	}
+	look(t, s, "taken", "") // and is noted as what it is
+	if st := w.space().WhiteList(); st.Waiting != nil {
+		t.Errorf("noted again: %+v", st.Waiting)
 	}
 }
