@@ -238,9 +238,10 @@ func (l *lister) saveState(st keptState) error {
 	return nil
 }
 
-// create makes a file of the state folder; what root makes belongs to the folder's owner, who serves.
+// create makes a file of the state folder; what root makes belongs to the folder's owner, who serves. A link that lies there is not followed:
+// root would empty its target and give it away.
 func (l *lister) create(name string) (*os.File, error) {
-	f, err := os.OpenFile(l.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(l.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil || os.Geteuid() != 0 {
 		return f, err
 	}

@@ -107,3 +107,27 @@ func TestKilledWhileAccepting(t *testing.T) {
 		t.Errorf("noted again: %+v", st.Waiting)
 	}
 }
+
+// Root's commands write into a folder of the service's user: a link that lies there is not followed, and its target not given away.
+func TestStateFilesFollowNoLink(t *testing.T) {
+	w := listedWorld(t)
+	h := w.host()
+	h.serves(sign(t, w.inter.signer(nil, nil), list(clock, entries(3)...)))
+	for _, name := range []string{listLock, listPart, listState + ".new"} {
+		target := w.file("target")
+		write(t, target, []byte("secret"))
+		link := filepath.Join(w.cfg.WhiteList.StateDir, name)
+		os.Remove(link)
+		os.Remove(filepath.Join(w.cfg.WhiteList.StateDir, listState)) // so that the list is asked for
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.space().RefreshList(t.Context()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if b, err := os.ReadFile(target); err != nil || string(b) != "secret" {
+			t.Errorf("%s: the target holds %q (%v)", name, b, err)
+		}
+		os.Remove(link)
+	}
+}
