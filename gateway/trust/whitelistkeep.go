@@ -285,10 +285,13 @@ var ErrNoWhiteList = errors.New("trust.white_list.url is not set")
 // ErrNoneWaiting: no list waits for the operator.
 var ErrNoneWaiting = errors.New("no white list is waiting")
 
-// Waiting gives what the waiting list would add and remove.
-func (s *Space) Waiting() (added, lost []string, err error) {
-	_, added, lost, err = s.waiting()
-	return added, lost, err
+// Waiting gives the date of the waiting list, and what it would add and remove.
+func (s *Space) Waiting() (date time.Time, added, lost []string, err error) {
+	list, added, lost, err := s.waiting()
+	if err != nil {
+		return date, nil, nil, err
+	}
+	return list.date, added, lost, nil
 }
 
 func (s *Space) waiting() (list *whiteList, added, lost []string, err error) {
@@ -306,8 +309,9 @@ func (s *Space) waiting() (list *whiteList, added, lost []string, err error) {
 	return list, added, lost, nil
 }
 
-// Accept puts the waiting list in force. Its signature is verified again, and it must still be newer.
-func (s *Space) Accept(ctx context.Context) error {
+// Accept puts the waiting list of this date in force, the one that the operator was shown. Its signature is verified again, and it must
+// still be newer.
+func (s *Space) Accept(ctx context.Context, date time.Time) error {
 	if s.lister == nil {
 		return ErrNoWhiteList
 	}
@@ -324,6 +328,9 @@ func (s *Space) Accept(ctx context.Context) error {
 	st := l.loadState()
 	if _, err := l.newer(list, &st); err != nil {
 		return err
+	}
+	if !list.date.Equal(date) {
+		return fmt.Errorf("another list, of %s, waits by now: look at it first", list.date.Format(time.RFC3339))
 	}
 	return errors.Join(l.keep(waitingName, list, &st), l.saveState(st))
 }

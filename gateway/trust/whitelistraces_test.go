@@ -131,3 +131,31 @@ func TestStateFilesFollowNoLink(t *testing.T) {
 		os.Remove(link)
 	}
 }
+
+// What the operator was shown is what he takes: a list that took its place in between waits for another look.
+func TestAcceptTakesWhatWasShown(t *testing.T) {
+	w := listedWorld(t)
+	h := w.host()
+	signer := w.inter.signer(nil, nil)
+	h.serves(sign(t, signer, list(clock.Add(-3*time.Hour), entries(100)...)))
+	s := w.space()
+	look(t, s, "taken", "")
+	h.serves(sign(t, signer, list(clock.Add(-2*time.Hour), entries(70)...)))
+	look(t, s, "waiting", "")
+	date, _, lost, err := s.Waiting()
+	if err != nil || len(lost) != 30 || !date.Equal(clock.Add(-2*time.Hour)) {
+		t.Fatal(date, lost, err)
+	}
+	h.serves(sign(t, signer, list(clock.Add(-time.Hour), entries(2)...)))
+	look(t, s, "waiting", "")
+	if err := s.Accept(t.Context(), date); err == nil || !s.Listed("d99.mssante.test") {
+		t.Errorf("a list that nobody saw was taken: %v, %+v", err, s.WhiteList())
+	}
+	date, _, _, err = s.Waiting()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Accept(t.Context(), date); err != nil || s.Listed("d2.mssante.test") {
+		t.Error(err)
+	}
+}
