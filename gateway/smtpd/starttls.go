@@ -80,14 +80,17 @@ func (c *conn) handshake() bool {
 	return true
 }
 
-// harden gives a copy of cfg without what the house never speaks (TLS < 1.2, suites without ECDHE or AEAD).
+// harden gives a copy of cfg without what the house never speaks (TLS < 1.2, suites without ECDHE or AEAD). Suites that cfg names are the
+// operator's word and stay.
 func harden(cfg *tls.Config, clientCert bool) *tls.Config {
 	cfg = cfg.Clone()
 	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
-	cfg.CipherSuites = []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	if len(cfg.CipherSuites) == 0 {
+		cfg.CipherSuites = []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		}
 	}
 	own := cfg.ClientAuth == tls.RequireAnyClientCert && cfg.VerifyConnection != nil // crypto/tls would refuse certificates made for servers
 	if clientCert && !own {
