@@ -26,11 +26,13 @@ type Config struct {
 	Hops       map[string]Hop `yaml:"hops"`
 	Relay      Relay          `yaml:"relay"`
 	Trust      TrustSpace     `yaml:"trust"`
-	Directory  Directory      `yaml:"directory"`
-	Encrypt    Encrypt        `yaml:"encrypt"`
-	Pickup     Pickup         `yaml:"pickup"`
-	SMS        SMS            `yaml:"sms"`
-	Headers    Headers        `yaml:"headers"`
+	// Collect are the clinic's mailboxes at its MSSanté operator whose new mail is brought to hops.clinic.
+	Collect   []Collect `yaml:"collect"`
+	Directory Directory `yaml:"directory"`
+	Encrypt   Encrypt   `yaml:"encrypt"`
+	Pickup    Pickup    `yaml:"pickup"`
+	SMS       SMS       `yaml:"sms"`
+	Headers   Headers   `yaml:"headers"`
 	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
 	DKIM  []DKIM        `yaml:"dkim"`
 	Rules []policy.Rule `yaml:"rules"`

@@ -30,6 +30,7 @@ func (v *validator) all() {
 	v.rules()
 	v.hops()
 	v.trust()
+	v.collect()
 	v.directory()
 	v.encrypt()
 	v.pickup()

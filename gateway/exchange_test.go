@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,10 +45,10 @@ func TestExchangers(t *testing.T) {
 	}
 	strange := hop("127.0.0.2:"+port, other)
 	now := time.Now()
-	var ahead time.Duration
+	var ahead atomic.Int64
 	text := withRules("rules: [{name: rest, route: trust}]\n") + strings.Replace(trustText, `hosts: {peer.mssante.test: "127.0.0.1:1"}`, "port: "+port+"\n  limits: {peer.mssante.test: {size: 20kB}}", 1)
 	h := custom(t, text, nil, func(h *house) {
-		h.opts = append(h.opts, gateway.Resolver(dns.Resolver()), gateway.Clock(func() time.Time { return now.Add(ahead) }))
+		h.opts = append(h.opts, gateway.Resolver(dns.Resolver()), gateway.Clock(func() time.Time { return now.Add(time.Duration(ahead.Load())) }))
 	}, "{tls}", s.dir)
 	hears := func(what, want string) {
 		t.Helper()
@@ -61,14 +62,14 @@ func TestExchangers(t *testing.T) {
 	dns.Away(false)
 	hears("no such domain", "4.4.3")
 	dns.MX("peer.mssante.test", gatewaytest.MX{Host: "."})
-	ahead += 6 * time.Minute
+	ahead.Add(int64(6 * time.Minute))
 	hears("null MX", "MX nul")
 	dns.MX("peer.mssante.test", gatewaytest.MX{Preference: 30, Host: "mx3.peer.test"}, gatewaytest.MX{Preference: 20, Host: "mx2.peer.test"}, gatewaytest.MX{Preference: 10, Host: "mx1.peer.test"})
 	hears("the null MX is kept a while", "MX nul")
-	ahead += 6 * time.Minute
+	ahead.Add(int64(6 * time.Minute))
 	hears("third server", "250")
 	dns.Away(true)
-	ahead += 6 * time.Minute
+	ahead.Add(int64(6 * time.Minute))
 	hears("known servers serve while the DNS is away", "250")
 	hears(strings.Repeat("too large\n", 3000), "5.3.4")
 	if n := len(good.Messages()); n != 2 {
@@ -77,6 +78,6 @@ func TestExchangers(t *testing.T) {
 	if n := len(strange.Messages()); n != 0 {
 		t.Errorf("%d letters reached a server with another's certificate", n)
 	}
-	ahead += 25 * time.Hour
+	ahead.Add(int64(25 * time.Hour))
 	hears("what was known is too old", "introuvable (DNS)")
 }

@@ -11,6 +11,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/addressbook"
+	"passerelle/gateway/collect"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
@@ -46,7 +47,10 @@ type Gateway struct {
 	sms        vault.SMS    // nil where none is configured
 	portal     http.Handler
 	book       *addressbook.Book
-	tls        map[string]listenerTLS // of the doors, by their names
+	collect    []collect.Box
+	// collectCerts are the mailboxes' own certificates, by the names of their boxes.
+	collectCerts map[string]*keyPair
+	tls          map[string]listenerTLS // of the doors, by their names
 }
 
 // lasting is what every state of a gateway shares.
@@ -59,6 +63,8 @@ type lasting struct {
 	inForce    atomic.Pointer[Gateway] // what new messages begin under
 	reloading  sync.Mutex
 	searches   searchLimit // of the address book, by client
+	pledges    pledges
+	reloaded   chan struct{} // another state is in force
 	exchangers *exchangers
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	closers    []func() error
@@ -170,6 +176,8 @@ type mail struct {
 	discreet []byte
 	// reports: who handed the message in is told of success where the next hop will not (relayed.go).
 	reports bool
+	// pledge makes what the clinic's server says of it outlive this process: of collected mail.
+	pledge *relay.Pledge
 	// twins are the recipients of the same mailbox as an earlier one, by a link or an alias (twins.go).
 	twins map[int]int
 	// rewritten: the header differs from the bytes of the body.

@@ -30,6 +30,7 @@ type way struct {
 	to         *message.Recipient
 	from       message.Recipient
 	redirected bool
+	handed     bool // by an earlier process, which could not note it: result says how
 	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
 	onWay      bool // told to go on behind the reply
@@ -55,7 +56,7 @@ func (g *Gateway) flights(m *mail, ways []way) []*flight {
 	of := map[string]*flight{}
 	for i := range ways {
 		w := &ways[i]
-		if w.done || w.fault != nil {
+		if w.done || w.handed || w.fault != nil {
 			continue
 		}
 		hop := g.hopName(m, i, w)
@@ -221,7 +222,7 @@ func (m *mail) unchanged() relay.Letter {
 func (m *mail) letter(top []byte, body *message.Body, from int64) relay.Letter {
 	e := m.env
 	return relay.Letter{Sender: e.Sender, EightBit: e.EightBit, SMTPUTF8: e.SMTPUTF8, RequireTLS: e.RequireTLS,
-		Ret: e.Ret, EnvID: e.EnvID, Header: top, Body: body, Offset: from}
+		Ret: e.Ret, EnvID: e.EnvID, Header: top, Body: body, Offset: from, Pledge: m.pledge}
 }
 
 // send hands one letter to a hop for the recipients at group.

@@ -73,7 +73,7 @@ func Resolver(r *net.Resolver) Option { return func(g *Gateway) { g.exchangers.r
 
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Option) (_ *Gateway, err error) {
-	g := &Gateway{lasting: &lasting{searches: newSearchLimit()}, log: log, now: time.Now}
+	g := &Gateway{lasting: &lasting{searches: newSearchLimit(), reloaded: make(chan struct{}, 1)}, log: log, now: time.Now}
 	g.exchangers = newExchangers(func() time.Time { return g.now() })
 	for _, o := range opts {
 		o(g)
@@ -97,7 +97,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.closers = append(g.closers, g.db.Close)
-	if err := g.db.Migrate(ctx, "gateway", knownTables); err != nil {
+	if err := g.db.Migrate(ctx, "gateway", knownTables, collectTables); err != nil {
 		return nil, err
 	}
 	if g.ledger, err = ledger.New(ctx, g.db, ledger.Config{Key: derive(g.key, "ledger"), Now: g.now, Log: log}); err != nil {
@@ -166,13 +166,16 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if g.collect, g.collectCerts, err = g.boxes(cfg); err != nil {
+		return err
+	}
 	g.book, err = g.newBook(cfg)
 	return err
 }
 
 // inTrust tells whether the clinic is in the trust space.
 func inTrust(cfg *config.Config) bool {
-	return len(cfg.Trust.Domains) > 0 || cfg.Trust.WhiteList.URL != "" || cfg.Trust.Client() || cfg.Listen.Trust.Addr != ""
+	return len(cfg.Trust.Domains) > 0 || cfg.Trust.WhiteList.URL != "" || cfg.Trust.Client() || cfg.Listen.Trust.Addr != "" || cfg.Collects()
 }
 
 // Close gives everything back, last opened first.
