@@ -54,3 +54,31 @@ func TestRoutedRecipients(t *testing.T) {
 		t.Errorf("relayed to the outside: %v", m.Recipients)
 	}
 }
+
+// TestSenderForms: however a peer writes its sender, the domain that its certificate must be listed for is the one that the clinic sees.
+func TestSenderForms(t *testing.T) {
+	p, a, b := newIGC(t), audit{name: "un"}, audit{name: "deux"}
+	cert := p.issue(a.cn(), nil)
+	h := custom(t, listening(withRules("rules:\n  - {name: rest, route: plain}\n"))+p.spaceText("", []audit{a, b}, nil), nil, nil)
+	for from, want := range map[string]string{
+		"dr@UN.Audit.TEST": "dr@un.audit.test", "dr@un.audit.test.": "dr@un.audit.test", "@deux.audit.test:dr@un.audit.test": "dr@un.audit.test",
+		`"dr@deux.audit.test"@un.audit.test`: "dr@deux.audit.test@un.audit.test", "": "", // as the hop tells it, without the quotes
+		"dr@deux.audit.test": "550", "@un.audit.test:dr@deux.audit.test": "550", "dr@sub.un.audit.test": "550", "dr@audit.test": "550", "dr@clinic.test": "550", "dr@mss.clinic.test": "550",
+		"dr@[127.0.0.1]": "550", "dr@un.audit.test@deux.audit.test": "5", "dr@un.audit.test\x00.x": "5", "dr": "5", "postmaster": "5", "dr@un.audit.test> <dr@deux.audit.test": "5",
+	} {
+		n := len(h.clinic.Messages())
+		got := h.write(cert, nil, from, "dr@clinic.test", p.letter())
+		ms := h.clinic.Messages()[n:]
+		if got == ok {
+			if len(ms) != 1 || ms[0].Sender != want {
+				t.Errorf("%q: the clinic got %d messages, of %q", from, len(ms), ms[0].Sender)
+			}
+		} else if want == "" || !strings.HasPrefix(got, want) || len(ms) != 0 {
+			t.Errorf("%q: got %q, want %q", from, got, want)
+		}
+	}
+	stranger := p.issue("inconnu.audit.test", nil)
+	if got := h.write(stranger, nil, "", "dr@clinic.test", p.letter()); got != inName {
+		t.Errorf("null sender of a peer that is in no list: %q", got)
+	}
+}
