@@ -71,7 +71,7 @@ func TestSenderForms(t *testing.T) {
 		ms := h.clinic.Messages()[n:]
 		if got == ok {
 			if len(ms) != 1 || ms[0].Sender != want {
-				t.Errorf("%q: the clinic got %d messages, of %q", from, len(ms), ms[0].Sender)
+				t.Errorf("%q: the clinic got %d messages, not one of %q", from, len(ms), want)
 			}
 		} else if want == "" || !strings.HasPrefix(got, want) || len(ms) != 0 {
 			t.Errorf("%q: got %q, want %q", from, got, want)

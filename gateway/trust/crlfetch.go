@@ -86,12 +86,16 @@ func (e *Evidence) fetchList(s *source, every time.Duration) {
 	mNextUpdate.WithLabelValues(s.url).Set(float64(s.list.until.Unix()))
 }
 
-// newer refuses a list that is out of date as it comes, and one older than what we hold: a grace is for what was good when it came.
+// newer refuses a list that is out of date as it comes, and one older than what we hold: a grace is for what was good when it came. Another
+// CA's takes the place of none that is still good: they come over HTTP, and whoever stands in the way has the good lists of all.
 func newer(list, old *revocations, now time.Time) error {
 	if err := list.fresh(now, 0); err != nil {
 		return err
 	}
-	if old != nil && list.from.Before(old.from) {
+	switch same := old != nil && string(list.issuer) == string(old.issuer); {
+	case old != nil && !same && old.fresh(now, 0) == nil:
+		return fmt.Errorf("CRL %s is of another issuer than the one that we hold", list.name)
+	case same && list.from.Before(old.from):
 		return fmt.Errorf("CRL %s is older than the one that we hold", list.name)
 	}
 	return nil

@@ -145,7 +145,11 @@ func (q question) settle(ctx context.Context, now time.Time) verdict {
 	}
 	lists := make([]<-chan struct{}, 0, 4)
 	for _, u := range q.lists() {
-		lists = append(lists, e.wantList(u, append(slices.Clip(q.st.cas), q.issuer), r.Every))
+		signers := []*x509.Certificate{q.issuer} // no other's list is to lie where a certificate says that its own is
+		if slices.Contains(r.URLs, u) {
+			signers = append(signers, q.st.cas...)
+		}
+		lists = append(lists, e.wantList(u, signers, r.Every))
 	}
 	askOCSP := func() (under []<-chan struct{}) {
 		if a := e.find(keyOf(q.cert, q.issuer)); a == nil || a.due(now) {
