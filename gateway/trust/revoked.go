@@ -166,12 +166,18 @@ func (q question) settle(ctx context.Context, now time.Time) verdict {
 	case r.OCSP == OCSPFallback && v.revoked():
 		first = askOCSP() // it may have been lifted
 	}
+	patience := ctx
+	if r.OCSP == OCSPFallback { // a list's server that takes the question and says nothing leaves half of the time to the responder
+		half, cancel := context.WithTimeout(ctx, r.Timeout/2)
+		defer cancel()
+		patience = half
+	}
 	for _, under := range [][]<-chan struct{}{first, second} {
 		if v.settled() {
 			return v
 		}
-		landed := await(ctx, under)
-		if v = q.known(now); !landed {
+		landed := await(patience, under)
+		if v = q.known(now); !landed && r.OCSP != OCSPFallback {
 			return v
 		}
 	}
