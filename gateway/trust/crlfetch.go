@@ -210,6 +210,12 @@ func (e *Evidence) restore() {
 	if e.cfg.Dir == "" {
 		return
 	}
+	parts, _ := filepath.Glob(filepath.Join(e.cfg.Dir, ".new-*")) // of a process that was killed; one that lives needs seconds
+	for _, f := range parts {
+		if fi, err := os.Stat(f); err == nil && time.Since(fi.ModTime()) > time.Hour {
+			os.Remove(f)
+		}
+	}
 	files, _ := filepath.Glob(filepath.Join(e.cfg.Dir, "*.json"))
 	for _, f := range files {
 		s, err := e.restoreList(f)

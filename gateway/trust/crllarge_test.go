@@ -3,8 +3,11 @@ package trust
 import (
 	"crypto/x509"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestOneLargeListAtATime: a certificate names four lists, its CA's four more, and whoever stands in the way can make each as large as we take.
@@ -35,5 +38,20 @@ func TestOneLargeListAtATime(t *testing.T) {
 	w.cfg.Evidence.settle()
 	if n, all := most.Load(), whole.Load(); n != 1 || all != 4 {
 		t.Errorf("%d lists at once, %d in all", n, all)
+	}
+}
+
+// TestKilledWhileKeeping: what a process that was killed an hour ago left half written is taken away at a start.
+func TestKilledWhileKeeping(t *testing.T) {
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{".new-1": 2 * time.Hour, ".new-2": 0} {
+		write(t, filepath.Join(dir, name), []byte("half"))
+		if err := os.Chtimes(filepath.Join(dir, name), time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	OpenEvidence(EvidenceConfig{Dir: dir}).Close()
+	if left, _ := filepath.Glob(filepath.Join(dir, ".new-*")); len(left) != 1 || filepath.Base(left[0]) != ".new-2" {
+		t.Errorf("left: %q", left)
 	}
 }
