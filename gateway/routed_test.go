@@ -82,3 +82,14 @@ func TestSenderForms(t *testing.T) {
 		t.Errorf("null sender of a peer that is in no list: %q", got)
 	}
 }
+
+// TestOwnSpaceDomain: the clinic's own domain of the trust space is of the trust space, also while nobody lists it: its mail never leaves over the
+// Internet.
+func TestOwnSpaceDomain(t *testing.T) {
+	p, a := newIGC(t), audit{name: "un"}
+	h := custom(t, withRules("rules:\n  - {name: rest, route: plain}\n")+p.spaceText("", []audit{a}, nil), nil, nil)
+	got := h.send(h.lmtp, "dr@mss.clinic.test", p.letter(), "x@mss.clinic.test", "x@dest.test")
+	if !strings.HasPrefix(got[0], "451 4.7.1 ") || got[1] != ok || len(h.sink.To("x@mss.clinic.test")) != 0 {
+		t.Errorf("got %q, %d left", got, len(h.sink.To("x@mss.clinic.test")))
+	}
+}
