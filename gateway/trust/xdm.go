@@ -256,6 +256,14 @@ func attribute(e xml.StartElement, name string) string {
 	return ""
 }
 
+// HoldsXDM tells whether a file is an archive of health documents, whatever its name. Where its directory cannot be read it is none.
+func HoldsXDM(r io.ReaderAt, size int64) bool {
+	z, err := zip.NewReader(&directoryReader{ReaderAt: r, left: maxXDMDirectory}, size)
+	return err == nil && slices.ContainsFunc(z.File, func(f *zip.File) bool {
+		return path.Base(strings.ToUpper(strings.ReplaceAll(f.Name, `\`, "/"))) == "METADATA.XML"
+	})
+}
+
 // SameINS tells whether two INS mean one person: 13 characters, with or without their key behind.
 func SameINS(a, b string) bool {
 	a, b = strings.ToUpper(a), strings.ToUpper(b)
