@@ -120,6 +120,9 @@ func (g *Gateway) inSpace(ctx context.Context, m *mail, ways []way, group []int)
 		return nil, err
 	}
 	w := &ways[group[0]]
+	if w.facts.PatientINS && g.namesOthers(m.header, m.env.Recipients[group[0]].Local) {
+		return nil, refuse(550, [3]int{5, 7, 1}, "Mon espace sante: un autre patient est nomme dans les champs A, Cc ou Repondre a, renvoyez le message a chacun separement", nil)
+	}
 	if w.facts.PatientINS && closing(m.header) {
 		w.decision.Reason += ", closes the exchange"
 	}

@@ -41,7 +41,7 @@ func TestPatientWithoutMailbox(t *testing.T) {
 	}
 	t.Cleanup(func() { peer.Close() })
 	text := withRules("rules: [{name: patients, patient: true, route: trust, fallback: pickup}, {name: rest, route: plain}]\npickup: {url: \"http://{portal}\", code: sender}\ndirectory: {list: \""+list+"\"}\n") +
-		strings.NewReplacer("peer.mssante.test", "patient.test", "127.0.0.1:1", peer.Addr(), "  tls_dir", "  patient_domain: patient.test\n  patients: {header: X-INS-Qualifie}\n  tls_dir").Replace(trustText)
+		strings.NewReplacer("peer.mssante.test", "patient.test", "127.0.0.1:1", peer.Addr(), "  tls_dir", "  patient_domain: patient.test\n  patients: {header: X-INS-Qualifie}\n  limits: {patient.test: {max_conns: 5}}\n  tls_dir").Replace(trustText)
 	h := custom(t, text, nil, nil, "{tls}", s.dir)
 	send := func(letter, to string) string { return h.send(h.lmtp, dr, letter, to+"@patient.test")[0] }
 
@@ -71,6 +71,13 @@ func TestPatientWithoutMailbox(t *testing.T) {
 	} {
 		if got := send(c.letter, c.to); got[:3] != "550" || !strings.Contains(got, c.want) || strings.Contains(got, c.to) {
 			t.Errorf("%s: %q", name, got)
+		}
+	}
+	code.Store("2.0.0")
+	other := patientB + "@patient.test"
+	for name, field := range map[string]string{"To": "To: Zoe <" + patientA + "@patient.test>, " + other, "Cc": "Cc: Famille: \"x\" <" + strings.ToUpper(other) + ">;", "encoded": "Cc: =?utf-8?q?" + strings.Replace(other, "@", "=40", 1) + "?= <x@dest.test>"} {
+		if got := send(field+"\n"+hello, patientA); got[:3] != "550" || !strings.Contains(got, "un autre patient") || strings.Contains(got, patientB) || len(peer.Messages()) != 0 {
+			t.Errorf("another patient in %s: %q", name, got)
 		}
 	}
 	code.Store("5.7.1")

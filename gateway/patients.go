@@ -10,6 +10,7 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/message"
 	"passerelle/gateway/relay"
+	"passerelle/gateway/trust"
 	"passerelle/policy"
 )
 
@@ -18,8 +19,8 @@ const patientSize = 25_000_000
 
 // trustLimit is what the operator of a domain takes.
 func (s *settings) trustLimit(domain string) config.TrustLimit {
-	l, ok := s.trustLimits[domain]
-	if !ok && domain == s.patientDomain {
+	l := s.trustLimits[domain]
+	if l.Size == 0 && domain == s.patientDomain {
 		l.Size = patientSize
 	}
 	return l
@@ -35,6 +36,21 @@ func (g *Gateway) insQualified(m *mail, f *asked) bool {
 	}
 	values := m.header.Values(g.set.patients.Header)
 	return len(values) == 1 && slices.Contains([]string{"oui", "yes", "o", "1"}, strings.ToLower(strings.TrimSpace(values[0])))
+}
+
+// namesOthers tells whether a field that its reader sees names a patient's mailbox other than that of the INS: a client that hands one message
+// in for each of several patients would tell each of them who the others are.
+func (g *Gateway) namesOthers(h message.Header, ins string) bool {
+	for _, name := range []string{"To", "Cc", "Bcc", "Reply-To"} {
+		for _, v := range h.Values(name) {
+			for _, found := range g.set.patientBox.FindAllStringSubmatch(message.DecodeText(v), -1) {
+				if !trust.SameINS(found[1], ins) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // closing tells whether a message to a patient ends the exchange: X-MSS-MES: FIN, or a subject that is [FIN] and nothing else (CNAM
