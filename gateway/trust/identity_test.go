@@ -64,6 +64,12 @@ func TestAccounts(t *testing.T) {
 		{"rh@clinic.test", "", "table", "", ""}, // refused by the table: neither the config nor the pattern gives it one
 		{"stage@clinic.test", "", "table", "", ""},
 		{"paul@other.test", "", "", "", ""},
+		{"fran\u212a@clinic.test", "", "pattern", "", ""},  // the Kelvin sign is no k
+		{"jean.martin@clinic.test", "", "pattern", "", ""}, // the table gives that mailbox to dr.martin
+		{"cardio@old.clinic.test", "", "pattern", "", ""},
+		{"Rh@old.clinic.test", "", "table", "", ""}, // a local part is one person in each domain of the pattern
+		{"dr.martin@old.clinic.test", "", "table", "", ""},
+		{"DPI@old.clinic.test", "dpi@clinic.mss.test", "pattern", "", "dpi@clinic.test"},
 		{"a+b@clinic.test", "", "pattern", "", ""},
 		{"postmaster@clinic.test", "", "pattern", "", ""},
 		{"paul@sub.clinic.test", "", "", "", ""},
