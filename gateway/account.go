@@ -35,7 +35,7 @@ func (g *Gateway) entry(m *mail, i int, w *way) ledger.Entry {
 	if w.to != nil {
 		e.Recipient, e.Reason = w.from.String(), e.Reason+", to "+w.to.String()
 	}
-	if w.hop == operatorName { // the peer of this row is the operator, not the recipient's server: what the far side shows, only he sees
+	if w.hop == operatorName && w.result.Peer.Subject != "" { // the peer of this row is the operator, not the recipient's server: what the far side shows, only he sees
 		did := "handed to"
 		if w.fault != nil {
 			did = "refused by"

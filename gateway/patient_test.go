@@ -99,3 +99,38 @@ func TestPatientWithoutMailbox(t *testing.T) {
 		t.Error("an INS stands in the log")
 	}
 }
+
+// TestPatientElsewhere: where the clinic's list leads from a patient's mailbox to his ordinary address, or to that of somebody who answers for
+// him, no server and no reader on the way there learns the number; the ledger has whom the sender wrote to.
+func TestPatientElsewhere(t *testing.T) {
+	const dr, child = "dr@mss.clinic.test", "enfant@dest.test"
+	list := listFile(t, "adresse;qualified;pickup_at;alias_of\n"+patientA+"@patient.test;;;zoe@dest.test\n"+patientB+"@patient.test;oui;zoe@dest.test;\n"+child+";;;"+patientB+"@patient.test\nzoe@dest.test;;;\n")
+	s := newSpace(t)
+	peer, err := gatewaytest.StartNextHop(gatewaytest.Options{TLS: s.ca.ServerTLS(s.peer, true), RequireTLS: true, RequireClientCert: true, Rcpt: func(string, string) gatewaytest.Reply {
+		return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such mailbox"}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	text := withRules("rules: [{name: patients, patient: true, route: trust, fallback: pickup}, {name: rest, route: pickup}]\npickup: {url: \"http://{portal}\", code: sender}\ndirectory: {list: \""+list+"\"}\n") +
+		strings.NewReplacer("peer.mssante.test", "patient.test", "127.0.0.1:1", peer.Addr(), "  tls_dir", "  patient_domain: patient.test\n  tls_dir").Replace(trustText)
+	h := custom(t, text, nil, nil, "{tls}", s.dir)
+	for _, to := range []string{patientA + "@patient.test", patientB + "@patient.test", child} {
+		before := len(h.sink.Messages())
+		if got := h.send(h.lmtp, dr, strings.Replace(hello, "<1@", "<"+to[:3]+"@", 1), to+" NOTIFY=FAILURE ORCPT=rfc822;"+to); codes(got) != "250" || len(h.sink.Messages()) != before+1 {
+			t.Errorf("%s: %q", to, got)
+			continue
+		}
+		m := h.sink.Messages()[before]
+		if seen := m.DSN + string(m.Data); strings.Contains(seen, "@patient.test") || strings.Contains(seen, patientA) || strings.Contains(seen, patientB) {
+			t.Errorf("%s: the number left by the Internet: %s\n%s", to, m.DSN, m.Data)
+		}
+	}
+	rows := h.rows()
+	for _, to := range []string{patientA + "@patient.test", patientB + "@patient.test", child} {
+		if rows[to] != "delivered" {
+			t.Errorf("no row of whom the sender wrote to, %s: %q", to, rows)
+		}
+	}
+}

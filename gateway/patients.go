@@ -86,7 +86,10 @@ func (g *Gateway) withoutMailbox(ctx context.Context, m *mail, ways []way, i int
 		return refuse(550, [3]int{5, 7, 1}, "Ce patient n'a pas de boite Mon espace sante et s'oppose aux courriels, joignez-le autrement", nil)
 	}
 	to := message.Recipient{Address: at, Raw: at.String(), Notify: m.env.Recipients[i].Notify}
-	w.from, w.to = m.env.Recipients[i], &to
+	if w.to == nil { // else an alias led to the patient, and from is whom the sender wrote to
+		w.from = m.env.Recipients[i]
+	}
+	w.to = &to
 	m.env.Recipients[i] = to // a patient is alone in his message
 	w.fault, w.result, w.hop = nil, relay.Result{}, ""
 	w.decision.Route = policy.Pickup
