@@ -149,7 +149,9 @@ func (g *Gateway) label(ctx context.Context, m *mail, as trust.As) string {
 		}
 	}
 	if list, err := message.ParseMailboxes(m.header.Get("From")); label == "" && err == nil && len(list) == 1 {
-		label = trust.LabelText(list[0].Name)
+		if label = trust.LabelText(list[0].Name); strings.ContainsAny(label, "@＠﹫") { // his own word, and not for another's address
+			label = ""
+		}
 	}
 	if g.mailboxes.names.In(label) {
 		return ""
