@@ -134,3 +134,33 @@ func TestPatientElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestPatientWithoutMailboxLate: the patients' operator says so behind the client's reply; the way by pickup goes on there, once, and is what the
+// repeat is told.
+func TestPatientWithoutMailboxLate(t *testing.T) {
+	list := listFile(t, "adresse;qualified;pickup_at\n"+patientA+"@patient.test;oui;zoe@dest.test\n")
+	opened := make(chan struct{})
+	s := newSpace(t)
+	peer, err := gatewaytest.StartNextHop(gatewaytest.Options{TLS: s.ca.ServerTLS(s.peer, true), RequireTLS: true, RequireClientCert: true, Rcpt: func(string, string) gatewaytest.Reply {
+		<-opened
+		return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such mailbox"}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	text := withRules("relay: {timeout: 1s}\nrules: [{name: patients, patient: true, route: trust, fallback: pickup}, {name: rest, route: plain}]\npickup: {url: \"http://{portal}\", code: sender}\ndirectory: {list: \""+list+"\"}\n") +
+		strings.NewReplacer("peer.mssante.test", "patient.test", "127.0.0.1:1", peer.Addr(), "  tls_dir", "  patient_domain: patient.test\n  tls_dir").Replace(trustText)
+	h := custom(t, text, nil, nil, "{tls}", s.dir)
+	letter, to := withXDM(t, ddm, "", patientA), patientA+"@patient.test"
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", letter, to); codes(got) != "451" {
+		t.Fatalf("got %q", got)
+	}
+	close(opened)
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", letter, to); codes(got) != "250" || len(h.sink.To("zoe@dest.test")) != 1 {
+		t.Errorf("the repeat: %q, %d notices", got, len(h.sink.To("zoe@dest.test")))
+	}
+	if rows := h.rows(); rows[to] != "delivered" && rows[to] != "deferred delivered" {
+		t.Errorf("rows: %q", rows)
+	}
+}

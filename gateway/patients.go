@@ -90,7 +90,10 @@ func (g *Gateway) withoutMailbox(ctx context.Context, m *mail, ways []way, i int
 		w.from = m.env.Recipients[i]
 	}
 	w.to = &to
-	m.env.Recipients[i] = to // a patient is alone in his message
+	env := *m.env // the message's own may be read by a session that answers meanwhile
+	env.Recipients = slices.Clone(env.Recipients)
+	env.Recipients[i] = to
+	m = &mail{env: &env, body: m.body, header: m.header, start: m.start, index: m.index, discreet: m.discreet, rewritten: m.rewritten}
 	w.fault, w.result, w.hop = nil, relay.Result{}, ""
 	w.decision.Route = policy.Pickup
 	w.decision.Reason += ", no Mon espace sante mailbox, by pickup"
