@@ -9,7 +9,9 @@ require (
 	github.com/chromedp/cdproto v0.159.0 // tests only: comes with chromedp, its downloads and screens
 	github.com/chromedp/chromedp v0.23.0 // tests only: walks the patient's pages in Chromium
 	github.com/coreos/go-systemd/v22 v22.7.0 // systemd: sockets that it hands over, sd_notify; kept by its authors, needs x/sys alone of us
+	github.com/emersion/go-imap/v2 v2.0.0-beta.8 // IMAP client: v1 reads each literal into one slice of the size that the server names, and nests lists without end; v2 streams. Its lines are unbounded: gateway/collect bounds them below it
 	github.com/emersion/go-msgauth v0.7.0 // DKIM: signs what leaves, streaming; tests verify with it
+	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // EXTERNAL and OAUTHBEARER; no release is tagged
 	github.com/emersion/go-smtp v0.25.1 // SMTP and LMTP server
 	github.com/expr-lang/expr v1.17.8 // typed `when:` expressions of the policy
 	github.com/go-ldap/ldap/v3 v3.4.15 // a clinic's or a region's directory
@@ -38,7 +40,7 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
-	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
+	github.com/emersion/go-message v0.18.2 // indirect
 	github.com/go-asn1-ber/asn1-ber v1.5.8 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/google/uuid v1.6.0 // indirect

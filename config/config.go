@@ -26,11 +26,14 @@ type Config struct {
 	Hops       map[string]Hop `yaml:"hops"`
 	Relay      Relay          `yaml:"relay"`
 	Trust      TrustSpace     `yaml:"trust"`
-	Directory  Directory      `yaml:"directory"`
-	Encrypt    Encrypt        `yaml:"encrypt"`
-	Pickup     Pickup         `yaml:"pickup"`
-	SMS        SMS            `yaml:"sms"`
-	Headers    Headers        `yaml:"headers"`
+	Inbound    Inbound        `yaml:"inbound"`
+	// Collect are the clinic's mailboxes at its MSSanté operator whose new mail is brought to hops.clinic.
+	Collect   []Collect `yaml:"collect"`
+	Directory Directory `yaml:"directory"`
+	Encrypt   Encrypt   `yaml:"encrypt"`
+	Pickup    Pickup    `yaml:"pickup"`
+	SMS       SMS       `yaml:"sms"`
+	Headers   Headers   `yaml:"headers"`
 	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
 	DKIM  []DKIM        `yaml:"dkim"`
 	Rules []policy.Rule `yaml:"rules"`
@@ -259,6 +262,23 @@ type TrustLimit struct {
 	// MaxConns is how many connections may be open at once.
 	MaxConns int `yaml:"max_conns"`
 }
+
+// Inbound is what becomes of mail from the trust space on its way to the clinic's server, beside the mark of origin.
+type Inbound struct {
+	// SubjectMark stands before its subject, for people: [MSSanté]; empty: the subject stays as it is.
+	SubjectMark string `yaml:"subject_mark"`
+	// UnpackXDM lays the PDF and XML documents of an IHE_XDM.ZIP beside it, as attachments of their own.
+	UnpackXDM bool `yaml:"unpack_xdm"`
+	// Mailboxes says of an address, or a glob of addresses, whether mail is delivered (deliver) or kept for the portal, with a notice to the
+	// mailbox (vault). The address itself decides, else the longest glob; deliver where none holds.
+	Mailboxes map[string]string `yaml:"mailboxes"`
+}
+
+// What Inbound.Mailboxes may say.
+const (
+	InboundDeliver = "deliver"
+	InboundVault   = "vault"
+)
 
 // Directory is who is asked about a recipient.
 type Directory struct {

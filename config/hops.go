@@ -103,6 +103,8 @@ func (v *validator) handsBack() string {
 	switch {
 	case v.c.Listen.Trust.Addr != "":
 		return "mail from listen.trust is handed to it"
+	case v.c.Collects():
+		return "mail of collect is handed to it"
 	case v.reaches(policy.Pickup):
 		return "patients' answers are handed to it"
 	case v.reaches(policy.Local):

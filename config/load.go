@@ -120,6 +120,7 @@ func (c *Config) complete(files func(string) error) {
 			c.Clinic.Postmaster = "postmaster@" + c.Clinic.Domains[0]
 		}
 	}
+	c.completeCollect()
 	if id := &c.Trust.Identities; id.On() && len(c.Trust.OwnDomains) > 0 {
 		if id.Hostname == "" {
 			id.Hostname = c.Trust.OwnDomains[0]

@@ -30,6 +30,8 @@ func (v *validator) all() {
 	v.rules()
 	v.hops()
 	v.trust()
+	v.inbound()
+	v.collect()
 	v.directory()
 	v.encrypt()
 	v.pickup()

@@ -42,7 +42,8 @@ var faultTests = map[string]string{
 	"clinic's hand-back listener away":    "TestFaultClinicHop",
 	"MSSanté operator refuses our certificate or token, or gets no token": "TestClientModeRefusals",
 	"SMS provider away, slow or refusing":                                 "TestFaultSMS",
-	"gateway away":                                                        "TestDeathsLoseNothing",
+	"operator's mailbox away, slow, or not letting us in":                 "TestCollectTokens", // collect: TestSilenceAndSlowness, TestFloods
+	"gateway away": "TestDeathsLoseNothing",
 }
 
 var (

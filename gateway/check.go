@@ -160,6 +160,11 @@ func (g *Gateway) certificateDays() map[string]float64 {
 	if g.space != nil && !math.IsInf(g.space.DaysLeft(), 1) {
 		days["trust"] = g.space.DaysLeft()
 	}
+	for name, pair := range g.collectCerts {
+		if cert, err := pair.get(nil); err == nil {
+			days["collect."+name] = cert.Leaf.NotAfter.Sub(g.now()).Hours() / 24
+		}
+	}
 	if g.submission != nil {
 		if d := g.submission.days(g.now()); !math.IsInf(d, 1) {
 			days["trust.submission"] = d

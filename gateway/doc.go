@@ -15,10 +15,12 @@
 //	hand on    relay      SMTP to the next hop: trust space, Internet hop, clinic
 //	note       ledger     one durable record for each recipient, before the reply
 //
+// Mail of the clinic's mailboxes at an MSSanté operator is not received but fetched (collect); from there on it walks the same way.
+//
 // Beside the way stands addressbook, which shows the directory to the people who write.
 //
-// Three journeys exist: Outbound (the clinic writes), Inbound (the trust space writes to the clinic) and Answer (a patient answers on
-// the pickup page). gateway.go tells them; wire.go hands each room its plain fields out of the config.
+// Four journeys exist: Outbound (the clinic writes), Inbound (the trust space writes to the clinic), Collected (its mail, fetched from an
+// operator's mailbox) and Answer (a patient answers on the pickup page). gateway.go tells them; wire.go hands each room its plain fields out of the config.
 //
 // # The promises
 //
@@ -52,7 +54,8 @@
 //	white list    the list of those domains and of the names (DN) that their certificates bear
 //	client mode   the clinic writes into the trust space through its MSSanté operator's submission server (operator.go), not to each domain's
 //	own list      the clinic's own list of correspondents: keys, phones, preferences
-//	mark          header fields with an HMAC that say where a message from the trust space came from
+//	pledge        a connection to a hop that outlives this process, so that what the hop says of a collected message is never lost
+//	mark          a header field with an HMAC that says where a message from the trust space came from, and who wrote it
 //	reload        another config in force (reload.go): a message ends under the one that it began under
 //	operator      who runs this gateway; also "MSSanté operator", always with that word before it
 //	author        whom From names; a letter leaves for the trust space from his mailbox
@@ -75,6 +78,6 @@
 //	vault                -> store
 //	portal               -> vault, web
 //	addressbook          -> web
-//	smtpd, relay         -> trust
+//	smtpd, relay, collect -> trust
 //	gatewaytest, gatewaytest/chromium, console -> nothing of ours
 package gateway

@@ -11,6 +11,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/addressbook"
+	"passerelle/gateway/collect"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
@@ -46,7 +47,10 @@ type Gateway struct {
 	sms        vault.SMS    // nil where none is configured
 	portal     http.Handler
 	book       *addressbook.Book
-	tls        map[string]listenerTLS // of the doors, by their names
+	collect    []collect.Box
+	// collectCerts are the mailboxes' own certificates, by the names of their boxes.
+	collectCerts map[string]*keyPair
+	tls          map[string]listenerTLS // of the doors, by their names
 }
 
 // lasting is what every state of a gateway shares.
@@ -59,6 +63,8 @@ type lasting struct {
 	inForce    atomic.Pointer[Gateway] // what new messages begin under
 	reloading  sync.Mutex
 	searches   searchLimit // of the address book, by client
+	pledges    pledges
+	reloaded   chan struct{} // another state is in force
 	exchangers *exchangers
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	closers    []func() error
@@ -91,17 +97,9 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 
 // Inbound carries one message from the trust space to the clinic's Postfix, marked with who sent it and how that was verified.
 func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
+	from := g.peerOf(c.TLS)
 	return g.journey(ctx, c, strangersReply, env, body, func(m *mail, r message.Recipient) (way, error) {
-		if m.marks == nil {
-			if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
-				return way{}, err
-			}
-		}
-		w := way{decision: policy.Decision{Route: policy.Local, Rule: "inbound", Reason: "received from the trust space for a domain of the clinic"}, from: r}
-		if to, mapped := g.homeward(r); mapped {
-			w.to, w.mapped = &to, true
-		}
-		return w, nil
+		return g.arrive(ctx, m, r, from, "inbound", "received from the trust space for a domain of the clinic")
 	})
 }
 
@@ -124,6 +122,11 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 		return g.outcome(nil, all(env, err))
 	}
 	m.room = room
+	defer func() {
+		if m.own != nil {
+			m.own.Close()
+		}
+	}()
 	m.reports = kind != strangersReply
 	claim, err := g.ledger.Claim(ctx, m.asks(), c.Here)
 	if err != nil {
@@ -161,6 +164,10 @@ type mail struct {
 	index  *message.Index // nil until somebody needs the parts
 	trace  []byte         // our Received field and loop mark
 	marks  []byte         // our mark, on mail for the clinic
+	origin protect.Origin // what it says
+	beside string         // what inbound.unpack_xdm did, for the ledger
+	own    *message.Body  // body, where it is another than the one received: closed behind the journey
+	asCame *asCame        // the message before that
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
 	writer *writer        // who writes as which mailbox of the trust space
 	// xdm is what health documents in it say, nil until somebody asks.
@@ -170,6 +177,8 @@ type mail struct {
 	discreet []byte
 	// reports: who handed the message in is told of success where the next hop will not (relayed.go).
 	reports bool
+	// pledge makes what the clinic's server says of it outlive this process: of collected mail.
+	pledge *relay.Pledge
 	// twins are the recipients of the same mailbox as an earlier one, by a link or an alias (twins.go).
 	twins map[int]int
 	// rewritten: the header differs from the bytes of the body.

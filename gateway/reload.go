@@ -38,6 +38,10 @@ func (g *Gateway) Reload(ctx context.Context, load func() (*config.Config, error
 		return fmt.Errorf("reload: %w", err)
 	}
 	g.inForce.Store(next)
+	select {
+	case g.reloaded <- struct{}{}:
+	default:
+	}
 	old.directory.Retire()
 	mReload.WithLabelValues("ok").Inc()
 	mConfig.SetToCurrentTime()

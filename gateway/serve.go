@@ -50,6 +50,7 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 		})
 	}
 	wg.Go(func() { g.duties(ctx) })
+	wg.Go(func() { g.collecting(ctx) })
 	wg.Go(func() { directory.KeepFresh(ctx, func() *directory.Directory { return g.current().directory }) })
 	wg.Go(func() { trust.KeepFresh(ctx, func() *trust.Space { return g.current().space }) })
 	wg.Go(func() { trust.KeepListFresh(ctx, func() *trust.Space { return g.current().space }) })

@@ -60,6 +60,7 @@ type settings struct {
 	patientDomain    string
 	patientBox       *regexp.Regexp  // an address there, its local part first
 	ownDomains       map[string]bool // clinic.domains
+	inbound          inbound
 	trustLimits      map[string]config.TrustLimit
 	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
@@ -75,7 +76,7 @@ func Resolver(r *net.Resolver) Option { return func(g *Gateway) { g.exchangers.r
 
 // Open builds the rooms from the config and opens the state folder. Nothing listens yet: subcommands work on what it gives.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Option) (_ *Gateway, err error) {
-	g := &Gateway{lasting: &lasting{searches: newSearchLimit()}, log: log, now: time.Now}
+	g := &Gateway{lasting: &lasting{searches: newSearchLimit(), reloaded: make(chan struct{}, 1)}, log: log, now: time.Now}
 	g.exchangers = newExchangers(func() time.Time { return g.now() })
 	for _, o := range opts {
 		o(g)
@@ -99,7 +100,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.closers = append(g.closers, g.db.Close)
-	if err := g.db.Migrate(ctx, "gateway", knownTables); err != nil {
+	if err := g.db.Migrate(ctx, "gateway", knownTables, collectTables); err != nil {
 		return nil, err
 	}
 	if g.ledger, err = ledger.New(ctx, g.db, ledger.Config{Key: derive(g.key, "ledger"), Now: g.now, Log: log}); err != nil {
@@ -168,13 +169,16 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if g.collect, g.collectCerts, err = g.boxes(cfg); err != nil {
+		return err
+	}
 	g.book, err = g.newBook(cfg)
 	return err
 }
 
 // inTrust tells whether the clinic is in the trust space.
 func inTrust(cfg *config.Config) bool {
-	return len(cfg.Trust.Domains) > 0 || cfg.Trust.WhiteList.URL != "" || cfg.Trust.Client() || cfg.Listen.Trust.Addr != ""
+	return len(cfg.Trust.Domains) > 0 || cfg.Trust.WhiteList.URL != "" || cfg.Trust.Client() || cfg.Listen.Trust.Addr != "" || cfg.Collects()
 }
 
 // Close gives everything back, last opened first.
@@ -278,7 +282,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
 		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
-		patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
+		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
 		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},

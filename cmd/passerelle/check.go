@@ -14,7 +14,7 @@ import (
 
 type checkCmd struct {
 	configFlag
-	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops and the directory's LDAP and FHIR: does a hop lead back to this gateway, does a partner show a good certificate, does a source answer, does the MSSante operator let us in (runs trust.submission.token_command; default: ${default}; 0s: do not connect)."`
+	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops and the directory's LDAP and FHIR: does a hop lead back to this gateway, does a partner show a good certificate, does a source answer, does the operator let us in to its mailboxes, does the MSSante operator let us in (runs trust.submission.token_command; default: ${default}; 0s: do not connect)."`
 }
 
 func (checkCmd) Help() string {
@@ -50,6 +50,7 @@ func (c checkCmd) Run(e *env) error {
 		ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
 		defer cancel()
 		warnings = append(warnings, g.CheckPartners(ctx)...)
+		warnings = append(warnings, g.CheckMailboxes(ctx, cfg)...)
 		asked, cancel := context.WithTimeout(e.ctx, c.Wait)
 		defer cancel()
 		answers, faults := g.CheckSources(asked, cfg)
@@ -71,6 +72,11 @@ func (c checkCmd) Run(e *env) error {
 	}
 	for _, r := range records {
 		fmt.Fprintln(e.stdout, "publish in DNS:", r)
+	}
+	for _, b := range cfg.Collect {
+		if b.Addr != "" {
+			fmt.Fprintf(e.stdout, "collects %s, folder %s, at %s: for %s, then %s\n", b.Mailbox, b.Folder, b.Addr, b.DeliverTo, b.After)
+		}
 	}
 	for _, w := range warnings {
 		fmt.Fprintln(e.stderr, "warning:", w)

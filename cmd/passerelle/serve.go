@@ -20,7 +20,7 @@ func (c serveCmd) Run(e *env) error {
 	hangup := make(chan os.Signal, 1) // one that comes while we start is not lost, and does not end us
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	sockets, err := inherited()
+	sockets, kept, err := inherited()
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (c serveCmd) Run(e *env) error {
 	log := newLogger(&level, e.stderr)
 	m := manager{log}
 	ready := make(chan struct{})
-	g, err := gateway.Open(e.ctx, cfg, log, gateway.Sockets(sockets), gateway.OnReady(func() { close(ready) }))
+	g, err := gateway.Open(e.ctx, cfg, log, gateway.Sockets(sockets), gateway.Keep(keeper(kept, log)), gateway.OnReady(func() { close(ready) }))
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}

@@ -63,6 +63,8 @@ type Letter struct {
 	Header []byte
 	Body   *message.Body
 	Offset int64
+	// Pledge, where set, makes the outcome outlive this process.
+	Pledge *Pledge
 }
 
 // Result is what became of one recipient.

@@ -182,6 +182,10 @@ func (r *Relay) do(ctx context.Context, hop Hop, t *transfer) {
 			return
 		}
 		again := t.run(ctx, c)
+		if t.pledged {
+			t.letter.Pledge.settle(t.results[0])
+			return
+		}
 		r.give(p, c)
 		if !again || !kept || attempt > 0 || ctx.Err() != nil {
 			return

@@ -26,6 +26,7 @@ type transfer struct {
 	accepted []int  // recipients that the hop took at RCPT
 	inMail   bool   // a transaction is open
 	goAhead  bool   // 354 came
+	pledged  bool   // the connection belongs to the letter's pledge
 }
 
 // step is one command of a transfer; to is its recipient.
@@ -226,6 +227,7 @@ func (t *transfer) sendContent(ctx context.Context, stop func() bool) (ended boo
 		if !stop() {
 			return ctx.Err()
 		}
+		t.pledged = !t.probe && len(t.results) == 1 && t.letter.Pledge.take(t.c)
 		return nil
 	})
 }
@@ -290,7 +292,7 @@ func (t *transfer) final() {
 }
 
 func (t *transfer) finalReply() (reply, bool) {
-	r, fail := t.c.read("final", t.timeouts.Final)
+	r, fail := t.readFinal()
 	switch {
 	case fail != nil:
 		t.failOpen(t.unknown(fail.Err))
@@ -302,13 +304,28 @@ func (t *transfer) finalReply() (reply, bool) {
 	return r, false
 }
 
+// readFinal leaves the reply in a connection that is pledged.
+func (t *transfer) readFinal() (reply, *Error) {
+	if !t.pledged {
+		return t.c.read("final", t.timeouts.Final)
+	}
+	began := time.Now()
+	t.c.deadline(t.timeouts.Final)
+	r, err := peekReply(t.c.raw)
+	stepSeconds.WithLabelValues("final").Observe(time.Since(began).Seconds())
+	if err != nil {
+		return r, t.c.lost("final", err)
+	}
+	return r, nil
+}
+
 func (t *transfer) finish(i int, r reply) {
 	if r.ok() {
 		t.results[i].Reply = r.String()
 		t.settled[i] = true
-		return
+	} else {
+		t.fail(i, t.hop.refused("final", r), r.String())
 	}
-	t.fail(i, t.hop.refused("final", r), r.String())
 }
 
 func (t *transfer) unknown(err error) *Error {

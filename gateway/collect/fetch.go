@@ -1,0 +1,132 @@
+package collect
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"passerelle/gateway/message"
+)
+
+var (
+	errTooLarge = errors.New("larger than limits.message")
+	errGone     = errors.New("the message has gone from its folder")
+)
+
+// item is a message as the list shows it.
+type item struct {
+	uid   uint32
+	size  int64
+	print Print
+}
+
+const (
+	// piece is asked for at a time: what a server sends instead of a literal is buffered by the library, and this bounds it.
+	piece      = 512 << 10
+	maxPrinted = 8 << 10 // of a message's Message-ID and Date
+)
+
+// items asks about messages; those that have gone meanwhile are left out.
+func (s *session) items(ctx context.Context, uids []uint32) ([]item, error) {
+	set := imap.UIDSet{}
+	for _, u := range uids {
+		set.AddNum(imap.UID(u))
+	}
+	var out []item
+	err := s.do(ctx, fewOctets+int64(len(uids))*maxPrinted, func() error {
+		cmd := s.c.Fetch(set, &imap.FetchOptions{UID: true, RFC822Size: true, BodySection: []*imap.FetchItemBodySection{
+			{Specifier: imap.PartSpecifierHeader, HeaderFields: []string{"MESSAGE-ID", "DATE"}, Peek: true}}})
+		for m := cmd.Next(); m != nil; m = cmd.Next() {
+			var it item
+			var head []byte
+			for d := m.Next(); d != nil; d = m.Next() {
+				switch d := d.(type) {
+				case imapFetchUID:
+					it.uid = uint32(d.UID)
+				case imapFetchSize:
+					it.size = d.Size
+				case imapFetchBody:
+					if d.Literal != nil {
+						head, _ = io.ReadAll(io.LimitReader(d.Literal, maxPrinted))
+					}
+				}
+			}
+			if slices.Contains(uids, it.uid) {
+				it.print = printOf(head, it.size)
+				out = append(out, it)
+			}
+		}
+		return cmd.Close()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask about messages: %w", hideText(err))
+	}
+	slices.SortFunc(out, func(a, b item) int { return int(int64(a.uid) - int64(b.uid)) })
+	return slices.CompactFunc(out, func(a, b item) bool { return a.uid == b.uid }), nil
+}
+
+// printOf is what of a message stays the same when its folder is made anew.
+func printOf(head []byte, size int64) (p Print) {
+	h, _, err := message.ReadHeader(message.BytesBody(head), maxPrinted)
+	if err != nil {
+		h = message.Header{}
+	}
+	text := strings.Join([]string{h.Get("Message-Id"), h.Get("Date")}, "\x00")
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(text), uint64(size)))
+	copy(p[:], sum[:])
+	return p
+}
+
+// fetch brings one message into out. The size that the list gave is a hint: the end is where the server has no more.
+func (s *session) fetch(ctx context.Context, it item, max int64, out *message.BodyWriter) error {
+	for {
+		n, err := s.fetchPiece(ctx, it.uid, out)
+		switch {
+		case err != nil:
+			return fmt.Errorf("fetch a message: %w", hideText(err))
+		case out.Size() > max:
+			return errTooLarge
+		case n == 0 && out.Size() == 0:
+			return errGone
+		case n == 0, n < piece && out.Size() >= it.size:
+			return nil
+		}
+	}
+}
+
+func (s *session) fetchPiece(ctx context.Context, uid uint32, out *message.BodyWriter) (n int64, err error) {
+	from := out.Size()
+	err = s.do(ctx, piece+piece/8+fewOctets, func() error {
+		cmd := s.c.Fetch(imap.UIDSetNum(imap.UID(uid)), &imap.FetchOptions{UID: true,
+			BodySection: []*imap.FetchItemBodySection{{Peek: true, Partial: &imap.SectionPartial{Offset: from, Size: piece}}}})
+		var fail error
+		for m := cmd.Next(); m != nil; m = cmd.Next() {
+			for d := m.Next(); d != nil; d = m.Next() {
+				b, ok := d.(imapFetchBody)
+				if !ok || b.Literal == nil || n > 0 || fail != nil {
+					continue // the library throws away what is not read
+				}
+				if p := b.Section.Partial; b.Section.Specifier != "" || len(b.Section.Part) > 0 || p != nil && p.Offset != from || p == nil && from > 0 {
+					continue // not what was asked for
+				}
+				if b.Literal.Size() > piece {
+					fail = errFlood
+					continue
+				}
+				n, fail = io.Copy(out, b.Literal)
+				if fail == nil && n != b.Literal.Size() {
+					fail = io.ErrUnexpectedEOF
+				}
+			}
+		}
+		return errors.Join(fail, cmd.Close())
+	})
+	return n, err
+}

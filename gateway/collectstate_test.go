@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"testing"
+	"time"
+
+	"passerelle/gateway/collect"
+	"passerelle/gateway/store"
+)
+
+func collectStateFor(t *testing.T) collectState {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if err := db.Migrate(t.Context(), "gateway", knownTables, collectTables); err != nil {
+		t.Fatal(err)
+	}
+	return collectState{db, time.Now}
+}
+
+// Under another validity each settled message is known once, with its fate: what was refused is never taken for something that may be deleted, and
+// its postmaster is not told again.
+func TestCollectStateAdopts(t *testing.T) {
+	s, ctx := collectStateFor(t), t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	place := func(validity, next uint32) collect.Place {
+		t.Helper()
+		p, err := s.Open(ctx, "a/INBOX", validity, next)
+		must(err)
+		return p
+	}
+	id := func(validity, uid uint32) collect.ID { return collect.ID{Box: "a/INBOX", Validity: validity, UID: uid} }
+	if p := place(1, 9); p.Adopt != 0 || p.Floor != 0 || len(p.Owed) != 0 {
+		t.Errorf("a new folder: %+v", p)
+	}
+	same := collect.Print{1}
+	must(s.Settle(ctx, id(1, 3), same, collect.Taken))
+	must(s.Settle(ctx, id(1, 4), same, collect.Taken))
+	must(s.Settle(ctx, id(1, 5), collect.Print{2}, collect.Refused))
+	must(s.Settle(ctx, id(1, 6), collect.Print{3}, collect.Refused))
+	for _, uid := range []uint32{3, 4, 5} {
+		must(s.Done(ctx, id(1, uid)))
+	}
+	must(s.Reach(ctx, "a/INBOX", 1, 6))
+	if p := place(1, 9); p.Floor != 6 || len(p.Owed) != 1 || p.Owed[0] != (collect.Owed{UID: 6, Fate: collect.Refused}) {
+		t.Errorf("a known folder: %+v", p)
+	}
+	if p := place(2, 20); p.Adopt != 20 || p.Floor != 0 || len(p.Owed) != 0 {
+		t.Errorf("a folder made anew: %+v", p)
+	}
+	for n, c := range []struct {
+		print collect.Print
+		want  collect.Fate
+	}{{same, collect.Taken}, {same, collect.Taken}, {same, ""}, {collect.Print{2}, collect.Refused}, {collect.Print{3}, collect.Refused}, {collect.Print{9}, ""}} {
+		got, err := s.Adopt(ctx, id(2, uint32(n+1)), c.print)
+		must(err)
+		if got != c.want {
+			t.Errorf("message %d: got %q, want %q", n+1, got, c.want)
+		}
+	}
+	p := place(2, 20)
+	want := []collect.Owed{{UID: 1, Fate: collect.Taken}, {UID: 2, Fate: collect.Taken}, {UID: 5, Fate: collect.Refused}} // 4: its postmaster was told
+	if len(p.Owed) != 3 || p.Owed[0] != want[0] || p.Owed[1] != want[1] || p.Owed[2] != want[2] || p.Adopt != 20 {
+		t.Errorf("owed: %+v", p)
+	}
+	known, err := s.Known(ctx, "a/INBOX", 2, []uint32{1, 2, 3, 4, 5, 6})
+	must(err)
+	if len(known) != 4 || known[3] || known[6] {
+		t.Errorf("known: %v", known)
+	}
+	if p := place(3, 0); p.Adopt != 1<<32-1 {
+		t.Errorf("a server that does not say its next number: %+v", p)
+	}
+}
