@@ -246,6 +246,9 @@ func (g *Gateway) mailboxOf(ctx context.Context) func(message.Address) (message.
 // shown is a recipient as a server is told of him: in the trust space without the inner address that stood for him on the way here, and
 // nowhere but there with a patient's number, which a list or an alias of the clinic led away from.
 func (g *Gateway) shown(w *way, r message.Recipient) message.Recipient {
+	if r.ORcpt == "" {
+		return r
+	}
 	inner := g.mailboxes != nil && w.decision.Route == policy.Trust && g.mailboxes.names.In(r.ORcpt)
 	if inner || w.decision.Route != policy.Local && r.Domain != g.set.patientDomain && g.set.patientBox.MatchString(r.ORcpt) {
 		r.ORcpt = ""
