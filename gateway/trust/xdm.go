@@ -154,11 +154,14 @@ func (x *XDM) walk(r io.Reader, open func(way []string, e xml.StartElement) (don
 	var way []string
 	for ; x.tokens < maxXMLTokens; x.tokens++ {
 		t, err := d.RawToken() // without it names would be looked up in chains of namespaces that a stranger makes long
+		syntax := (*xml.SyntaxError)(nil)
 		switch {
 		case err == io.EOF && len(way) == 0:
 			return nil
 		case err == io.EOF:
 			return io.ErrUnexpectedEOF
+		case errors.As(err, &syntax): // its message may hold a word of the document, a patient's name
+			return fmt.Errorf("XDM: XML syntax error on line %d", syntax.Line)
 		case err != nil:
 			return err
 		}

@@ -111,6 +111,14 @@ func TestReadXDMRefuses(t *testing.T) {
 	}
 }
 
+// What is wrong with a document goes to the log: no word of it does.
+func TestXDMFaultTellsNothing(t *testing.T) {
+	_, err := readXDM(xdmZip(t, "METADATA.XML", metadata(insA), "DOC0001.XML", strings.Replace(cda("1", insA, true), "CORSE", "LES&FIGATELLIX", 1)))
+	if err == nil || strings.Contains(err.Error(), "FIGATELLIX") || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestXDMCheck(t *testing.T) {
 	x := &XDM{Patients: []string{insA}, Codes: []string{"11502-2", "18748-4"}, Qualified: true}
 	const good = "Subject: XDM/1.0/DDM+ECHOGRAPHIE CORSE FIGATELLIX 12/10/1988\n"
