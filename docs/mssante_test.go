@@ -25,7 +25,7 @@ func TestMSSanteExamples(t *testing.T) {
 		}
 	}
 	found := regexp.MustCompile("(?ms)^```yaml \\w+\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
-	if len(found) != 2 {
+	if len(found) != 3 {
 		t.Fatalf("%d examples", len(found))
 	}
 	for _, m := range found {
