@@ -37,6 +37,7 @@ const (
 	maxXDMFile      = 64 << 20  // octets of one document behind its compression
 	maxXDMTotal     = 128 << 20 // of all that are read
 	maxXMLDepth     = 100
+	maxXMLToken     = 1 << 20 // octets of one tag or text: the decoder holds it whole, twice
 	maxXMLTokens    = 2_000_000 // of all documents together
 	maxPatients     = 20
 	maxCodes        = 200
@@ -149,10 +150,12 @@ func (l *xdmReader) Read(p []byte) (int, error) {
 
 // walk calls open at each element with the names on the way to it, and text with what stands directly in it. open ends the walk early.
 func (x *XDM) walk(r io.Reader, open func(way []string, e xml.StartElement) (done bool), text func(way []string, s string)) error {
-	d := xml.NewDecoder(r)
+	piece := &xdmReader{r, maxXMLToken}
+	d := xml.NewDecoder(piece)
 	d.CharsetReader = message.CharsetReader
 	var way []string
 	for ; x.tokens < maxXMLTokens; x.tokens++ {
+		piece.left = maxXMLToken
 		t, err := d.RawToken() // without it names would be looked up in chains of namespaces that a stranger makes long
 		syntax := (*xml.SyntaxError)(nil)
 		switch {

@@ -100,6 +100,7 @@ func TestReadXDMRefuses(t *testing.T) {
 		"unknown charset": {xdmZip(t, "METADATA.XML", `<?xml version="1.0" encoding="x-none"?><a/>`), false},
 		"deep":            {xdmZip(t, "METADATA.XML", strings.Repeat("<a>", maxXMLDepth+1)), true},
 		"large":           {xdmZip(t, "METADATA.XML", "<a>"+strings.Repeat(" ", maxXDMFile)), true},
+		"one long tag":    {xdmZip(t, "METADATA.XML", `<a b="`+strings.Repeat("x", maxXMLToken+8<<10)+`"/>`), true},
 		"tokens":          {xdmZip(t, "METADATA.XML", m, "A.XML", half, "B.XML", half), true},
 		"entries":         {xdmZip(t, many...), true},
 		"directory":       {xdmZip(t, append([]string{"METADATA.XML", m}, slices.Repeat([]string{long, ""}, 20)...)...), true},
