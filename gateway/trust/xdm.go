@@ -37,7 +37,7 @@ const (
 	maxXDMFile      = 64 << 20  // octets of one document behind its compression
 	maxXDMTotal     = 128 << 20 // of all that are read
 	maxXMLDepth     = 100
-	maxXMLToken     = 1 << 20 // octets of one tag or text: the decoder holds it whole, twice
+	maxXMLToken     = 1 << 20   // octets of one tag or text: the decoder holds it whole, twice
 	maxXMLTokens    = 2_000_000 // of all documents together
 	maxPatients     = 20
 	maxCodes        = 200
