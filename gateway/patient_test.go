@@ -103,8 +103,8 @@ func TestPatientWithoutMailbox(t *testing.T) {
 // TestPatientElsewhere: where the clinic's list leads from a patient's mailbox to his ordinary address, or to that of somebody who answers for
 // him, no server and no reader on the way there learns the number; the ledger has whom the sender wrote to.
 func TestPatientElsewhere(t *testing.T) {
-	const dr, child = "dr@mss.clinic.test", "enfant@dest.test"
-	list := listFile(t, "adresse;qualified;pickup_at;alias_of\n"+patientA+"@patient.test;;;zoe@dest.test\n"+patientB+"@patient.test;oui;zoe@dest.test;\n"+child+";;;"+patientB+"@patient.test\nzoe@dest.test;;;\n")
+	const dr, child, patientC = "dr@mss.clinic.test", "enfant@dest.test", "184057512345625"
+	list := listFile(t, "adresse;qualified;pickup_at;alias_of\n"+patientA+"@patient.test;;;zoe@dest.test\n"+patientB+"@patient.test;oui;zoe@dest.test;\n"+child+";;;"+patientB+"@patient.test\nzoe@dest.test;;;\n"+patientC+"@patient.test;oui;zoe@patient.test;\n")
 	s := newSpace(t)
 	peer, err := gatewaytest.StartNextHop(gatewaytest.Options{TLS: s.ca.ServerTLS(s.peer, true), RequireTLS: true, RequireClientCert: true, Rcpt: func(string, string) gatewaytest.Reply {
 		return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such mailbox"}
@@ -126,6 +126,9 @@ func TestPatientElsewhere(t *testing.T) {
 		if seen := m.DSN + string(m.Data); strings.Contains(seen, "@patient.test") || strings.Contains(seen, patientA) || strings.Contains(seen, patientB) {
 			t.Errorf("%s: the number left by the Internet: %s\n%s", to, m.DSN, m.Data)
 		}
+	}
+	if got := h.send(h.lmtp, dr, hello, patientC+"@patient.test"); codes(got) != "550" || len(h.sink.Messages()) != 3 {
+		t.Errorf("a notice for the trust space by the Internet: %q", got)
 	}
 	rows := h.rows()
 	for _, to := range []string{patientA + "@patient.test", patientB + "@patient.test", child} {

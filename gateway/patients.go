@@ -81,6 +81,10 @@ func (g *Gateway) withoutMailbox(ctx context.Context, m *mail, ways []way, i int
 	if err != nil {
 		return fmt.Errorf("pickup_at of the clinic's list: %w", err)
 	}
+	if listed, _ := g.space.Ask(at.Domain); listed || g.set.inboundDomains[at.Domain] { // nothing for these goes by the Internet
+		return refuse(550, [3]int{5, 1, 1}, "Ce patient n'a pas de boite Mon espace sante, ecrivez-lui a son adresse courriel (lien de retrait)",
+			fmt.Errorf("pickup_at of the clinic's list is in the trust space or the clinic: %w", w.fault))
+	}
 	there := g.directory.Ask(ctx, at)
 	if there.Contact != nil && there.Contact.Opposed {
 		return refuse(550, [3]int{5, 7, 1}, "Ce patient n'a pas de boite Mon espace sante et s'oppose aux courriels, joignez-le autrement", nil)
