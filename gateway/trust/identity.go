@@ -111,6 +111,9 @@ func NewIdentities(cfg IdentityConfig) (*Identities, error) {
 		if err != nil {
 			return nil, fmt.Errorf("identities: delegates of %s: %w", author, err)
 		}
+		if x.delegates[r.Address.Key()] != nil {
+			return nil, fmt.Errorf("identities: delegates of %s stand twice, in other cases of letters", author)
+		}
 		x.delegates[r.Address.Key()] = r.delegates
 	}
 	var err error

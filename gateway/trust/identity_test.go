@@ -184,6 +184,13 @@ func TestTableIsReadAgain(t *testing.T) {
 }
 
 func TestTableFaults(t *testing.T) {
+	for _, c := range []trust.IdentityConfig{{Mailboxes: map[string]string{"Rh@clinic.test": "rh@clinic.mss.test", "rh@clinic.test": "-"}},
+		{Delegates: map[string][]string{"Dr@clinic.test": {"a@clinic.test"}, "dr@clinic.test": {"b@clinic.test"}}}} {
+		c.ClinicDomains, c.OwnDomains = []string{"clinic.test"}, []string{"clinic.mss.test"}
+		if _, err := trust.NewIdentities(c); err == nil || !strings.Contains(err.Error(), "twice") {
+			t.Errorf("one address in two cases of letters: %v", err)
+		}
+	}
 	for _, c := range []struct{ text, want string }{
 		{"", "first row"},
 		{"adresse;bal;x\n", `"x"`},
