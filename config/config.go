@@ -345,8 +345,9 @@ type SMS struct {
 	Headers map[string]Secret `yaml:"headers"`
 	// Body is a text/template over .To and .Text; {{.Text | json}} quotes for JSON.
 	Body        Secret   `yaml:"body"`
-	ContentType string   `yaml:"content_type"`
-	Timeout     Duration `yaml:"timeout"`
+	ContentType string    `yaml:"content_type"`
+	Timeout     Duration  `yaml:"timeout"`
+	Credit      SMSCredit `yaml:"credit"`
 }
 
 // Headers says which of a message's header fields may leave.
@@ -396,6 +397,7 @@ func Default() *Config {
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),
 			Body: `{"to": {{.To | json}}, "text": {{.Text | json}}}`,
+			Credit: SMSCredit{Below: 100},
 		},
 	}
 }
