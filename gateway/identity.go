@@ -249,7 +249,12 @@ func (g *Gateway) shown(w *way, r message.Recipient) message.Recipient {
 	if r.ORcpt == "" {
 		return r
 	}
-	inner := g.mailboxes != nil && w.decision.Route == policy.Trust && g.mailboxes.names.In(r.ORcpt)
+	inner := false
+	if g.mailboxes != nil && w.decision.Route == policy.Trust {
+		_, who, _ := strings.Cut(r.ORcpt, ";")
+		a, err := message.ParseAddress(who, true)
+		inner = err != nil || g.mailboxes.names.Address(a) || g.mailboxes.names.In(r.ORcpt)
+	}
 	if inner || w.decision.Route != policy.Local && r.Domain != g.set.patientDomain && g.set.patientBox.MatchString(r.ORcpt) {
 		r.ORcpt = ""
 	}
