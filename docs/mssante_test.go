@@ -25,7 +25,7 @@ func TestMSSanteExamples(t *testing.T) {
 		}
 	}
 	found := regexp.MustCompile("(?ms)^```yaml (\\w+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
-	if len(found) != 3 {
+	if len(found) != 4 {
 		t.Fatalf("%d examples", len(found))
 	}
 	for _, m := range found {

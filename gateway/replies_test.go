@@ -398,6 +398,8 @@ func trustReplies(t *testing.T, tab *replyTable) {
 		}
 	})
 	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", withXDM(t, ddm, "", patientA), patientB+"@peer.mssante.test"), "autre patient")
+	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", strings.Replace(withXDM(t, ddm, "", patientA), "UEsDB", "UE*DB", 1), patientA+"@peer.mssante.test"), "illisibles")
+	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", "Cc: "+patientB+"@peer.mssante.test\n"+hello, patientA+"@peer.mssante.test"), "un autre patient est nomme")
 	tab.hears(t, h3.send(h3.lmtp, "dr@mss.clinic.test", withXDM(t, "Bilan", "", patientA), patientA+"@peer.mssante.test"), "regles MSSante")
 	h4 := newMapped(t, ", pattern: \"{local}@mss.clinic.test\", verify: pattern", nil)
 	for words, c := range map[string][2]string{"pas de boite MSSante": {"root@clinic.test", letter("root@clinic.test", "")}, "pas autorisee": {"rh@clinic.test", letter("rh@clinic.test", "")},
