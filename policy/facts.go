@@ -112,7 +112,8 @@ type Facts struct {
 	Null        bool     // null sender
 	Auto        bool     // Auto-Submitted other than "no", a report or receipt, an answer to an invitation
 	List        bool     // List-Id or Precedence: list|bulk
-	Marked      bool     // bears our mark, or one that does not verify: it came from the trust space
+	Marked      bool     // bears our mark: it came from the trust space
+	BrokenMark  bool     // the mark does not verify here: it binds as a whole one does, and no rule may read it as one
 }
 
 // Trial is one rule that was tried.

@@ -156,6 +156,19 @@ func TestFallback(t *testing.T) {
 	}
 }
 
+// A mark that does not verify binds, and opens nothing: a rule on marked does not see it.
+func TestBrokenMark(t *testing.T) {
+	p := compile(t, Rule{Name: "ours", When: "marked", Route: Trust, Qualified: true}, Rule{Name: "rest", Route: Plain})
+	f := Facts{RecipientDomain: "d.test", TrustSender: true, Recipients: 1, Marked: true}
+	if d := p.Decide(f); d.Rule != "ours" || d.Route != Refuse {
+		t.Errorf("whole: %+v", d)
+	}
+	f.BrokenMark = true
+	if d := p.Decide(f); d.Rule != "rest" || d.Route != Refuse {
+		t.Errorf("broken: %+v", d)
+	}
+}
+
 func TestVerify(t *testing.T) {
 	p := compile(t, Starter()...)
 	facts := func(from, to string) (Facts, error) {

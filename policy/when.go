@@ -97,7 +97,7 @@ func (w *when) holds(f *Facts) (bool, error) {
 		TrustDomain: f.TrustDomain, TrustSender: f.TrustSender, Patient: f.PatientINS,
 		Lookalike: f.Lookalike, KnownAs: f.KnownAs,
 		Size: f.Size, Recipients: f.Recipients, Header: f.Headers, Attachments: f.Attachments, Calendar: f.Calendar, Tag: f.Tags,
-		Sensitivity: f.Sensitivity, Null: f.Null, Auto: f.Auto, List: f.List, Marked: f.Marked,
+		Sensitivity: f.Sensitivity, Null: f.Null, Auto: f.Auto, List: f.List, Marked: f.Marked && !f.BrokenMark,
 	}
 	machine := vm.VM{MemoryBudget: whenMemory}
 	out, err := machine.Run(w.program, &e)
