@@ -9,8 +9,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
-
-	"passerelle/gateway/message"
 )
 
 // collector is the life of one box.
@@ -147,7 +145,7 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 				continue
 			}
 			items, err := c.s.items(ctx, ask)
-			if err != nil {
+			if no := (*refusal)(nil); err != nil && !errors.As(err, &no) { // refused: one that it cannot read must not keep those that came
 				return waits, err
 			}
 			if len(items) < len(ask) { // gone, or the server's fault: the next list tells
@@ -216,17 +214,16 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 	if it.size <= c.cfg.Max {
 		out := c.cfg.Budget.NewWriter(it.size)
 		switch err := c.s.fetch(ctx, it, c.cfg.Max, out); {
-		case errors.Is(err, errGone):
+		case errors.Is(err, errTooLarge), errors.Is(err, errEmpty) && it.size == 0: // stays there, and the postmaster is told
 			out.Abort()
-			return it.size == 0, nil // where it has not gone after all, the next list shows it again
-		case errors.Is(err, message.ErrNoRoom):
+		case err != nil: // where it has not gone after all, the next list shows it again; what the server cannot read must not keep the others
 			out.Abort()
-			return false, err // the literal is half read: the session must end
-		case errors.Is(err, errTooLarge):
-			out.Abort()
-		case err != nil:
-			out.Abort()
-			return false, err
+			c.late[id] = true
+			if no := (*refusal)(nil); errors.Is(err, errGone) || errors.Is(err, errEmpty) || errors.As(err, &no) {
+				c.log.Warn("the server lists a message that it does not give, again later", "uid", it.uid, "err", err)
+				return false, nil
+			}
+			return false, err // also without room: the literal is half read
 		default:
 			body, err := out.Body()
 			if err != nil {

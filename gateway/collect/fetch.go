@@ -18,6 +18,7 @@ import (
 var (
 	errTooLarge = errors.New("larger than limits.message")
 	errGone     = errors.New("the message has gone from its folder")
+	errEmpty    = errors.New("the server has an empty message")
 )
 
 // item is a message as the list shows it.
@@ -33,7 +34,7 @@ const (
 	maxPrinted = 8 << 10 // of a message's Message-ID and Date
 )
 
-// items asks about messages; those that have gone meanwhile are left out.
+// items asks about messages; those that have gone meanwhile are left out. With an error it gives what came before.
 func (s *session) items(ctx context.Context, uids []uint32) ([]item, error) {
 	set := imap.UIDSet{}
 	for _, u := range uids {
@@ -66,10 +67,10 @@ func (s *session) items(ctx context.Context, uids []uint32) ([]item, error) {
 		return cmd.Close()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("ask about messages: %w", hideText(err))
+		err = fmt.Errorf("ask about messages: %w", hideText(err))
 	}
 	slices.SortFunc(out, func(a, b item) int { return int(int64(a.uid) - int64(b.uid)) })
-	return slices.CompactFunc(out, func(a, b item) bool { return a.uid == b.uid }), nil
+	return slices.CompactFunc(out, func(a, b item) bool { return a.uid == b.uid }), err
 }
 
 // printOf is what of a message stays the same when its folder is made anew.
@@ -84,24 +85,28 @@ func printOf(head []byte, size int64) (p Print) {
 	return p
 }
 
-// fetch brings one message into out. The size that the list gave is a hint: the end is where the server has no more.
+// fetch brings one message into out. The size that the list gave is a hint: the end is where the server says that there is no more. A server
+// that says nothing of the message has lost it meanwhile (somebody deleted it), and what came until then is half a letter.
 func (s *session) fetch(ctx context.Context, it item, max int64, out *message.BodyWriter) error {
 	for {
-		n, err := s.fetchPiece(ctx, it.uid, out)
+		n, there, err := s.fetchPiece(ctx, it.uid, out)
 		switch {
 		case err != nil:
 			return fmt.Errorf("fetch a message: %w", hideText(err))
+		case !there:
+			return errGone
 		case out.Size() > max:
 			return errTooLarge
 		case n == 0 && out.Size() == 0:
-			return errGone
+			return errEmpty
 		case n == 0, n < piece && out.Size() >= it.size:
 			return nil
 		}
 	}
 }
 
-func (s *session) fetchPiece(ctx context.Context, uid uint32, out *message.BodyWriter) (n int64, err error) {
+// fetchPiece appends the next octets; there is false where the server does not answer with any part of the message, be it empty.
+func (s *session) fetchPiece(ctx context.Context, uid uint32, out *message.BodyWriter) (n int64, there bool, err error) {
 	from := out.Size()
 	err = s.do(ctx, piece+piece/8+fewOctets, func() error {
 		cmd := s.c.Fetch(imap.UIDSetNum(imap.UID(uid)), &imap.FetchOptions{UID: true,
@@ -120,6 +125,7 @@ func (s *session) fetchPiece(ctx context.Context, uid uint32, out *message.BodyW
 					fail = errFlood
 					continue
 				}
+				there = true
 				n, fail = io.Copy(out, b.Literal)
 				if fail == nil && n != b.Literal.Size() {
 					fail = io.ErrUnexpectedEOF
@@ -128,5 +134,5 @@ func (s *session) fetchPiece(ctx context.Context, uid uint32, out *message.BodyW
 		}
 		return errors.Join(fail, cmd.Close())
 	})
-	return n, err
+	return n, there, err
 }

@@ -58,9 +58,9 @@ func TestLargeLetterStreams(t *testing.T) {
 				t.Error("nothing came")
 			}
 		}
-		until(t, "flags", func() bool { return s.heard("UID STORE") == 2 })
-		if r.fate(3) != "" {
-			t.Error("a letter that is gone was settled")
+		until(t, "flags", func() bool { return s.heard("UID STORE") == 3 })
+		if r.fate(3) != Refused {
+			t.Error("a letter without an octet is not left where it is")
 		}
 	})
 	t.Logf("heap: %d KiB more at most", most>>10)

@@ -276,3 +276,9 @@ func until(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+func (m *memory) floorNow() uint32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.floor
+}
