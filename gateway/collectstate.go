@@ -33,7 +33,9 @@ func (s collectState) Open(ctx context.Context, box string, validity, next uint3
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return p, fmt.Errorf("read the place in a mailbox: %w", err)
 	}
-	if err != nil || have != validity {
+	// A folder that was restored or made anew may keep its validity (Zimbra's is always 1). Its numbers are used again then.
+	again := have == validity && 0 < next && next <= p.Floor
+	if err != nil || have != validity || again {
 		p = collect.Place{}
 		if err == nil {
 			p.Adopt = next
@@ -42,6 +44,11 @@ func (s collectState) Open(ctx context.Context, box string, validity, next uint3
 			}
 		}
 		err := s.db.Write(ctx, func(tx store.Tx) error {
+			if again { // what is known goes by its print, under a validity that no folder has
+				if _, err := tx.Exec(`UPDATE OR REPLACE collect_messages SET validity = 0 WHERE box = ? AND validity = ?`, box, validity); err != nil {
+					return err
+				}
+			}
 			_, err := tx.Exec(`INSERT OR REPLACE INTO collect_folders (box, validity, floor, adopt) VALUES (?, ?, 0, ?)`, box, validity, p.Adopt)
 			return err
 		})

@@ -85,7 +85,7 @@ const (
 	Refused Fate = "refused"
 )
 
-// Print tells a message when its folder has got new UIDs: Message-ID, Date and size.
+// Print tells a message when its folder has got new UIDs: Received, Message-ID, Date and size. A zero one tells none.
 type Print [16]byte
 
 // Owed is a message that is settled while the server was not told.
@@ -104,7 +104,8 @@ type Place struct {
 
 // State keeps what was brought; each method returns when it is durable.
 type State interface {
-	// Open gives the place in a folder; a validity that is new to it begins a new count. next is the UID that the next new message will have.
+	// Open gives the place in a folder. A validity that is new to it begins a new count, and so does a next below the place: the folder was
+	// made anew under its old validity. next is the UID that the next new message will have, 0 where that is not known.
 	Open(ctx context.Context, box string, validity, next uint32) (Place, error)
 	// Known gives those of uids that are settled.
 	Known(ctx context.Context, box string, validity uint32, uids []uint32) (map[uint32]bool, error)

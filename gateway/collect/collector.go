@@ -111,6 +111,7 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	c.s.data.UIDNext = 0 // it was so when the folder was opened
 	for i, o := range place.Owed {
 		if i == listed || ctx.Err() != nil {
 			break
@@ -196,7 +197,7 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 	st := c.cfg.State
 	id := ID{c.box.key(), c.s.data.UIDValidity, it.uid}
 	count := func(result string) { mMessages.WithLabelValues(c.box.Name, result).Inc() }
-	if it.uid < place.Adopt {
+	if it.uid < place.Adopt && it.print != (Print{}) {
 		old, err := st.Adopt(ctx, id, it.print)
 		if err != nil {
 			return false, err

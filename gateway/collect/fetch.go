@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -31,7 +31,7 @@ type item struct {
 const (
 	// piece is asked for at a time: what a server sends instead of a literal is buffered by the library, and this bounds it.
 	piece      = 512 << 10
-	maxPrinted = 8 << 10 // of a message's Message-ID and Date
+	maxPrinted = 8 << 10 // of the fields that tell a message: who wrote it may have made them endless
 )
 
 // items asks about messages; those that have gone meanwhile are left out. With an error it gives what came before.
@@ -43,7 +43,7 @@ func (s *session) items(ctx context.Context, uids []uint32) ([]item, error) {
 	var out []item
 	err := s.do(ctx, fewOctets+int64(len(uids))*maxPrinted, func() error {
 		cmd := s.c.Fetch(set, &imap.FetchOptions{UID: true, RFC822Size: true, BodySection: []*imap.FetchItemBodySection{
-			{Specifier: imap.PartSpecifierHeader, HeaderFields: []string{"MESSAGE-ID", "DATE"}, Peek: true}}})
+			{Specifier: imap.PartSpecifierHeader, HeaderFields: []string{"RECEIVED", "MESSAGE-ID", "DATE"}, Peek: true, Partial: &imap.SectionPartial{Size: maxPrinted}}}})
 		for m := cmd.Next(); m != nil; m = cmd.Next() {
 			var it item
 			var head []byte
@@ -73,15 +73,13 @@ func (s *session) items(ctx context.Context, uids []uint32) ([]item, error) {
 	return slices.CompactFunc(out, func(a, b item) bool { return a.uid == b.uid }), err
 }
 
-// printOf is what of a message stays the same when its folder is made anew.
+// printOf is what of a message stays the same when its folder is made anew: how it was delivered, octet for octet. A message without any of that
+// has no print, for its size alone would take it for another.
 func printOf(head []byte, size int64) (p Print) {
-	h, _, err := message.ReadHeader(message.BytesBody(head), maxPrinted)
-	if err != nil {
-		h = message.Header{}
+	if len(bytes.TrimSpace(head)) > 0 {
+		sum := sha256.Sum256(binary.BigEndian.AppendUint64(head, uint64(size)))
+		copy(p[:], sum[:])
 	}
-	text := strings.Join([]string{h.Get("Message-Id"), h.Get("Date")}, "\x00")
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(text), uint64(size)))
-	copy(p[:], sum[:])
 	return p
 }
 

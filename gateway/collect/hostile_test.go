@@ -264,3 +264,26 @@ func TestTokenRefusedByChallenge(t *testing.T) {
 		t.Errorf("asked for %d tokens, evicted %d; want 2 and 2", asked.Load(), evicted.Load())
 	}
 }
+
+// Who writes a letter may have made its fields endless: it keeps no other.
+func TestEndlessFields(t *testing.T) {
+	s := newScript(t)
+	s.mail = []string{"x: y\r\n\r\n", "x: y\r\n\r\n"}
+	s.on = func(c *line, tag, command string) bool {
+		if !strings.Contains(command, "HEADER.FIELDS") {
+			return false
+		}
+		head := strings.Repeat("Message-ID: <0123456789>\r\n", 200<<10/26) + "\r\n"
+		at := ""
+		if strings.Contains(command, "<0.8192>") {
+			head, at = head[:8192], "<0>"
+		}
+		for u := range 2 {
+			c.say("* %d FETCH (UID %d RFC822.SIZE 8 BODY[HEADER.FIELDS (RECEIVED MESSAGE-ID DATE)]%s {%d}\r\n%s)", u+1, u+1, at, len(head), head)
+		}
+		c.say("%s OK done", tag)
+		return true
+	}
+	r := s.collect()
+	until(t, "both", func() bool { return r.fate(1) == Taken && r.fate(2) == Taken })
+}

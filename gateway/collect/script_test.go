@@ -138,7 +138,7 @@ func (s *script) talk(c *line) {
 		case strings.HasPrefix(verb, "UID FETCH") && strings.Contains(verb, "HEADER.FIELDS"):
 			for u, m := range s.mail {
 				head := fmt.Sprintf("Message-ID: <%d>\r\n\r\n", u+1)
-				c.say("* %d FETCH (UID %d RFC822.SIZE %d BODY[HEADER.FIELDS (MESSAGE-ID DATE)] {%d}\r\n%s)", u+1, u+1, len(m), len(head), head)
+				c.say("* %d FETCH (UID %d RFC822.SIZE %d BODY[HEADER.FIELDS (RECEIVED MESSAGE-ID DATE)] {%d}\r\n%s)", u+1, u+1, len(m), len(head), head)
 			}
 			c.say("%s OK done", tag)
 		case strings.HasPrefix(verb, "UID FETCH"):

@@ -65,7 +65,7 @@ func TestUnreadableLettersKeepNoOther(t *testing.T) {
 			if !strings.Contains(command, "HEADER.FIELDS") {
 				return false
 			}
-			c.say("* 2 FETCH (UID 2 RFC822.SIZE 8 BODY[HEADER.FIELDS (MESSAGE-ID DATE)] {2}\r\n\r\n)\r\n%s NO [SERVERBUG] Internal error", tag)
+			c.say("* 2 FETCH (UID 2 RFC822.SIZE 8 BODY[HEADER.FIELDS (RECEIVED MESSAGE-ID DATE)] {2}\r\n\r\n)\r\n%s NO [SERVERBUG] Internal error", tag)
 			return true
 		}
 		r := s.collect()
