@@ -264,7 +264,8 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 // errAfter: the server refused what collect.after asks.
 var errAfter = errors.New("refused by the server")
 
-// tellServer does what is owed of a settled message. A server that refuses it is asked again at the next look; the postmaster is told once.
+// tellServer does what is owed of a settled message. A server that refuses it is asked again at the next look, unless that would make a second copy; the
+// postmaster is told once.
 func (c *collector) tellServer(ctx context.Context, uid uint32, f Fate) error {
 	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
@@ -279,8 +280,8 @@ func (c *collector) tellServer(ctx context.Context, uid uint32, f Fate) error {
 			return err
 		}
 		mFailures.WithLabelValues(c.box.Name, "after").Inc() // it is in the clinic: what is new must not wait for this
-		c.log.Warn("the server does not do what collect.after asks, again at the next look", "uid", uid, "fate", string(f), "err", err)
-		if f != Refused {
+		c.log.Warn("the server does not do what collect.after asks", "uid", uid, "fate", string(f), "err", err)
+		if f != Refused && !errors.Is(err, errCopied) {
 			return errAfter
 		}
 	}

@@ -158,3 +158,26 @@ func TestLateOnesComeLast(t *testing.T) {
 	})
 	until(t, "the others are taken", func() bool { return r.fate(5) == Taken && r.fate(8) == Taken })
 }
+
+// A server without MOVE that lets nothing be deleted has one copy, not one more at each look.
+func TestOneCopyIsEnough(t *testing.T) {
+	s := newScript(t)
+	s.greeting = strings.Replace(s.greeting, " MOVE", "", 1)
+	s.mail = []string{"x: y\r\n\r\n"}
+	s.on = func(c *line, tag, command string) bool {
+		switch {
+		case command == "CAPABILITY":
+			c.say("* CAPABILITY IMAP4rev1 AUTH=EXTERNAL UIDPLUS SASL-IR\r\n%s OK done", tag)
+		case strings.HasPrefix(command, "UID STORE") && strings.Contains(command, "Deleted"):
+			c.say("%s NO [NOPERM] not yours", tag)
+		default:
+			return false
+		}
+		return true
+	}
+	s.collect(func(b *Box, _ *Config) { b.After, b.MoveTo, b.Every = Move, "Repris", 10*time.Millisecond })
+	until(t, "five looks", func() bool { return s.heard("UID SEARCH") >= 5 })
+	if n := s.heard("UID COPY 1"); n != 1 {
+		t.Errorf("copied %d times", n)
+	}
+}
