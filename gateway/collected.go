@@ -19,14 +19,16 @@ import (
 // fetched. Its sender is never told anything by us: what is refused stays in the mailbox.
 func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, body *message.Body) collect.Verdict {
 	defer timed("collect")()
-	name := pledgeName(id)
-	out := g.journey(ctx, smtpd.Client{Sessions: 1}, strangersReply, g.collectedEnvelope(b, id, body), body, func(m *mail, to message.Recipient) (way, error) {
+	env := g.collectedEnvelope(b, id, body)
+	to, mapped := g.homeward(env.Recipients[0]) // deliver_to left out: the mailbox's own address, as its identity maps it
+	name := pledgeName(id, body, to.Address)
+	out := g.journey(ctx, smtpd.Client{Sessions: 1}, strangersReply, env, body, func(m *mail, from message.Recipient) (way, error) {
 		if err := m.mark(g, "trust", "operator "+hostOf(b.Addr)); err != nil {
 			return way{}, err
 		}
-		w := way{decision: policy.Decision{Route: policy.Local, Rule: "collect", Reason: "collected from the mailbox " + b.Name + " at " + hostOf(b.Addr)}, from: to}
-		if home, mapped := g.homeward(to); mapped { // deliver_to left out: the mailbox's own address, as its identity maps it
-			w.to, w.mapped = &home, true
+		w := way{decision: policy.Decision{Route: policy.Local, Rule: "collect", Reason: "collected from the mailbox " + b.Name + " at " + hostOf(b.Addr)}, from: from}
+		if mapped {
+			w.to, w.mapped = &to, true
 		}
 		r, known, err := g.pledges.earlier(ctx, name, g.set.hopClinic)
 		if err != nil {
@@ -43,9 +45,12 @@ func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, 
 		return w, nil
 	})
 	r := out.Replies[0]
-	return collect.Verdict{Code: r.Code, Settled: func() {
+	return collect.Verdict{Code: r.Code, Settled: func(noted bool) {
 		if out.Settled != nil {
-			out.Settled(0, true)
+			out.Settled(0, noted)
+		}
+		if !noted {
+			return
 		}
 		if r.Code >= 400 && r.Code < 500 {
 			g.pledges.later(name)
@@ -55,9 +60,16 @@ func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, 
 	}}
 }
 
-// pledgeName tells the keeper, the log and the trace nothing of the mailbox.
-func pledgeName(id collect.ID) string {
+// collectedName stands for a message in the retry memory, the log and the trace, and tells them nothing of the mailbox.
+func collectedName(id collect.ID) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", id.Box, id.Validity, id.UID))
+	return PledgePrefix + hex.EncodeToString(sum[:16])
+}
+
+// pledgeName is of one letter for one recipient: what a hop answered to another, under a number that is used again or before deliver_to was
+// changed, is none of its own.
+func pledgeName(id collect.ID, body *message.Body, to message.Address) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%x\x00%s", collectedName(id), body.Sum(), to.Key()))
 	return PledgePrefix + hex.EncodeToString(sum[:16])
 }
 
@@ -65,7 +77,7 @@ func pledgeName(id collect.ID) string {
 const PledgePrefix = "collect-"
 
 func (g *Gateway) collectedEnvelope(b *collect.Box, id collect.ID, body *message.Body) *message.Envelope {
-	env := &message.Envelope{ID: newID(), Client: pledgeName(id), Helo: hostOf(b.Addr), Protocol: "IMAP", EightBit: true,
+	env := &message.Envelope{ID: newID(), Client: collectedName(id), Helo: hostOf(b.Addr), Protocol: "IMAP", EightBit: true,
 		Recipients: []message.Recipient{{Address: b.DeliverTo, Raw: b.DeliverTo.String()}}}
 	env.Sender = g.collectedSender(body)
 	env.SMTPUTF8 = !env.Sender.IsASCII() || !b.DeliverTo.IsASCII()

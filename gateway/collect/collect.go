@@ -73,8 +73,8 @@ type ID struct {
 // Verdict is what became of a message at the clinic.
 type Verdict struct {
 	Code int // 2xx taken, 4xx later, 5xx refused for good
-	// Settled is called when the state has noted it; nil is allowed.
-	Settled func()
+	// Settled is called once the state has noted it, or could not: then the message comes again. nil is allowed.
+	Settled func(noted bool)
 }
 
 // Fate is what the state knows of a message.

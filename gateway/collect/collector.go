@@ -245,16 +245,17 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 		count("later")
 		c.late[id] = true
 		if v.Settled != nil {
-			v.Settled()
+			v.Settled(true)
 		}
 		return false, nil
 	}
 	on := context.WithoutCancel(ctx) // what was handed on is noted, also while we stop
-	if err := st.Settle(on, id, it.print, fate); err != nil {
-		return false, err // the gateway remembers that it was handed on
-	}
+	err = st.Settle(on, id, it.print, fate)
 	if v.Settled != nil {
-		v.Settled()
+		v.Settled(err == nil)
+	}
+	if err != nil {
+		return false, err // the gateway remembers that it was handed on
 	}
 	delete(c.late, id)
 	count(string(fate))

@@ -127,12 +127,25 @@ func TestStopFinishesTheLetterInHand(t *testing.T) {
 	}
 }
 
-// A state that cannot note keeps the server untouched.
+// A state that cannot note keeps the server untouched, and who handed the letter on is told: it must not be in hand for ever.
 func TestNothingIsDoneBeforeItIsNoted(t *testing.T) {
 	s := newScript(t)
 	s.mail = []string{"x: y\r\n\r\n"}
-	s.collect(func(_ *Box, c *Config) { c.State = broken{c.State} })
+	var told atomic.Int64
+	s.collect(func(_ *Box, c *Config) {
+		c.State = broken{c.State}
+		c.Take = func(context.Context, *Box, ID, *message.Body) Verdict {
+			return Verdict{Code: 250, Settled: func(noted bool) {
+				if told.Add(1); noted {
+					t.Error("it was not noted")
+				}
+			}}
+		}
+	})
 	until(t, "three tries", func() bool { return s.heard("SELECT") >= 3 })
+	if told.Load() < 2 {
+		t.Errorf("told %d times", told.Load())
+	}
 	if n := s.heard("UID STORE"); n != 0 {
 		t.Errorf("flagged %d times", n)
 	}
