@@ -25,6 +25,8 @@ const (
 	atOnce  = 200  // messages asked about at a time
 	listed  = 5000 // UIDs of a folder that one look takes
 	maxLate = 3    // messages in a row that the clinic does not take now; then the rest waits too
+	// breath is between two looks: a server that tells of news without end must not keep us busy.
+	breath = 200 * time.Millisecond
 )
 
 // run looks, waits for news and looks again, until ctx ends. A message in hand is finished.
@@ -92,14 +94,13 @@ func (c *collector) session(ctx context.Context, fails *int) (err error) {
 			late = 0
 			mSuccess.WithLabelValues(c.box.Name).SetToCurrentTime()
 		}
-		if err := s.idle(ctx, pause); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		if err := s.idle(ctx, pause); err != nil && ctx.Err() == nil {
 			return err
 		}
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-time.After(breath):
 		}
 	}
 }

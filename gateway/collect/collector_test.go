@@ -194,3 +194,24 @@ func TestOneCopyIsEnough(t *testing.T) {
 		t.Errorf("copied %d times", n)
 	}
 }
+
+// News without end do not keep us busy.
+func TestNewsWithoutEnd(t *testing.T) {
+	s := newScript(t)
+	s.on = func(c *line, tag, command string) bool {
+		if command != "IDLE" {
+			return false
+		}
+		c.say("+ idling\r\n* 1 EXISTS")
+		c.r.ReadString('\n')
+		c.say("%s OK done", tag)
+		return true
+	}
+	s.collect()
+	until(t, "three looks", func() bool { return s.heard("UID SEARCH") >= 3 })
+	begin := s.heard("UID SEARCH")
+	time.Sleep(time.Second)
+	if n := s.heard("UID SEARCH") - begin; n > 6 {
+		t.Errorf("%d looks in a second", n)
+	}
+}

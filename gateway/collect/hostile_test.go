@@ -287,3 +287,15 @@ func TestEndlessFields(t *testing.T) {
 	r := s.collect()
 	until(t, "both", func() bool { return r.fate(1) == Taken && r.fate(2) == Taken })
 }
+
+// PREAUTH: under a certificate that several mailboxes share nobody knows whose mail it would be.
+func TestPreauthIsNoLogin(t *testing.T) {
+	s := newScript(t)
+	s.greeting, s.mail = "* PREAUTH [CAPABILITY IMAP4rev1 IDLE] welcome", []string{"x: y\r\n\r\n"}
+	r := s.collect()
+	before := count(mFailures.WithLabelValues("box", "login"))
+	until(t, "three faults", func() bool { return count(mFailures.WithLabelValues("box", "login")) >= before+3 })
+	if s.heard("SELECT") != 0 || len(r.taken) > 0 {
+		t.Errorf("the server was told: %q", s.said)
+	}
+}

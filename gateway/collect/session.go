@@ -76,14 +76,15 @@ func openOnce(ctx context.Context, b *Box, patience time.Duration) (_ *session, 
 			s.close()
 		}
 	}()
-	if s.c.State() != imap.ConnStateAuthenticated { // PREAUTH under implicit TLS: the certificate has told who we are
-		w := &watched{Client: auth}
-		if err := s.do(ctx, fewOctets, func() error { return s.c.Authenticate(w) }); err != nil {
-			if no := (*imap.Error)(nil); w.challenged || errors.As(err, &no) {
-				err = &errRefused{token, hideText(err)}
-			}
-			return nil, &fault{"login", err}
+	if s.c.State() != imap.ConnStateNotAuthenticated { // PREAUTH: nobody has said whose mailbox it is
+		return nil, &fault{"login", errors.New("the server lets us in without asking whose mailbox it is to be")}
+	}
+	w := &watched{Client: auth}
+	if err := s.do(ctx, fewOctets, func() error { return s.c.Authenticate(w) }); err != nil {
+		if no := (*imap.Error)(nil); w.challenged || errors.As(err, &no) {
+			err = &errRefused{token, hideText(err)}
 		}
+		return nil, &fault{"login", err}
 	}
 	err = s.do(ctx, fewOctets, func() (err error) {
 		s.caps = s.c.Caps()
