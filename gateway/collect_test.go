@@ -170,7 +170,7 @@ func TestCollectTokens(t *testing.T) {
 				t.Fatal(err)
 			}
 			put(t, o.imap("one@op.test"), arrival(1))
-			o.build(collectConfig, nil, "{more}", fmt.Sprintf("auth: %s, token_command: [cat, %q]", auth, file), "{imap}", o.d.Addr())
+			o.build(collectConfig, nil, "{more}", fmt.Sprintf("auth: %s, token_command: [/bin/cat, %q]", auth, file), "{imap}", o.d.Addr())
 			until(t, "two refusals", func() bool { return o.d.Asked() >= 2 })
 			until(t, "the fault is counted", func() bool {
 				return counter(t, "passerelle_collect_failures_total", "box", "one", "step", "login") == 1

@@ -17,6 +17,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,7 +63,7 @@ type Box struct {
 	Evict func(string)
 }
 
-func (b *Box) key() string { return b.Mailbox + "/" + b.Folder }
+func (b *Box) key() string { return strings.ToLower(b.Mailbox) + "/" + b.Folder }
 
 // ID names a message for ever: UIDs are never used again under one validity (RFC 3501 section 2.3.1.1).
 type ID struct {
