@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -127,5 +128,53 @@ func TestCollectStateNumbersUsedAgain(t *testing.T) {
 	}
 	if p := open(7); p.Floor != 0 || p.Adopt != 5 {
 		t.Errorf("the next session: %+v", p)
+	}
+}
+
+// A row goes when it is old, nothing is owed, and its message is there no more.
+func TestCollectStateForgets(t *testing.T) {
+	s, ctx := collectStateFor(t), t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	s.now = func() time.Time { return now }
+	put := func(validity, uid uint32, done bool) {
+		t.Helper()
+		id := collect.ID{Box: "a/INBOX", Validity: validity, UID: uid}
+		must(s.Settle(ctx, id, collect.Print{byte(validity), byte(uid), byte(uid >> 8)}, collect.Taken))
+		if done {
+			must(s.Done(ctx, id))
+		}
+	}
+	_, err := s.Open(ctx, "a/INBOX", 1, 1)
+	must(err)
+	put(9, 1, true) // of another validity
+	for uid := uint32(1); uid <= 450; uid++ {
+		put(1, uid, uid != 3)
+	}
+	put(1, 500, true) // above the place
+	must(s.Reach(ctx, "a/INBOX", 1, 460))
+	now = now.Add(collectKept + time.Hour)
+	put(1, 451, true) // young
+	asked := 0
+	must(s.Sweep(ctx, "a/INBOX", 1, func(uids []uint32) (map[uint32]bool, error) {
+		asked += len(uids)
+		return map[uint32]bool{2: true}, nil
+	}))
+	rows, err := s.db.Read().QueryContext(ctx, `SELECT validity, uid FROM collect_messages ORDER BY 1, 2`)
+	must(err)
+	defer rows.Close()
+	var left []uint32
+	for rows.Next() {
+		var validity, uid uint32
+		must(rows.Scan(&validity, &uid))
+		left = append(left, validity*1000+uid)
+	}
+	if want := []uint32{1002, 1003, 1451, 1500}; !slices.Equal(left, want) || asked != 449 {
+		t.Errorf("left %v, want %v; asked for %d", left, want, asked)
 	}
 }

@@ -117,6 +117,8 @@ type State interface {
 	// Done notes that the server was told of a settled message.
 	Done(ctx context.Context, id ID) error
 	Reach(ctx context.Context, box string, validity, floor uint32) error
+	// Sweep forgets what was settled long ago and is in the folder no more; held tells which of some UIDs still are.
+	Sweep(ctx context.Context, box string, validity uint32, held func(uids []uint32) (map[uint32]bool, error)) error
 }
 
 // Config is what a Set needs.

@@ -18,7 +18,8 @@ type collector struct {
 	log *slog.Logger
 	s   *session
 	// late are the messages that the clinic did not take when they were last tried: at each look they come behind the others.
-	late map[ID]bool
+	late  map[ID]bool
+	swept time.Time // when the state last forgot what the folder no longer holds
 }
 
 const (
@@ -93,6 +94,9 @@ func (c *collector) session(ctx context.Context, fails *int) (err error) {
 		} else {
 			late = 0
 			mSuccess.WithLabelValues(c.box.Name).SetToCurrentTime()
+			if err := c.sweep(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
 		}
 		if err := s.idle(ctx, pause); err != nil && ctx.Err() == nil {
 			return err
@@ -184,6 +188,19 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 			return waits, nil
 		}
 	}
+}
+
+// sweep lets the state forget, once a day. It is for a folder that was looked through to its end: what is there has its row by then.
+func (c *collector) sweep(ctx context.Context) error {
+	if time.Since(c.swept) < 24*time.Hour {
+		return nil
+	}
+	c.swept = time.Now()
+	err := c.cfg.State.Sweep(ctx, c.box.key(), c.s.data.UIDValidity, func(uids []uint32) (map[uint32]bool, error) { return c.s.held(ctx, uids) })
+	if no := (*refusal)(nil); errors.As(err, &no) { // then they are kept
+		return nil
+	}
+	return err
 }
 
 func (c *collector) lateness(uid uint32) int {

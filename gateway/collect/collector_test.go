@@ -195,6 +195,32 @@ func TestOneCopyIsEnough(t *testing.T) {
 	}
 }
 
+// What is in the folder no more is forgotten; a server that does not answer to that question is not asked on.
+func TestSweep(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		s := newScript(t)
+		s.mail = []string{"x: y\r\n\r\n", "x: z\r\n\r\n"}
+		s.on = func(c *line, tag, command string) bool {
+			switch {
+			case command == "UID SEARCH UID 1" && refused:
+				c.say("%s NO", tag)
+			case command == "UID SEARCH UID 1":
+				c.say("%s OK gone", tag)
+			case command == "UID SEARCH UID 2":
+				c.say("* SEARCH 2\r\n%s OK", tag)
+			default:
+				return false
+			}
+			return true
+		}
+		r := s.collect(func(b *Box, _ *Config) { b.Every = 10 * time.Millisecond })
+		until(t, "two looks", func() bool { return s.heard("UID SEARCH UID 3:*") >= 2 })
+		if r.fate(2) != Taken || (r.fate(1) != "") != refused || s.heard("SELECT") != 1 || s.heard("UID SEARCH UID 1") > 2 {
+			t.Errorf("refused %t: %v", refused, r.fates)
+		}
+	}
+}
+
 // News without end do not keep us busy.
 func TestNewsWithoutEnd(t *testing.T) {
 	s := newScript(t)

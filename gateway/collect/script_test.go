@@ -230,6 +230,21 @@ func (m *memory) Reach(_ context.Context, _ string, _, floor uint32) error {
 	return nil
 }
 
+func (m *memory) Sweep(_ context.Context, box string, validity uint32, held func([]uint32) (map[uint32]bool, error)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id := range m.done {
+		there, err := held([]uint32{id.UID})
+		if err != nil {
+			return err
+		}
+		if !there[id.UID] {
+			delete(m.fates, id)
+		}
+	}
+	return nil
+}
+
 // fate of a UID.
 func (m *memory) fate(uid uint32) Fate {
 	m.mu.Lock()

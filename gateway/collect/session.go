@@ -243,6 +243,28 @@ func (s *session) idle(ctx context.Context, d time.Duration) error {
 	})
 }
 
+// held tells which of uids are in the folder.
+func (s *session) held(ctx context.Context, uids []uint32) (map[uint32]bool, error) {
+	set := imap.UIDSet{}
+	for _, u := range uids {
+		set.AddNum(imap.UID(u))
+	}
+	var data *imap.SearchData
+	err := s.do(ctx, fewOctets, func() (err error) {
+		data, err = s.c.UIDSearch(&imap.SearchCriteria{UID: []imap.UIDSet{set}}, nil).Wait()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask what is still there: %w", hideText(err))
+	}
+	there, _ := data.All.(imap.UIDSet)
+	held := map[uint32]bool{}
+	for _, u := range uids {
+		held[u] = there.Contains(imap.UID(u))
+	}
+	return held, nil
+}
+
 // newer lists the UIDs from one on, in order; at most n of them.
 func (s *session) newer(ctx context.Context, from uint32, n int) ([]uint32, error) {
 	if from == 0 { // behind the last number
