@@ -109,24 +109,34 @@ func (c *collector) session(ctx context.Context, fails *int) (err error) {
 	}
 }
 
-// look brings all that is new. waits: the clinic did not take some of it now.
+// look brings all that is new, and then does what is owed to the server of old: a message that it cannot bear to be flagged or moved must not
+// keep the others. waits: the clinic did not take some of it now.
 func (c *collector) look(ctx context.Context) (waits bool, err error) {
-	st, key, validity := c.cfg.State, c.box.key(), c.s.data.UIDValidity
-	place, err := st.Open(ctx, key, validity, uint32(c.s.data.UIDNext))
+	place, err := c.cfg.State.Open(ctx, c.box.key(), c.s.data.UIDValidity, uint32(c.s.data.UIDNext))
 	if err != nil {
 		return false, err
 	}
 	c.s.data.UIDNext = 0 // it was so when the folder was opened
-	for i, o := range place.Owed {
-		if i == listed || ctx.Err() != nil {
+	if waits, err = c.fetchNew(ctx, place); err != nil {
+		return waits, err
+	}
+	rand.Shuffle(len(place.Owed), func(i, j int) { place.Owed[i], place.Owed[j] = place.Owed[j], place.Owed[i] }) // or the first ones would stand in the way
+	refused := 0
+	for _, o := range place.Owed {
+		if ctx.Err() != nil || refused == maxLate {
 			break
 		}
 		if err := c.tellServer(ctx, o.UID, o.Fate); errors.Is(err, errAfter) {
-			break
+			refused++
 		} else if err != nil {
-			return false, err
+			return waits, err
 		}
 	}
+	return waits, nil
+}
+
+func (c *collector) fetchNew(ctx context.Context, place Place) (waits bool, err error) {
+	st, key, validity := c.cfg.State, c.box.key(), c.s.data.UIDValidity
 	for floor, late := place.Floor, 0; ; {
 		uids, err := c.s.newer(ctx, floor+1, listed)
 		if err != nil || len(uids) == 0 {

@@ -58,6 +58,19 @@ func TestUnreadableLettersKeepNoOther(t *testing.T) {
 			}
 		})
 	}
+	t.Run("hang up at its flag", func(t *testing.T) {
+		s := newScript(t)
+		s.mail = []string{"x: 1\r\n\r\n", "x: 2\r\n\r\n", "x: 3\r\n\r\n"}
+		s.on = func(c *line, tag, command string) bool {
+			if !strings.HasPrefix(command, "UID STORE 1 ") {
+				return false
+			}
+			c.Close()
+			return true
+		}
+		r := s.collect()
+		until(t, "the others", func() bool { return r.fate(2) == Taken && r.fate(3) == Taken })
+	})
 	t.Run("NO to the question", func(t *testing.T) {
 		s := newScript(t)
 		s.mail = []string{"x: 1\r\n\r\n", "x: 2\r\n\r\n"}
