@@ -22,7 +22,7 @@ type Collect struct {
 	// Cert and Key are the mailbox's own certificate; "" is that of trust.
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
-	// TokenCommand prints the access token: a program and its arguments, no shell.
+	// TokenCommand prints the access token: a program with its whole path and its arguments, no shell.
 	TokenCommand []string `yaml:"token_command"`
 	// Folder is what is looked through.
 	Folder string `yaml:"folder"`
