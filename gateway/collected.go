@@ -11,7 +11,6 @@ import (
 	"passerelle/gateway/collect"
 	"passerelle/gateway/message"
 	"passerelle/gateway/smtpd"
-	"passerelle/policy"
 )
 
 // Collected carries one message of an operator's mailbox to the clinic's Postfix, marked as Inbound marks: the operator, who showed his
@@ -20,15 +19,12 @@ import (
 func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, body *message.Body) collect.Verdict {
 	defer timed("collect")()
 	env := g.collectedEnvelope(b, id, body)
-	to, mapped := g.homeward(env.Recipients[0]) // deliver_to left out: the mailbox's own address, as its identity maps it
+	to, _ := g.homeward(env.Recipients[0]) // as arrive does: deliver_to left out is the mailbox's own address
 	name := pledgeName(id, body, to.Address)
-	out := g.journey(ctx, smtpd.Client{Sessions: 1}, strangersReply, env, body, func(m *mail, from message.Recipient) (way, error) {
-		if err := m.mark(g, "trust", "operator "+hostOf(b.Addr)); err != nil {
-			return way{}, err
-		}
-		w := way{decision: policy.Decision{Route: policy.Local, Rule: "collect", Reason: "collected from the mailbox " + b.Name + " at " + hostOf(b.Addr)}, from: from}
-		if mapped {
-			w.to, w.mapped = &to, true
+	out := g.journey(ctx, smtpd.Client{Sessions: 1}, strangersReply, env, body, func(m *mail, to message.Recipient) (way, error) {
+		w, err := g.arrive(ctx, m, to, g.operatorOf(b), "collect", "collected from the mailbox "+b.Name+" at "+hostOf(b.Addr))
+		if err != nil {
+			return w, err
 		}
 		r, known, err := g.pledges.earlier(ctx, name, g.set.hopClinic)
 		if err != nil {
@@ -58,6 +54,14 @@ func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, 
 			g.pledges.drop(name)
 		}
 	}}
+}
+
+// operatorOf is the operator who keeps a mailbox. He asked his peers for their certificates, so he stands for every listed domain; a clinic
+// that only collects may have no list.
+func (g *Gateway) operatorOf(b *collect.Box) peer {
+	t := g.cfg.Trust
+	none := len(t.Domains) == 0 && t.WhiteList.URL == ""
+	return peer{says: "operator " + hostOf(b.Addr), speaks: func(domain string) bool { return none || g.space.Listed(domain) }}
 }
 
 // collectedName stands for a message in the retry memory, the log and the trace, and tells them nothing of the mailbox.

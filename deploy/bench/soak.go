@@ -226,17 +226,18 @@ func idle(ctx context.Context, g *gateway, want footprint) (f footprint, err err
 	return f, nil
 }
 
-// judge holds the medians of the minutes 2 to 5 and of the last four against each other; a shorter soak has shorter ones.
+// judge holds the medians of the minutes 6 to 15 and of the last ten against each other: a burst of large bodies shows in single readings,
+// and what is read once (the program's own pages, caches of the database) is there after five minutes. A shorter soak has shorter ones.
 func judge(before, after footprint, readings []footprint, span time.Duration, s *sink) error {
 	rss := make([]int, len(readings))
 	for i, f := range readings {
 		rss[i] = f.rss
 	}
-	n := min(24, len(rss)/3)
+	n := min(60, len(rss)/3)
 	if n < 3 {
 		return fmt.Errorf("%d readings show nothing: give the soak two minutes or more", len(rss))
 	}
-	skip := min(6, len(rss)-2*n)
+	skip := min(30, len(rss)-2*n)
 	median := func(v []int) int { return slices.Sorted(slices.Values(v))[len(v)/2] }
 	early, late := median(rss[skip:skip+n]), median(rss[len(rss)-n:])
 	fmt.Printf("soak minutes=%.0f messages=%d rss_kb=%d->%d (%+.1f %%) fds=%d->%d goroutines=%d->%d\n", span.Minutes(), s.messages.Load(), early, late,
