@@ -26,3 +26,18 @@ func TestPledgeIsOfOneLetter(t *testing.T) {
 		t.Error("two letters, one name")
 	}
 }
+
+// A message that goes once more in another shape has a pledge of its own, and the first is let go.
+func TestPledgeOfASecondLetter(t *testing.T) {
+	var dropped []string
+	p := &pledges{keeper: Keeper{Store: func(string, uintptr) error { return nil }, Drop: func(name string) { dropped = append(dropped, name) }}}
+	first := p.next("x")
+	p.next("y")
+	second := p.another(first)
+	if second == nil || second == first || p.open["x"] != second || len(dropped) != 1 || dropped[0] != "x" {
+		t.Errorf("dropped %q, the same %t", dropped, second == first)
+	}
+	if p.another(nil) != nil {
+		t.Error("a pledge for a message that had none")
+	}
+}

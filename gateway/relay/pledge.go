@@ -48,10 +48,17 @@ func (p *Pledge) Release() {
 	}
 }
 
+// used tells whether a connection is pledged already: a second one would never be ended.
+func (p *Pledge) used() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.end != nil
+}
+
 // take pledges a connection, and tells whether it did.
 func (p *Pledge) take(c *conn) bool {
 	raw, ok := c.raw.(syscall.Conn)
-	if p == nil || !ok || c.tls != nil || c.br.Buffered() > 0 {
+	if p == nil || !ok || p.used() || c.tls != nil || c.br.Buffered() > 0 {
 		return false
 	}
 	rc, err := raw.SyscallConn()
