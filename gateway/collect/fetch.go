@@ -55,7 +55,10 @@ func (s *session) items(ctx context.Context, uids []uint32) ([]item, error) {
 					it.size = d.Size
 				case imapFetchBody:
 					if d.Literal != nil {
-						head, _ = io.ReadAll(io.LimitReader(d.Literal, maxPrinted))
+						lit := &literal{Reader: d.Literal, left: d.Literal.Size()}
+						if head, _ = io.ReadAll(io.LimitReader(lit, maxPrinted)); lit.broken {
+							return io.ErrUnexpectedEOF
+						}
 					}
 				}
 			}
@@ -71,6 +74,21 @@ func (s *session) items(ctx context.Context, uids []uint32) ([]item, error) {
 	}
 	slices.SortFunc(out, func(a, b item) int { return int(int64(a.uid) - int64(b.uid)) })
 	return slices.CompactFunc(out, func(a, b item) bool { return a.uid == b.uid }), err
+}
+
+// literal tells whether it ended early. Then nothing more may be read, not even to throw it away: the library's goroutine reads again from
+// the moment on that a literal gave an error.
+type literal struct {
+	io.Reader
+	left   int64
+	broken bool
+}
+
+func (l *literal) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	l.left -= int64(n)
+	l.broken = l.broken || err != nil && l.left > 0
+	return n, err
 }
 
 // printOf is what of a message stays the same when its folder is made anew: how it was delivered, octet for octet. A message without any of that
@@ -124,9 +142,9 @@ func (s *session) fetchPiece(ctx context.Context, uid uint32, out *message.BodyW
 					continue
 				}
 				there = true
-				n, fail = io.Copy(out, b.Literal)
-				if fail == nil && n != b.Literal.Size() {
-					fail = io.ErrUnexpectedEOF
+				lit := &literal{Reader: b.Literal, left: b.Literal.Size()}
+				if n, fail = io.Copy(out, lit); lit.broken {
+					return errors.Join(io.ErrUnexpectedEOF, fail)
 				}
 			}
 		}
