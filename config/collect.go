@@ -22,7 +22,7 @@ type Collect struct {
 	// Cert and Key are the mailbox's own certificate; "" is that of trust.
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
-	// TokenCommand prints the access token: a program and its arguments, no shell.
+	// TokenCommand prints the access token: a program with its whole path and its arguments, no shell.
 	TokenCommand []string `yaml:"token_command"`
 	// Folder is what is looked through.
 	Folder string `yaml:"folder"`
@@ -47,6 +47,9 @@ func (c *Config) completeCollect() {
 				*d.field = d.value
 			}
 		}
+		if strings.EqualFold(b.Folder, "INBOX") { // RFC 3501 section 5.1: in any case one folder
+			b.Folder = "INBOX"
+		}
 		if b.Every == 0 {
 			b.Every = Duration(5 * time.Minute)
 		}
@@ -59,15 +62,9 @@ func (c *Config) Collects() bool {
 }
 
 func (v *validator) collect() {
-	if t := v.c.Trust; v.c.Collects() && len(t.Domains) == 0 && t.WhiteList.URL == "" && v.c.Listen.Trust.Addr == "" {
-		for _, f := range []struct {
-			key string
-			set bool
-		}{{"ca", len(t.CA) > 0}, {"cert", t.Cert != ""}, {"key", t.Key != ""}} {
-			if !f.set {
-				v.fault("trust."+f.key, "must be set (or tls_dir) where collect is: the operator is verified by it")
-			}
-		}
+	t := v.c.Trust
+	if v.c.Collects() && len(t.CA) == 0 && !t.member() && !t.Client() && v.c.Listen.Trust.Addr == "" && v.ok("trust.ca") {
+		v.fault("trust.ca", "must be set (or tls_dir) where collect is: the operator is verified by it")
 	}
 	for i, b := range v.c.Collect {
 		if b.Addr == "" {
@@ -92,6 +89,12 @@ func (v *validator) collect() {
 		v.file(key+".key", b.Key)
 		if (b.Cert == "") != (b.Key == "") && v.ok(key) {
 			v.fault(key+".cert", "cert and key belong together")
+		}
+		if b.Auth == "external" && b.Cert == "" && t.Cert == "" && v.ok(key+".cert") {
+			v.fault(key+".cert", "must be set with key (or trust.tls_dir): auth is external")
+		}
+		if b.Auth != "external" {
+			v.command(key+".token_command", b.TokenCommand)
 		}
 		if b.Auth != "external" && len(b.TokenCommand) == 0 && v.ok(key+".auth") {
 			v.fault(key+".token_command", "must be set where auth is %s", b.Auth)

@@ -158,7 +158,7 @@ func (c *Config) complete(files func(string) error) {
 		c.Trust.CA = []string{filepath.Join(c.Trust.TLSDir, "ca.pem")}
 	}
 	own := must
-	if c.Trust.Client() && c.Listen.Trust.Addr == "" { // a token may be all that its operator wants
+	if c.Listen.Trust.Addr == "" && (c.Trust.Client() || c.Collects() && !c.Trust.member()) { // a token may be all that its operator wants
 		own = may
 	}
 	own(c.Trust.TLSDir, "cert.pem", &c.Trust.Cert)

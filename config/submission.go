@@ -45,6 +45,9 @@ func (s Submission) ByToken() bool { return s.Auth == "xoauth2" || s.Auth == "oa
 // Client tells whether the clinic is the client of an operator.
 func (t TrustSpace) Client() bool { return t.Submission.Addr != "" }
 
+// member tells whether the clinic speaks in the trust space itself, or names those who do.
+func (t TrustSpace) member() bool { return len(t.Domains) > 0 || t.WhiteList.URL != "" }
+
 // submission checks client mode. A mailbox that could not say who it is would make mail wait for days.
 func (v *validator) submission() {
 	const key = "trust.submission"

@@ -212,7 +212,7 @@ func (v *validator) trust() {
 	v.revocation()
 	v.trustTLS()
 	v.whiteList()
-	if (t.Cert == "") != (t.Key == "") && t.Client() && v.ok("trust.cert") && v.ok("trust.key") {
+	if (t.Cert == "") != (t.Key == "") && (t.Client() || v.c.Collects()) && v.ok("trust.cert") && v.ok("trust.key") {
 		v.fault("trust.cert", "cert and key must be set together")
 	}
 	if len(t.Domains) > 0 || t.WhiteList.URL != "" || v.c.Listen.Trust.Addr != "" || t.Client() {

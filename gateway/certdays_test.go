@@ -45,7 +45,7 @@ func TestCertificateDays(t *testing.T) {
 	}
 	cfg.Trust.Submission = config.Submission{Addr: "smtp.operateur.test:587", Auth: "external", Cert: filepath.Join(dir, "longer", "cert.pem"), Key: filepath.Join(dir, "longer", "key.pem"),
 		Mailboxes: map[string]config.SubmissionMailbox{"dr@mss.clinic.test": {Cert: cert, Key: key}}}
-	s, err := newSubmission(cfg, slog.New(slog.DiscardHandler))
+	s, err := newSubmission(cfg, new(tokenSources), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestCertificateDays(t *testing.T) {
 		t.Errorf("%v, want the 5 days of the mailbox whose certificate ends first", days)
 	}
 	cfg.Trust.Submission = config.Submission{Addr: "smtp.operateur.test:587", Auth: "xoauth2", Mailbox: "dr@mss.clinic.test", TokenCommand: []string{"/bin/true"}}
-	if s, err = newSubmission(cfg, slog.New(slog.DiscardHandler)); err != nil {
+	if s, err = newSubmission(cfg, new(tokenSources), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if days = (&Gateway{now: time.Now, submission: s}).certificateDays(); len(days) != 0 {

@@ -50,7 +50,7 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 			return nil, fmt.Errorf("trust space: %w", err)
 		}
 	}
-	if g.submission, err = newSubmission(cfg, log); err != nil {
+	if g.submission, err = newSubmission(cfg, &g.tokens, log); err != nil {
 		return nil, err
 	}
 	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {

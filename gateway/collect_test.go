@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"crypto/x509/pkix"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -169,7 +170,7 @@ func TestCollectTokens(t *testing.T) {
 				t.Fatal(err)
 			}
 			put(t, o.imap("one@op.test"), arrival(1))
-			o.build(collectConfig, nil, "{more}", fmt.Sprintf("auth: %s, token_command: [cat, %q]", auth, file), "{imap}", o.d.Addr())
+			o.build(collectConfig, nil, "{more}", fmt.Sprintf("auth: %s, token_command: [/bin/cat, %q]", auth, file), "{imap}", o.d.Addr())
 			until(t, "two refusals", func() bool { return o.d.Asked() >= 2 })
 			until(t, "the fault is counted", func() bool {
 				return counter(t, "passerelle_collect_failures_total", "box", "one", "step", "login") == 1
@@ -260,5 +261,32 @@ func TestCollectGoesHome(t *testing.T) {
 	until(t, "the letter", func() bool { return len(o.clinic.Messages()) == 1 })
 	if m := o.clinic.Messages()[0]; len(m.Recipients) != 1 || m.Recipients[0] != "dedans@clinic.test" {
 		t.Errorf("went to %v", m.Recipients)
+	}
+}
+
+// A disk that takes no note of what Postfix has keeps the letter unflagged, and costs no second one: the next look finds it in the ledger.
+func TestCollectCannotNote(t *testing.T) {
+	o := prepareOperator(t, gatewaytest.DovecotOptions{})
+	o.build(collectConfig, nil, "{more}", "every: 10s", "{imap}", o.d.Addr())
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(o.dir, "state", "passerelle.db")+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`CREATE TRIGGER full BEFORE INSERT ON collect_messages BEGIN SELECT RAISE(ABORT, 'full'); END`); err != nil {
+		t.Fatal(err)
+	}
+	c := o.imap("one@op.test")
+	put(t, c, arrival(1))
+	until(t, "it cannot be noted", func() bool { return strings.Contains(o.log.String(), "settle a collected message") })
+	if f := flags(t, c, "INBOX"); len(f) != 1 || f[0] != "" {
+		t.Errorf("flags %q", f)
+	}
+	if _, err := db.Exec(`DROP TRIGGER full`); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the flag", func() bool { return strings.Contains(fmt.Sprint(flags(t, c, "INBOX")), "seen") })
+	if n := len(o.clinic.Messages()); n != 1 {
+		t.Errorf("%d letters arrived", n)
 	}
 }

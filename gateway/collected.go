@@ -18,8 +18,10 @@ import (
 // fetched. Its sender is never told anything by us: what is refused stays in the mailbox.
 func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, body *message.Body) collect.Verdict {
 	defer timed("collect")()
-	name := pledgeName(id)
-	out := g.journey(ctx, smtpd.Client{Sessions: 1}, strangersReply, g.collectedEnvelope(b, id, body), body, func(m *mail, to message.Recipient) (way, error) {
+	env := g.collectedEnvelope(b, id, body)
+	to, _ := g.homeward(env.Recipients[0]) // as arrive does: deliver_to left out is the mailbox's own address
+	name := pledgeName(id, body, to.Address)
+	out := g.journey(ctx, smtpd.Client{Sessions: 1}, strangersReply, env, body, func(m *mail, to message.Recipient) (way, error) {
 		w, err := g.arrive(ctx, m, to, g.operatorOf(b), "collect", "collected from the mailbox "+b.Name+" at "+hostOf(b.Addr))
 		if err != nil {
 			return w, err
@@ -39,9 +41,12 @@ func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, 
 		return w, nil
 	})
 	r := out.Replies[0]
-	return collect.Verdict{Code: r.Code, Settled: func() {
+	return collect.Verdict{Code: r.Code, Settled: func(noted bool) {
 		if out.Settled != nil {
-			out.Settled(0, true)
+			out.Settled(0, noted)
+		}
+		if !noted {
+			return
 		}
 		if r.Code >= 400 && r.Code < 500 {
 			g.pledges.later(name)
@@ -63,9 +68,16 @@ func (g *Gateway) operatorOf(b *collect.Box) peer {
 	return peer{says: "operator " + hostOf(b.Addr), fetched: fetched, speaks: func(domain string) bool { return none || g.space.Listed(domain) }}
 }
 
-// pledgeName tells the keeper, the log and the trace nothing of the mailbox.
-func pledgeName(id collect.ID) string {
+// collectedName stands for a message in the retry memory, the log and the trace, and tells them nothing of the mailbox.
+func collectedName(id collect.ID) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", id.Box, id.Validity, id.UID))
+	return PledgePrefix + hex.EncodeToString(sum[:16])
+}
+
+// pledgeName is of one letter for one recipient: what a hop answered to another, under a number that is used again or before deliver_to was
+// changed, is none of its own.
+func pledgeName(id collect.ID, body *message.Body, to message.Address) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%x\x00%s", collectedName(id), body.Sum(), to.Key()))
 	return PledgePrefix + hex.EncodeToString(sum[:16])
 }
 
@@ -73,7 +85,7 @@ func pledgeName(id collect.ID) string {
 const PledgePrefix = "collect-"
 
 func (g *Gateway) collectedEnvelope(b *collect.Box, id collect.ID, body *message.Body) *message.Envelope {
-	env := &message.Envelope{ID: newID(), Client: pledgeName(id), Helo: hostOf(b.Addr), Protocol: "IMAP", EightBit: true,
+	env := &message.Envelope{ID: newID(), Client: collectedName(id), Helo: hostOf(b.Addr), Protocol: "IMAP", EightBit: true,
 		Recipients: []message.Recipient{{Address: b.DeliverTo, Raw: b.DeliverTo.String()}}}
 	env.Sender = g.collectedSender(body)
 	env.SMTPUTF8 = !env.Sender.IsASCII() || !b.DeliverTo.IsASCII()

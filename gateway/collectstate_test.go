@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -78,5 +79,102 @@ func TestCollectStateAdopts(t *testing.T) {
 	}
 	if p := place(3, 0); p.Adopt != 1<<32-1 {
 		t.Errorf("a server that does not say its next number: %+v", p)
+	}
+}
+
+// A folder that is restored, or made anew, may keep its validity and use its numbers again (Zimbra's validity is always 1): what has an old number
+// is a new message unless its print says otherwise. Numbers that go on are nothing of the kind.
+func TestCollectStateNumbersUsedAgain(t *testing.T) {
+	s, ctx := collectStateFor(t), t.Context()
+	id := func(uid uint32) collect.ID { return collect.ID{Box: "a/INBOX", Validity: 1, UID: uid} }
+	open := func(next uint32) collect.Place {
+		t.Helper()
+		p, err := s.Open(ctx, "a/INBOX", 1, next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	open(1)
+	for uid := uint32(1); uid <= 6; uid++ {
+		if err := s.Settle(ctx, id(uid), collect.Print{byte(uid)}, collect.Taken); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Done(ctx, id(uid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Reach(ctx, "a/INBOX", 1, 6); err != nil {
+		t.Fatal(err)
+	}
+	for _, next := range []uint32{0, 7, 100} {
+		if p := open(next); p.Floor != 6 || p.Adopt != 0 {
+			t.Errorf("next %d: %+v", next, p)
+		}
+	}
+	if p := open(5); p.Floor != 0 || p.Adopt != 5 { // restored as it was with four
+		t.Fatalf("a folder made anew: %+v", p)
+	}
+	if known, err := s.Known(ctx, "a/INBOX", 1, []uint32{1, 2, 3, 4, 5, 6}); err != nil || len(known) != 0 {
+		t.Errorf("known by numbers of old: %v, %v", known, err)
+	}
+	for uid, want := range map[uint32]collect.Fate{1: collect.Taken, 4: collect.Taken} {
+		if f, err := s.Adopt(ctx, id(uid), collect.Print{byte(uid)}); err != nil || f != want {
+			t.Errorf("message %d: %q, %v", uid, f, err)
+		}
+	}
+	if f, err := s.Adopt(ctx, id(2), collect.Print{99}); err != nil || f != "" {
+		t.Errorf("a new message under an old number: %q, %v", f, err)
+	}
+	if p := open(7); p.Floor != 0 || p.Adopt != 5 {
+		t.Errorf("the next session: %+v", p)
+	}
+}
+
+// A row goes when it is old, nothing is owed, and its message is there no more.
+func TestCollectStateForgets(t *testing.T) {
+	s, ctx := collectStateFor(t), t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	s.now = func() time.Time { return now }
+	put := func(validity, uid uint32, done bool) {
+		t.Helper()
+		id := collect.ID{Box: "a/INBOX", Validity: validity, UID: uid}
+		must(s.Settle(ctx, id, collect.Print{byte(validity), byte(uid), byte(uid >> 8)}, collect.Taken))
+		if done {
+			must(s.Done(ctx, id))
+		}
+	}
+	_, err := s.Open(ctx, "a/INBOX", 1, 1)
+	must(err)
+	put(9, 1, true) // of another validity
+	for uid := uint32(1); uid <= 450; uid++ {
+		put(1, uid, uid != 3)
+	}
+	put(1, 500, true) // above the place
+	must(s.Reach(ctx, "a/INBOX", 1, 460))
+	now = now.Add(collectKept + time.Hour)
+	put(1, 451, true) // young
+	asked := 0
+	must(s.Sweep(ctx, "a/INBOX", 1, func(uids []uint32) (map[uint32]bool, error) {
+		asked += len(uids)
+		return map[uint32]bool{2: true}, nil
+	}))
+	rows, err := s.db.Read().QueryContext(ctx, `SELECT validity, uid FROM collect_messages ORDER BY 1, 2`)
+	must(err)
+	defer rows.Close()
+	var left []uint32
+	for rows.Next() {
+		var validity, uid uint32
+		must(rows.Scan(&validity, &uid))
+		left = append(left, validity*1000+uid)
+	}
+	if want := []uint32{1002, 1003, 1451, 1500}; !slices.Equal(left, want) || asked != 449 {
+		t.Errorf("left %v, want %v; asked for %d", left, want, asked)
 	}
 }

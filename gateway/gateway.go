@@ -64,6 +64,7 @@ type lasting struct {
 	reloading  sync.Mutex
 	searches   searchLimit // of the address book, by client
 	pledges    pledges
+	tokens     tokenSources
 	reloaded   chan struct{} // another state is in force
 	exchangers *exchangers
 	evidence   *trust.Evidence // of revocation; nil outside the trust space

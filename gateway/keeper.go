@@ -84,6 +84,23 @@ func (p *pledges) next(name string) *relay.Pledge {
 	return v
 }
 
+// another replaces a pledge whose letter was refused by one for a second letter of the same message.
+func (p *pledges) another(v *relay.Pledge) *relay.Pledge {
+	p.mu.Lock()
+	name := ""
+	for n, o := range p.open {
+		if o == v {
+			name = n
+		}
+	}
+	p.mu.Unlock()
+	if name == "" {
+		return nil
+	}
+	p.drop(name)
+	return p.next(name)
+}
+
 // drop lets go of a message that is noted, or that the hop does not have.
 func (p *pledges) drop(name string) {
 	p.mu.Lock()

@@ -42,7 +42,7 @@ type credential struct {
 }
 
 // newSubmission gives nil where the clinic is no operator's client. Certificates are read now, so that a wrong one is said at once.
-func newSubmission(cfg *config.Config, log *slog.Logger) (*submission, error) {
+func newSubmission(cfg *config.Config, tokens *tokenSources, log *slog.Logger) (*submission, error) {
 	c := cfg.Trust.Submission
 	if !cfg.Trust.Client() {
 		return nil, nil
@@ -58,7 +58,7 @@ func newSubmission(cfg *config.Config, log *slog.Logger) (*submission, error) {
 	}
 	var err error
 	if c.ByToken() == (len(c.TokenCommand) > 0) && (c.ByToken() || c.Cert != "" || cfg.Trust.Cert != "") {
-		if s.general, err = newCredential(c.ByToken(), "", c.Mailbox, c.Cert, c.Key, c.TokenCommand, log); err != nil {
+		if s.general, err = newCredential(c.ByToken(), "", c.Mailbox, c.Cert, c.Key, c.TokenCommand, tokens, log); err != nil {
 			return nil, fmt.Errorf("trust.submission.cert: %w", err)
 		}
 	}
@@ -71,14 +71,14 @@ func newSubmission(cfg *config.Config, log *slog.Logger) (*submission, error) {
 		if c.ByToken() {
 			user = a.String()
 		}
-		if s.mailboxes[a.Key()], err = newCredential(c.ByToken(), a.Key(), user, m.Cert, m.Key, m.TokenCommand, log); err != nil {
+		if s.mailboxes[a.Key()], err = newCredential(c.ByToken(), a.Key(), user, m.Cert, m.Key, m.TokenCommand, tokens, log); err != nil {
 			return nil, fmt.Errorf("trust.submission.mailboxes.%s: %w", who, err)
 		}
 	}
 	return s, nil
 }
 
-func newCredential(byToken bool, identity, user, cert, key string, command []string, log *slog.Logger) (*credential, error) {
+func newCredential(byToken bool, identity, user, cert, key string, command []string, tokens *tokenSources, log *slog.Logger) (*credential, error) {
 	c := &credential{identity: identity, user: user}
 	if cert != "" {
 		c.pair = &keyPair{cert: cert, key: key, log: log}
@@ -87,7 +87,7 @@ func newCredential(byToken bool, identity, user, cert, key string, command []str
 		}
 	}
 	if byToken {
-		c.tokens = trust.NewTokens(command, log.With("hop", operatorName))
+		c.tokens = tokens.of(command, log)
 	}
 	return c, nil
 }

@@ -150,7 +150,7 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 			return fmt.Errorf("trust space: %w", err)
 		}
 	}
-	if g.submission, err = newSubmission(cfg, g.log); err != nil {
+	if g.submission, err = newSubmission(cfg, &g.tokens, g.log); err != nil {
 		return err
 	}
 	if g.mailboxes, err = newIdentities(cfg, g.key, g); err != nil {

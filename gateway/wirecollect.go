@@ -11,7 +11,6 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/collect"
 	"passerelle/gateway/message"
-	"passerelle/gateway/trust"
 )
 
 // boxes are the mailboxes of the config in force. Their TLS settings are those of the moment of each session.
@@ -47,7 +46,7 @@ func (g *Gateway) boxes(cfg *config.Config) (out []collect.Box, certs map[string
 			return g.current().space.OperatorTLS(host, pair), nil
 		}
 		if len(c.TokenCommand) > 0 {
-			t := trust.NewTokens(c.TokenCommand, g.log)
+			t := g.tokens.of(c.TokenCommand, g.log)
 			b.Token, b.Evict = t.Get, t.Evict
 		}
 		out = append(out, b)

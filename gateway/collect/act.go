@@ -21,6 +21,9 @@ const (
 	refusedFlag   imap.Flag = "$PasserelleRefused"
 )
 
+// errCopied: a message is where it was to be moved, and stays where it was too. Asked again, the server would make another copy each time.
+var errCopied = errors.New("copied, not moved")
+
 // act does with a message on the server what its fate asks for. All of it may be done again.
 func (s *session) act(ctx context.Context, b *Box, uid uint32, f Fate) error {
 	switch {
@@ -66,7 +69,11 @@ func (s *session) move(ctx context.Context, uid uint32, to string) error {
 	if err := s.create(ctx, to, func() error { _, err := s.c.Copy(set, to).Wait(); return err }); err != nil {
 		return fmt.Errorf("copy a message to its folder: %w", hideText(err))
 	}
-	return s.remove(ctx, uid)
+	err := s.remove(ctx, uid)
+	if no := (*refusal)(nil); errors.As(err, &no) {
+		return fmt.Errorf("%w: %w", errCopied, err)
+	}
+	return err
 }
 
 // create runs a command that needs a folder, and once more where the folder had to be made first (RFC 3501 section 6.4.7).

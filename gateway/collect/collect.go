@@ -17,6 +17,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,7 +63,7 @@ type Box struct {
 	Evict func(string)
 }
 
-func (b *Box) key() string { return b.Mailbox + "/" + b.Folder }
+func (b *Box) key() string { return strings.ToLower(b.Mailbox) + "/" + b.Folder }
 
 // ID names a message for ever: UIDs are never used again under one validity (RFC 3501 section 2.3.1.1).
 type ID struct {
@@ -73,8 +74,8 @@ type ID struct {
 // Verdict is what became of a message at the clinic.
 type Verdict struct {
 	Code int // 2xx taken, 4xx later, 5xx refused for good
-	// Settled is called when the state has noted it; nil is allowed.
-	Settled func()
+	// Settled is called once the state has noted it, or could not: then the message comes again. nil is allowed.
+	Settled func(noted bool)
 }
 
 // Fate is what the state knows of a message.
@@ -85,7 +86,7 @@ const (
 	Refused Fate = "refused"
 )
 
-// Print tells a message when its folder has got new UIDs: Message-ID, Date and size.
+// Print tells a message when its folder has got new UIDs: Received, Message-ID, Date and size. A zero one tells none.
 type Print [16]byte
 
 // Owed is a message that is settled while the server was not told.
@@ -104,7 +105,8 @@ type Place struct {
 
 // State keeps what was brought; each method returns when it is durable.
 type State interface {
-	// Open gives the place in a folder; a validity that is new to it begins a new count. next is the UID that the next new message will have.
+	// Open gives the place in a folder. A validity that is new to it begins a new count, and so does a next below the place: the folder was
+	// made anew under its old validity. next is the UID that the next new message will have, 0 where that is not known.
 	Open(ctx context.Context, box string, validity, next uint32) (Place, error)
 	// Known gives those of uids that are settled.
 	Known(ctx context.Context, box string, validity uint32, uids []uint32) (map[uint32]bool, error)
@@ -115,6 +117,8 @@ type State interface {
 	// Done notes that the server was told of a settled message.
 	Done(ctx context.Context, id ID) error
 	Reach(ctx context.Context, box string, validity, floor uint32) error
+	// Sweep forgets what was settled long ago and is in the folder no more; held tells which of some UIDs still are.
+	Sweep(ctx context.Context, box string, validity uint32, held func(uids []uint32) (map[uint32]bool, error)) error
 }
 
 // Config is what a Set needs.

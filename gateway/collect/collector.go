@@ -9,8 +9,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
-
-	"passerelle/gateway/message"
 )
 
 // collector is the life of one box.
@@ -20,13 +18,16 @@ type collector struct {
 	log *slog.Logger
 	s   *session
 	// late are the messages that the clinic did not take when they were last tried: at each look they come behind the others.
-	late map[ID]bool
+	late  map[ID]bool
+	swept time.Time // when the state last forgot what the folder no longer holds
 }
 
 const (
 	atOnce  = 200  // messages asked about at a time
 	listed  = 5000 // UIDs of a folder that one look takes
 	maxLate = 3    // messages in a row that the clinic does not take now; then the rest waits too
+	// breath is between two looks: a server that tells of news without end must not keep us busy.
+	breath = 200 * time.Millisecond
 )
 
 // run looks, waits for news and looks again, until ctx ends. A message in hand is finished.
@@ -93,36 +94,49 @@ func (c *collector) session(ctx context.Context, fails *int) (err error) {
 		} else {
 			late = 0
 			mSuccess.WithLabelValues(c.box.Name).SetToCurrentTime()
-		}
-		if err := s.idle(ctx, pause); err != nil {
-			if ctx.Err() != nil {
-				return nil
+			if err := c.sweep(ctx); err != nil && ctx.Err() == nil {
+				return err
 			}
+		}
+		if err := s.idle(ctx, pause); err != nil && ctx.Err() == nil {
 			return err
 		}
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-time.After(breath):
 		}
 	}
 }
 
-// look brings all that is new. waits: the clinic did not take some of it now.
+// look brings all that is new, and then does what is owed to the server of old: a message that it cannot bear to be flagged or moved must not
+// keep the others. waits: the clinic did not take some of it now.
 func (c *collector) look(ctx context.Context) (waits bool, err error) {
-	st, key, validity := c.cfg.State, c.box.key(), c.s.data.UIDValidity
-	place, err := st.Open(ctx, key, validity, uint32(c.s.data.UIDNext))
+	place, err := c.cfg.State.Open(ctx, c.box.key(), c.s.data.UIDValidity, uint32(c.s.data.UIDNext))
 	if err != nil {
 		return false, err
 	}
-	for i, o := range place.Owed {
-		if i == listed || ctx.Err() != nil {
+	c.s.data.UIDNext = 0 // it was so when the folder was opened
+	if waits, err = c.fetchNew(ctx, place); err != nil {
+		return waits, err
+	}
+	rand.Shuffle(len(place.Owed), func(i, j int) { place.Owed[i], place.Owed[j] = place.Owed[j], place.Owed[i] }) // or the first ones would stand in the way
+	refused := 0
+	for _, o := range place.Owed {
+		if ctx.Err() != nil || refused == maxLate {
 			break
 		}
 		if err := c.tellServer(ctx, o.UID, o.Fate); errors.Is(err, errAfter) {
-			break
+			refused++
 		} else if err != nil {
-			return false, err
+			return waits, err
 		}
 	}
+	return waits, nil
+}
+
+func (c *collector) fetchNew(ctx context.Context, place Place) (waits bool, err error) {
+	st, key, validity := c.cfg.State, c.box.key(), c.s.data.UIDValidity
 	for floor, late := place.Floor, 0; ; {
 		uids, err := c.s.newer(ctx, floor+1, listed)
 		if err != nil || len(uids) == 0 {
@@ -147,7 +161,7 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 				continue
 			}
 			items, err := c.s.items(ctx, ask)
-			if err != nil {
+			if no := (*refusal)(nil); err != nil && !errors.As(err, &no) { // refused: one that it cannot read must not keep those that came
 				return waits, err
 			}
 			if len(items) < len(ask) { // gone, or the server's fault: the next list tells
@@ -186,6 +200,19 @@ func (c *collector) look(ctx context.Context) (waits bool, err error) {
 	}
 }
 
+// sweep lets the state forget, once a day. It is for a folder that was looked through to its end: what is there has its row by then.
+func (c *collector) sweep(ctx context.Context) error {
+	if time.Since(c.swept) < 24*time.Hour {
+		return nil
+	}
+	c.swept = time.Now()
+	err := c.cfg.State.Sweep(ctx, c.box.key(), c.s.data.UIDValidity, func(uids []uint32) (map[uint32]bool, error) { return c.s.held(ctx, uids) })
+	if no := (*refusal)(nil); errors.As(err, &no) { // then they are kept
+		return nil
+	}
+	return err
+}
+
 func (c *collector) lateness(uid uint32) int {
 	if c.late[ID{c.box.key(), c.s.data.UIDValidity, uid}] {
 		return 1
@@ -198,7 +225,7 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 	st := c.cfg.State
 	id := ID{c.box.key(), c.s.data.UIDValidity, it.uid}
 	count := func(result string) { mMessages.WithLabelValues(c.box.Name, result).Inc() }
-	if it.uid < place.Adopt {
+	if it.uid < place.Adopt && it.print != (Print{}) {
 		old, err := st.Adopt(ctx, id, it.print)
 		if err != nil {
 			return false, err
@@ -216,17 +243,16 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 	if it.size <= c.cfg.Max {
 		out := c.cfg.Budget.NewWriter(it.size)
 		switch err := c.s.fetch(ctx, it, c.cfg.Max, out); {
-		case errors.Is(err, errGone):
+		case errors.Is(err, errTooLarge), errors.Is(err, errEmpty) && it.size == 0: // stays there, and the postmaster is told
 			out.Abort()
-			return it.size == 0, nil // where it has not gone after all, the next list shows it again
-		case errors.Is(err, message.ErrNoRoom):
+		case err != nil: // where it has not gone after all, the next list shows it again; what the server cannot read must not keep the others
 			out.Abort()
-			return false, err // the literal is half read: the session must end
-		case errors.Is(err, errTooLarge):
-			out.Abort()
-		case err != nil:
-			out.Abort()
-			return false, err
+			c.late[id] = true
+			if no := (*refusal)(nil); errors.Is(err, errGone) || errors.Is(err, errEmpty) || errors.As(err, &no) {
+				c.log.Warn("the server lists a message that it does not give, again later", "uid", it.uid, "err", err)
+				return false, nil
+			}
+			return false, err // also without room: the literal is half read
 		default:
 			body, err := out.Body()
 			if err != nil {
@@ -247,16 +273,17 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 		count("later")
 		c.late[id] = true
 		if v.Settled != nil {
-			v.Settled()
+			v.Settled(true)
 		}
 		return false, nil
 	}
 	on := context.WithoutCancel(ctx) // what was handed on is noted, also while we stop
-	if err := st.Settle(on, id, it.print, fate); err != nil {
-		return false, err // the gateway remembers that it was handed on
-	}
+	err = st.Settle(on, id, it.print, fate)
 	if v.Settled != nil {
-		v.Settled()
+		v.Settled(err == nil)
+	}
+	if err != nil {
+		return false, err // the gateway remembers that it was handed on
 	}
 	delete(c.late, id)
 	count(string(fate))
@@ -266,7 +293,8 @@ func (c *collector) bring(ctx context.Context, place Place, it item) (settled bo
 // errAfter: the server refused what collect.after asks.
 var errAfter = errors.New("refused by the server")
 
-// tellServer does what is owed of a settled message. A server that refuses it is asked again at the next look; the postmaster is told once.
+// tellServer does what is owed of a settled message. A server that refuses it is asked again at the next look, unless that would make a second copy; the
+// postmaster is told once.
 func (c *collector) tellServer(ctx context.Context, uid uint32, f Fate) error {
 	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
@@ -281,8 +309,8 @@ func (c *collector) tellServer(ctx context.Context, uid uint32, f Fate) error {
 			return err
 		}
 		mFailures.WithLabelValues(c.box.Name, "after").Inc() // it is in the clinic: what is new must not wait for this
-		c.log.Warn("the server does not do what collect.after asks, again at the next look", "uid", uid, "fate", string(f), "err", err)
-		if f != Refused {
+		c.log.Warn("the server does not do what collect.after asks", "uid", uid, "fate", string(f), "err", err)
+		if f != Refused && !errors.Is(err, errCopied) {
 			return errAfter
 		}
 	}

@@ -127,12 +127,25 @@ func TestStopFinishesTheLetterInHand(t *testing.T) {
 	}
 }
 
-// A state that cannot note keeps the server untouched.
+// A state that cannot note keeps the server untouched, and who handed the letter on is told: it must not be in hand for ever.
 func TestNothingIsDoneBeforeItIsNoted(t *testing.T) {
 	s := newScript(t)
 	s.mail = []string{"x: y\r\n\r\n"}
-	s.collect(func(_ *Box, c *Config) { c.State = broken{c.State} })
+	var told atomic.Int64
+	s.collect(func(_ *Box, c *Config) {
+		c.State = broken{c.State}
+		c.Take = func(context.Context, *Box, ID, *message.Body) Verdict {
+			return Verdict{Code: 250, Settled: func(noted bool) {
+				if told.Add(1); noted {
+					t.Error("it was not noted")
+				}
+			}}
+		}
+	})
 	until(t, "three tries", func() bool { return s.heard("SELECT") >= 3 })
+	if told.Load() < 2 {
+		t.Errorf("told %d times", told.Load())
+	}
 	if n := s.heard("UID STORE"); n != 0 {
 		t.Errorf("flagged %d times", n)
 	}
@@ -157,4 +170,74 @@ func TestLateOnesComeLast(t *testing.T) {
 		}
 	})
 	until(t, "the others are taken", func() bool { return r.fate(5) == Taken && r.fate(8) == Taken })
+}
+
+// A server without MOVE that lets nothing be deleted has one copy, not one more at each look.
+func TestOneCopyIsEnough(t *testing.T) {
+	s := newScript(t)
+	s.greeting = strings.Replace(s.greeting, " MOVE", "", 1)
+	s.mail = []string{"x: y\r\n\r\n"}
+	s.on = func(c *line, tag, command string) bool {
+		switch {
+		case command == "CAPABILITY":
+			c.say("* CAPABILITY IMAP4rev1 AUTH=EXTERNAL UIDPLUS SASL-IR\r\n%s OK done", tag)
+		case strings.HasPrefix(command, "UID STORE") && strings.Contains(command, "Deleted"):
+			c.say("%s NO [NOPERM] not yours", tag)
+		default:
+			return false
+		}
+		return true
+	}
+	s.collect(func(b *Box, _ *Config) { b.After, b.MoveTo, b.Every = Move, "Repris", 10*time.Millisecond })
+	until(t, "five looks", func() bool { return s.heard("UID SEARCH") >= 5 })
+	if n := s.heard("UID COPY 1"); n != 1 {
+		t.Errorf("copied %d times", n)
+	}
+}
+
+// What is in the folder no more is forgotten; a server that does not answer to that question is not asked on.
+func TestSweep(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		s := newScript(t)
+		s.mail = []string{"x: y\r\n\r\n", "x: z\r\n\r\n"}
+		s.on = func(c *line, tag, command string) bool {
+			switch {
+			case command == "UID SEARCH UID 1" && refused:
+				c.say("%s NO", tag)
+			case command == "UID SEARCH UID 1":
+				c.say("%s OK gone", tag)
+			case command == "UID SEARCH UID 2":
+				c.say("* SEARCH 2\r\n%s OK", tag)
+			default:
+				return false
+			}
+			return true
+		}
+		r := s.collect(func(b *Box, _ *Config) { b.Every = 10 * time.Millisecond })
+		until(t, "two looks", func() bool { return s.heard("UID SEARCH UID 3:*") >= 2 })
+		if r.fate(2) != Taken || (r.fate(1) != "") != refused || s.heard("SELECT") != 1 || s.heard("UID SEARCH UID 1") > 2 {
+			t.Errorf("refused %t: %v", refused, r.fates)
+		}
+	}
+}
+
+// News without end do not keep us busy.
+func TestNewsWithoutEnd(t *testing.T) {
+	s := newScript(t)
+	s.on = func(c *line, tag, command string) bool {
+		if command != "IDLE" {
+			return false
+		}
+		c.say("+ idling\r\n* 1 EXISTS")
+		c.r.ReadString('\n')
+		c.say("%s OK done", tag)
+		return true
+	}
+	s.collect()
+	until(t, "three looks", func() bool { return s.heard("UID SEARCH") >= 3 })
+	begin := s.heard("UID SEARCH")
+	time.Sleep(time.Second)
+	if n := s.heard("UID SEARCH") - begin; n > 6 {
+		t.Errorf("%d looks in a second", n)
+	}
 }

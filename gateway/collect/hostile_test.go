@@ -58,9 +58,9 @@ func TestLargeLetterStreams(t *testing.T) {
 				t.Error("nothing came")
 			}
 		}
-		until(t, "flags", func() bool { return s.heard("UID STORE") == 2 })
-		if r.fate(3) != "" {
-			t.Error("a letter that is gone was settled")
+		until(t, "flags", func() bool { return s.heard("UID STORE") == 3 })
+		if r.fate(3) != Refused {
+			t.Error("a letter without an octet is not left where it is")
 		}
 	})
 	t.Logf("heap: %d KiB more at most", most>>10)
@@ -262,5 +262,40 @@ func TestTokenRefusedByChallenge(t *testing.T) {
 	until(t, "the fault", func() bool { return count(mFailures.WithLabelValues("box", "login")) == 1 })
 	if asked.Load() != 2 || evicted.Load() != 2 {
 		t.Errorf("asked for %d tokens, evicted %d; want 2 and 2", asked.Load(), evicted.Load())
+	}
+}
+
+// Who writes a letter may have made its fields endless: it keeps no other.
+func TestEndlessFields(t *testing.T) {
+	s := newScript(t)
+	s.mail = []string{"x: y\r\n\r\n", "x: y\r\n\r\n"}
+	s.on = func(c *line, tag, command string) bool {
+		if !strings.Contains(command, "HEADER.FIELDS") {
+			return false
+		}
+		head := strings.Repeat("Message-ID: <0123456789>\r\n", 200<<10/26) + "\r\n"
+		at := ""
+		if strings.Contains(command, "<0.8192>") {
+			head, at = head[:8192], "<0>"
+		}
+		for u := range 2 {
+			c.say("* %d FETCH (UID %d RFC822.SIZE 8 BODY[HEADER.FIELDS (RECEIVED MESSAGE-ID DATE)]%s {%d}\r\n%s)", u+1, u+1, at, len(head), head)
+		}
+		c.say("%s OK done", tag)
+		return true
+	}
+	r := s.collect()
+	until(t, "both", func() bool { return r.fate(1) == Taken && r.fate(2) == Taken })
+}
+
+// PREAUTH: under a certificate that several mailboxes share nobody knows whose mail it would be.
+func TestPreauthIsNoLogin(t *testing.T) {
+	s := newScript(t)
+	s.greeting, s.mail = "* PREAUTH [CAPABILITY IMAP4rev1 IDLE] welcome", []string{"x: y\r\n\r\n"}
+	r := s.collect()
+	before := count(mFailures.WithLabelValues("box", "login"))
+	until(t, "three faults", func() bool { return count(mFailures.WithLabelValues("box", "login")) >= before+3 })
+	if s.heard("SELECT") != 0 || len(r.taken) > 0 {
+		t.Errorf("the server was told: %q", s.said)
 	}
 }

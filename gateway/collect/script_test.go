@@ -138,7 +138,7 @@ func (s *script) talk(c *line) {
 		case strings.HasPrefix(verb, "UID FETCH") && strings.Contains(verb, "HEADER.FIELDS"):
 			for u, m := range s.mail {
 				head := fmt.Sprintf("Message-ID: <%d>\r\n\r\n", u+1)
-				c.say("* %d FETCH (UID %d RFC822.SIZE %d BODY[HEADER.FIELDS (MESSAGE-ID DATE)] {%d}\r\n%s)", u+1, u+1, len(m), len(head), head)
+				c.say("* %d FETCH (UID %d RFC822.SIZE %d BODY[HEADER.FIELDS (RECEIVED MESSAGE-ID DATE)] {%d}\r\n%s)", u+1, u+1, len(m), len(head), head)
 			}
 			c.say("%s OK done", tag)
 		case strings.HasPrefix(verb, "UID FETCH"):
@@ -230,6 +230,21 @@ func (m *memory) Reach(_ context.Context, _ string, _, floor uint32) error {
 	return nil
 }
 
+func (m *memory) Sweep(_ context.Context, box string, validity uint32, held func([]uint32) (map[uint32]bool, error)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id := range m.done {
+		there, err := held([]uint32{id.UID})
+		if err != nil {
+			return err
+		}
+		if !there[id.UID] {
+			delete(m.fates, id)
+		}
+	}
+	return nil
+}
+
 // fate of a UID.
 func (m *memory) fate(uid uint32) Fate {
 	m.mu.Lock()
@@ -275,4 +290,10 @@ func until(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("never: %s", what)
 		}
 	}
+}
+
+func (m *memory) floorNow() uint32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.floor
 }

@@ -76,14 +76,15 @@ func openOnce(ctx context.Context, b *Box, patience time.Duration) (_ *session, 
 			s.close()
 		}
 	}()
-	if s.c.State() != imap.ConnStateAuthenticated { // PREAUTH under implicit TLS: the certificate has told who we are
-		w := &watched{Client: auth}
-		if err := s.do(ctx, fewOctets, func() error { return s.c.Authenticate(w) }); err != nil {
-			if no := (*imap.Error)(nil); w.challenged || errors.As(err, &no) {
-				err = &errRefused{token, hideText(err)}
-			}
-			return nil, &fault{"login", err}
+	if s.c.State() != imap.ConnStateNotAuthenticated { // PREAUTH: nobody has said whose mailbox it is
+		return nil, &fault{"login", errors.New("the server lets us in without asking whose mailbox it is to be")}
+	}
+	w := &watched{Client: auth}
+	if err := s.do(ctx, fewOctets, func() error { return s.c.Authenticate(w) }); err != nil {
+		if no := (*imap.Error)(nil); w.challenged || errors.As(err, &no) {
+			err = &errRefused{token, hideText(err)}
 		}
+		return nil, &fault{"login", err}
 	}
 	err = s.do(ctx, fewOctets, func() (err error) {
 		s.caps = s.c.Caps()
@@ -240,6 +241,28 @@ func (s *session) idle(ctx context.Context, d time.Duration) error {
 		}
 		return cmd.Wait()
 	})
+}
+
+// held tells which of uids are in the folder.
+func (s *session) held(ctx context.Context, uids []uint32) (map[uint32]bool, error) {
+	set := imap.UIDSet{}
+	for _, u := range uids {
+		set.AddNum(imap.UID(u))
+	}
+	var data *imap.SearchData
+	err := s.do(ctx, fewOctets, func() (err error) {
+		data, err = s.c.UIDSearch(&imap.SearchCriteria{UID: []imap.UIDSet{set}}, nil).Wait()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask what is still there: %w", hideText(err))
+	}
+	there, _ := data.All.(imap.UIDSet)
+	held := map[uint32]bool{}
+	for _, u := range uids {
+		held[u] = there.Contains(imap.UID(u))
+	}
+	return held, nil
 }
 
 // newer lists the UIDs from one on, in order; at most n of them.

@@ -23,7 +23,6 @@ type Pledge struct {
 	Keep func(fd uintptr) error
 
 	mu     sync.Mutex
-	raw    net.Conn
 	end    func()
 	result *Result
 }
@@ -49,10 +48,17 @@ func (p *Pledge) Release() {
 	}
 }
 
+// used tells whether a connection is pledged already: a second one would never be ended.
+func (p *Pledge) used() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.end != nil
+}
+
 // take pledges a connection, and tells whether it did.
 func (p *Pledge) take(c *conn) bool {
 	raw, ok := c.raw.(syscall.Conn)
-	if p == nil || !ok || c.tls != nil || c.br.Buffered() > 0 {
+	if p == nil || !ok || p.used() || c.tls != nil || c.br.Buffered() > 0 {
 		return false
 	}
 	rc, err := raw.SyscallConn()
@@ -65,7 +71,7 @@ func (p *Pledge) take(c *conn) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.raw, p.end = c.raw, c.quit
+	p.end = c.quit
 	return true
 }
 
@@ -80,7 +86,7 @@ func (p *Pledge) settle(r Result) {
 // a hop that never got the final dot throws the letter away, and closes. Then Outcome is false, and the letter is to be sent again. It gives nil where
 // the hop has said nothing yet: ask again later.
 func Inherit(ctx context.Context, raw net.Conn, hop Hop, d time.Duration) *Pledge {
-	p := &Pledge{raw: raw, end: func() { raw.Close() }}
+	p := &Pledge{end: func() { raw.Close() }}
 	if t, ok := raw.(*net.TCPConn); ok {
 		t.CloseWrite()
 	}

@@ -151,6 +151,28 @@ func TestPledgeOfHalfALetter(t *testing.T) {
 }
 
 // Who keeps nothing costs nothing: the letter goes as any other, and its connection serves the next.
+// A second letter under one pledge goes as any other, and what is known of the first stays.
+func TestPledgeServesOneLetter(t *testing.T) {
+	addr, letters := pledgeHop(t, "552 5.3.4 too large\r\n")
+	var kept net.Conn
+	p := keeper(t, &kept)
+	asked, keep := 0, p.Keep
+	p.Keep = func(fd uintptr) error { asked++; return keep(fd) }
+	r := New(Config{})
+	defer r.Close()
+	for range 2 {
+		if got := r.Send(t.Context(), Hop{Name: "clinic", Addr: addr, Helo: "gw"}, pledged(p))[0]; got.Err == nil || got.Err.Code != 552 {
+			t.Errorf("%+v", got)
+		}
+		<-letters
+	}
+	if asked != 1 {
+		t.Errorf("%d connections were pledged", asked)
+	}
+	p.Release()
+	kept.Close()
+}
+
 func TestPledgeWithoutAKeeper(t *testing.T) {
 	addr, letters := pledgeHop(t, "250 ok\r\n")
 	r := New(Config{})
