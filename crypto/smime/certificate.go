@@ -43,7 +43,7 @@ func Usable(c *x509.Certificate, now time.Time) error {
 		}
 		usage = x509.KeyUsageKeyEncipherment // RFC 8550 section 4.4.2
 	case *ecdsa.PublicKey:
-		if curve(key) == nil {
+		if !slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, key.Curve) {
 			return no("has a key on a curve other than P-256, P-384 and P-521")
 		}
 		usage = x509.KeyUsageKeyAgreement // RFC 5753 section 3.1.1
@@ -57,19 +57,6 @@ func Usable(c *x509.Certificate, now time.Time) error {
 	if len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) > 0 && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageEmailProtection) &&
 		!slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) {
 		return no("is not for mail (extendedKeyUsage)")
-	}
-	return nil
-}
-
-// curve is the named curve of a key (RFC 5480 section 2.1.1.1), nil where it is none that is written to.
-func curve(key *ecdsa.PublicKey) asn1.ObjectIdentifier {
-	switch key.Curve {
-	case elliptic.P256():
-		return asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}
-	case elliptic.P384():
-		return asn1.ObjectIdentifier{1, 3, 132, 0, 34}
-	case elliptic.P521():
-		return asn1.ObjectIdentifier{1, 3, 132, 0, 35}
 	}
 	return nil
 }

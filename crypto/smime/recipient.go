@@ -100,7 +100,8 @@ func agreement(c *x509.Certificate, pub *ecdsa.PublicKey, key []byte) ([]byte, e
 		return nil, err
 	}
 	point := append([]byte{0}, ours.PublicKey().Bytes()...) // a BIT STRING without unused bits
-	originator := tlv(explicit+1, tlv(tagSequence, oid(oidECPublic), oid(curve(pub))), tlv(tagBits, point))
+	// The curve is the recipient's own: left out, as RFC 5753 section 3.1.1 allows and OpenSSL does.
+	originator := tlv(explicit+1, tlv(tagSequence, oid(oidECPublic)), tlv(tagBits, point))
 	return tlv(explicit+1, number(3), tlv(explicit, originator), tlv(tagSequence, oid(oidStdDH256), wrap),
 		tlv(tagSequence, tlv(tagSequence, who, tlv(tagOctets, wrapped)))), nil
 }
