@@ -56,7 +56,7 @@ type Options struct {
 	Clinic, Phone string
 	// Hidden leaves the ids of the recipient's keys out (OpenPGP).
 	Hidden bool
-	// Cipher of S/MIME: gcm, cbc, or "" for what the certificate announces (smime.Announced).
+	// Cipher of S/MIME: gcm, cbc, or auto (and "") for what the certificate announces (smime.Announced).
 	Cipher string
 	// Budget takes the result.
 	Budget *message.Budget
