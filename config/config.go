@@ -311,7 +311,7 @@ type Encrypt struct {
 
 // EncryptSMIME is for those whose certificate the clinic's list holds.
 type EncryptSMIME struct {
-	// Cipher is auto, gcm or cbc. gcm is AES-256-GCM and, for RSA keys, OAEP: OpenSSL 3 opens it, Outlook, Thunderbird 102 and GnuPG 2.2 do not. cbc
+	// Cipher is auto, gcm or cbc. gcm is AES-256-GCM and, for RSA keys, OAEP: OpenSSL 3 opens it, Thunderbird 102 and GnuPG 2.2 do not. cbc
 	// is AES-256-CBC, which everybody opens. auto is gcm where the certificate announces both (RFC 4262), else cbc.
 	Cipher string `yaml:"cipher"`
 }

@@ -14,6 +14,7 @@ need dovecot-core /usr/sbin/dovecot
 need dovecot-submissiond /usr/lib/dovecot/submission-login # an MSSante operator as its clients see it
 need gnupg gpg
 need gpg-agent gpg-agent
+need gpgsm gpgsm # S/MIME as GnuPG opens it
 need p7zip-full 7z
 need sq sq
 need rnp rnp

@@ -141,6 +141,37 @@ func (p person) opened(t testing.TB, der []byte) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// gpgsm is a home of GnuPG's with the person's key, RSA alone: 2.2 imports no other.
+func (p person) gpgsm(t testing.TB) func(der []byte) ([]byte, error) {
+	t.Helper()
+	tool(t, "gpgsm", "gpgsm")
+	home, err := os.MkdirTemp("", "g") // short: the agent's socket lies in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
+		os.RemoveAll(home)
+	})
+	p12 := filepath.Join(home, "a.p12")
+	if msg, err := exec.Command("openssl", "pkcs12", "-export", "-in", p.crt, "-inkey", p.key, "-out", p12, "-passout", "pass:x").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, msg)
+	}
+	run := func(args ...string) ([]byte, error) {
+		cmd := exec.Command("gpgsm", append([]string{"--homedir", home, "--batch", "--quiet", "--disable-crl-checks", "--pinentry-mode", "loopback", "--passphrase-fd", "0"}, args...)...)
+		cmd.Stdin = bytes.NewReader([]byte("x\n"))
+		return cmd.Output()
+	}
+	if _, err := run("--import", p12); err != nil {
+		t.Fatal(err)
+	}
+	return func(der []byte) ([]byte, error) {
+		in := filepath.Join(home, "in.p7m")
+		write(t, in, der)
+		return run("--decrypt", in)
+	}
+}
+
 // nss is a database with the person's key, and opens as Thunderbird does.
 func (p person) nss(t testing.TB) func(der []byte) ([]byte, error) {
 	t.Helper()

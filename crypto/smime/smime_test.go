@@ -40,6 +40,12 @@ func TestReaders(t *testing.T) {
 			}
 			p := newPerson(t, c.algo, announce)
 			nss := p.nss(t)
+			if c.algo == "rsa" { // GnuPG 2.2 opens what NSS does
+				content := random(1000)
+				if got, err := p.gpgsm(t)(seal(t, content, c.suite, p.cert)); (err == nil && bytes.Equal(got, content)) != c.nss {
+					t.Errorf("gpgsm gives %d bytes, %v; want opened: %v", len(got), err, c.nss)
+				}
+			}
 			for _, n := range []int{0, 1, 15, 16, 17, 1000, chunk - 1, chunk, chunk + 1, 3*chunk + 5} {
 				content := random(n)
 				der := seal(t, content, c.suite, p.cert)
