@@ -141,7 +141,7 @@ func (p person) opened(t testing.TB, der []byte) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// gpgsm is a home of GnuPG's with the person's key, RSA alone: 2.2 imports no other.
+// gpgsm is a home of GnuPG's with the person's key, RSA alone: 2.2 imports no other, and in the old ciphers of PKCS #12.
 func (p person) gpgsm(t testing.TB) func(der []byte) ([]byte, error) {
 	t.Helper()
 	tool(t, "gpgsm", "gpgsm")
@@ -154,13 +154,20 @@ func (p person) gpgsm(t testing.TB) func(der []byte) ([]byte, error) {
 		os.RemoveAll(home)
 	})
 	p12 := filepath.Join(home, "a.p12")
-	if msg, err := exec.Command("openssl", "pkcs12", "-export", "-in", p.crt, "-inkey", p.key, "-out", p12, "-passout", "pass:x").CombinedOutput(); err != nil {
+	if msg, err := exec.Command("openssl", "pkcs12", "-export", "-in", p.crt, "-inkey", p.key, "-out", p12, "-passout", "pass:x",
+		"-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, msg)
 	}
 	run := func(args ...string) ([]byte, error) {
 		cmd := exec.Command("gpgsm", append([]string{"--homedir", home, "--batch", "--quiet", "--disable-crl-checks", "--pinentry-mode", "loopback", "--passphrase-fd", "0"}, args...)...)
 		cmd.Stdin = bytes.NewReader([]byte("x\n"))
-		return cmd.Output()
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if err != nil {
+			t.Logf("gpgsm: %s", errs.String())
+		}
+		return out, err
 	}
 	if _, err := run("--import", p12); err != nil {
 		t.Fatal(err)
