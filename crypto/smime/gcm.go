@@ -96,13 +96,11 @@ func (x field) add(y field) field { return field{x.hi ^ y.hi, x.lo ^ y.lo} }
 // times is algorithm 1 of section 6.3, in constant time.
 func (x field) times(v field) (z field) {
 	for i := range 128 {
-		bit := x.hi >> 63
+		word := x.hi
 		if i >= 64 {
-			bit = x.lo >> (127 - i) & 1
-		} else {
-			bit = x.hi >> (63 - i) & 1
+			word = x.lo
 		}
-		mask := -bit
+		mask := -(word >> (63 - i&63) & 1)
 		z.hi ^= v.hi & mask
 		z.lo ^= v.lo & mask
 		carry := -(v.lo & 1)
