@@ -26,6 +26,7 @@ type Config struct {
 	Hops       map[string]Hop `yaml:"hops"`
 	Relay      Relay          `yaml:"relay"`
 	Trust      TrustSpace     `yaml:"trust"`
+	Inbound    Inbound        `yaml:"inbound"`
 	// Collect are the clinic's mailboxes at its MSSanté operator whose new mail is brought to hops.clinic.
 	Collect   []Collect `yaml:"collect"`
 	Directory Directory `yaml:"directory"`
@@ -262,6 +263,23 @@ type TrustLimit struct {
 	MaxConns int `yaml:"max_conns"`
 }
 
+// Inbound is what becomes of mail from the trust space on its way to the clinic's server, beside the mark of origin.
+type Inbound struct {
+	// SubjectMark stands before its subject, for people: [MSSanté]; empty: the subject stays as it is.
+	SubjectMark string `yaml:"subject_mark"`
+	// UnpackXDM lays the PDF and XML documents of an IHE_XDM.ZIP beside it, as attachments of their own.
+	UnpackXDM bool `yaml:"unpack_xdm"`
+	// Mailboxes says of an address, or a glob of addresses, whether mail is delivered (deliver) or kept for the portal, with a notice to the
+	// mailbox (vault). The address itself decides, else the longest glob; deliver where none holds.
+	Mailboxes map[string]string `yaml:"mailboxes"`
+}
+
+// What Inbound.Mailboxes may say.
+const (
+	InboundDeliver = "deliver"
+	InboundVault   = "vault"
+)
+
 // Directory is who is asked about a recipient.
 type Directory struct {
 	// Extraction is the national directory's public extraction of MSSanté mailboxes; its folder must exist.
@@ -335,8 +353,9 @@ type SMS struct {
 	Headers map[string]Secret `yaml:"headers"`
 	// Body is a text/template over .To and .Text; {{.Text | json}} quotes for JSON.
 	Body        Secret   `yaml:"body"`
-	ContentType string   `yaml:"content_type"`
-	Timeout     Duration `yaml:"timeout"`
+	ContentType string    `yaml:"content_type"`
+	Timeout     Duration  `yaml:"timeout"`
+	Credit      SMSCredit `yaml:"credit"`
 }
 
 // Headers says which of a message's header fields may leave.
@@ -386,6 +405,7 @@ func Default() *Config {
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),
 			Body: `{"to": {{.To | json}}, "text": {{.Text | json}}}`,
+			Credit: SMSCredit{Below: 100},
 		},
 	}
 }

@@ -30,6 +30,7 @@ func (v *validator) all() {
 	v.rules()
 	v.hops()
 	v.trust()
+	v.inbound()
 	v.collect()
 	v.directory()
 	v.encrypt()
@@ -352,6 +353,7 @@ func (v *validator) sms() {
 	if _, err := s.Template(); err != nil {
 		v.fault("sms.body", "is no template over .To and .Text (functions: json, query)") // the text itself may hold a key
 	}
+	v.smsCredit()
 }
 
 func (v *validator) expect() {

@@ -6,6 +6,7 @@ import (
 	"net/smtp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // inbound: a listed peer delivers to the clinic's mailbox, marked; nobody else does, and Postfix is asked who exists.
@@ -84,4 +85,48 @@ func (w *world) knock(t *testing.T) *smtp.Client {
 
 func (w *world) client(certs []tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: w.ca.Pool(), ServerName: "mss.clinic.test", Certificates: certs, MinVersion: tls.VersionTLS12}
+}
+
+// What comes from the trust space for a mailbox that Postfix forwards to the Internet does not go there; its author is told within the space.
+// Forwarded to a colleague it arrives under its one mark.
+func TestForwardedTrustMailStaysInside(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts Postfix")
+	}
+	for _, snippet := range []string{"lmtp", "smtp-relayhost"} {
+		t.Run(snippet, func(t *testing.T) {
+			w := newWorld(t, worldOptions{snippet: snippet, main: []string{"virtual_alias_maps = inline:{{away@clinic.test = someone@plain.test}, {desk@clinic.test = " + staff + "}}"}})
+			w.importDirectory(t, time.Now())
+			for _, to := range []string{"away@clinic.test", "desk@clinic.test"} {
+				c := w.knock(t)
+				if err := c.StartTLS(w.client([]tls.Certificate{w.peerCert.TLS()})); err != nil {
+					t.Fatal(err)
+				}
+				for _, err := range []error{c.Mail(doctor), c.Rcpt(to)} {
+					if err != nil {
+						t.Fatal(to, err)
+					}
+				}
+				d := must(c.Data())(t)
+				if _, err := d.Write(report("Avis "+to, to)); err != nil {
+					t.Fatal(err)
+				}
+				if err := d.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			arrived(t, w.mailbox, staff)
+			arrived(t, w.peer, doctor)
+			w.settled(t)
+			if n := len(w.internet.Messages()); n != 0 {
+				t.Errorf("%d messages of the trust space went to the Internet", n)
+			}
+			if m := w.mailbox.To(staff)[0]; bytes.Count(m.Data, []byte("X-Passerelle-Origine: v2; trust;")) != 1 {
+				t.Errorf("the colleague's copy:\n%s", m.Data)
+			}
+			if m := w.peer.To(doctor)[0]; m.Sender != "" || !bytes.Contains(m.Data, []byte("a transferer seulement a une adresse MSSante")) {
+				t.Errorf("what its author was told, from %q:\n%s", m.Sender, m.Data)
+			}
+		})
+	}
 }

@@ -30,7 +30,7 @@ func TestUnits(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var files []string
-	for _, name := range []string{"passerelle.service", "passerelle.socket"} {
+	for _, name := range []string{"passerelle.service", "passerelle.socket", "passerelle-doctor.service", "passerelle-doctor.timer"} {
 		text := strings.ReplaceAll(string(read(t, "systemd", name)), "/usr/local/bin/passerelle", "/bin/true") // it looks whether it is there
 		files = append(files, filepath.Join(dir, name))
 		benchCheck(t, os.WriteFile(files[len(files)-1], []byte(text), 0o644))

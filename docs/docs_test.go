@@ -228,18 +228,21 @@ func TestSMS(t *testing.T) {
 	}
 }
 
-// TestMarks: the example is a true mark under the key and time that the page names.
+// TestMarks: the examples are true marks under the key and time that the page names.
 func TestMarks(t *testing.T) {
-	raw := strings.ReplaceAll(blocks(t, "marks.md", "eml", "marked")[0], "\n", "\r\n") + "\r\n"
-	h, _, err := message.ReadHeader(message.BytesBody([]byte(raw)), 1<<16)
-	if err != nil {
-		t.Fatal(err)
-	}
 	key, now := [32]byte(bytes.Repeat([]byte{7}, 32)), time.Unix(1795435200, 0)
-	o, err := protect.VerifyMark(key, h, now)
-	if err != nil || o.Origin != "trust" {
-		v, _ := protect.Mark(key, protect.Origin{Origin: "trust", Verified: "peer CN=mx.hopital.example", ID: "abcdefgh"}, h, now)
-		t.Errorf("%v: want %s", err, v)
+	v2 := protect.Origin{Origin: protect.FromTrust, Verified: "peer CN=mx.hopital.example,O=Hôpital", Cert: strings.Repeat("0123456789abcdef", 4),
+		Sender: "professional, verified, extraction 2026-11-20, Médecin", ID: "abcdefgh"}
+	for name, want := range map[string]protect.Origin{"marked": v2, "marked-v1": {Origin: protect.FromTrust, Verified: "peer CN=mx.hopital.example", ID: "abcdefgh"}} {
+		raw := strings.ReplaceAll(blocks(t, "marks.md", "eml", name)[0], "\n", "\r\n") + "\r\n"
+		h, _, err := message.ReadHeader(message.BytesBody([]byte(raw)), 1<<16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, err := protect.VerifyMark(key, h, now); err != nil || o != want {
+			v, _ := protect.Mark(key, want, h, now)
+			t.Errorf("%s: %v, %+v; v2 is\n%s", name, err, o, v)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -12,12 +13,16 @@ import (
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/portal"
+	"passerelle/gateway/protect"
 	"passerelle/policy"
 )
 
 // Answer hands a patient's answer to the clinic's Postfix as an ordinary mail in the thread, marked with how the patient proved
 // himself. It returns only when Postfix took it and the ledger knows: the page then says "sent".
 func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
+	if g.space != nil && g.space.Listed(a.To.Domain) && !g.space.Own(a.To.Domain) || a.To.Domain == g.set.patientDomain {
+		return errors.New("an answer to the trust space does not leave by the clinic's server")
+	}
 	if err := g.ledger.Ready(); err != nil {
 		return laterNote(err)
 	}
@@ -41,7 +46,7 @@ func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 		return laterNote(err)
 	}
 	defer claim.Release()
-	if err := m.mark(g, "patient", "code, deposit "+a.DepositID); err != nil {
+	if err := m.mark(g, protect.Origin{Origin: protect.FromPatient, Verified: "code, deposit " + a.DepositID}); err != nil {
 		return err
 	}
 	ways := []way{{deposit: a.DepositID, decision: policy.Decision{Route: policy.Local, Rule: "answer", Reason: "a patient's answer to a deposit, opened with its code"}}}

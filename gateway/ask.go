@@ -132,8 +132,17 @@ const oppositionField = "X-Passerelle-Opposition"
 
 // marked tells whether the message bears our mark: it came from the trust space or from a patient, however long ago.
 func (g *Gateway) marked(m *mail) bool {
-	_, err := protect.VerifyMark(g.set.markKey, m.header, g.now())
-	return err == nil || errors.Is(err, protect.ErrOldMark)
+	from := g.origin(m)
+	return from != "" && from != protect.FromNotice
+}
+
+// origin is what a true mark on the message says, "" without one.
+func (g *Gateway) origin(m *mail) string {
+	o, err := protect.VerifyMark(g.set.markKey, m.header, g.now())
+	if err != nil && !errors.Is(err, protect.ErrOldMark) {
+		return ""
+	}
+	return o.Origin
 }
 
 // parts indexes the message once.

@@ -152,6 +152,10 @@ func (g *Gateway) detach(s *session, m *mail, f *flight, on []int) {
 		s.claim.Keep(i)
 	}
 	release := m.body.Hold()
+	if m.asCame != nil { // the lanes may fall back on it
+		first, second := release, m.asCame.body.Hold()
+		release = func() error { return errors.Join(first(), second()) }
+	}
 	m.room.hold()
 	g.traffic.behind.Add(1)
 	mDetached.Add(float64(len(on)))

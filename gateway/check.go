@@ -1,18 +1,14 @@
 package gateway
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"math"
-	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"passerelle/config"
@@ -24,7 +20,12 @@ import (
 
 // OpenReadOnly builds what decides (directory, policy, trust space) and nothing that hands on or notes; it may run beside a gateway
 // that serves. Where no mirror was made yet, the extraction file is read into a scratch folder, removed by Close.
-func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Gateway, err error) {
+func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Gateway, error) {
+	return openBeside(ctx, cfg, log, true)
+}
+
+// openBeside is OpenReadOnly; without read, an extraction file that no mirror was made of stays unread.
+func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read bool) (_ *Gateway, err error) {
 	g := &Gateway{lasting: &lasting{}, log: log, now: time.Now, policy: cfg.Policy}
 	g.exchangers = newExchangers(g.now)
 	g.budget = message.NewBudget(int64(cfg.Limits.Memory), "")
@@ -60,6 +61,9 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {
 		dir.ExtractionFile = ""
 	} else {
+		if !read {
+			dir.ExtractionFile = ""
+		}
 		scratch, err := os.MkdirTemp("", "passerelle-check-")
 		if err != nil {
 			return nil, err
@@ -75,34 +79,6 @@ func OpenReadOnly(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ 
 	}
 	g.closers = append(g.closers, g.directory.Close)
 	return g, nil
-}
-
-// CheckHops looks whether a hop leads straight back to us: its greeting bears our own host name. A hop that does not answer is no
-// fault of the config.
-func (g *Gateway) CheckHops(ctx context.Context, cfg *config.Config) error {
-	var errs []error
-	for name, h := range cfg.Hops {
-		banner, err := greeting(ctx, h.Addr)
-		if err == nil && len(banner) > 1 && strings.EqualFold(banner[1], g.set.hostname) {
-			errs = append(errs, fmt.Errorf("hops.%s.addr: %s answers as %s, which is this gateway: mail would go round in a circle", name, h.Addr, banner[1]))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func greeting(ctx context.Context, addr string) ([]string, error) {
-	c, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(2 * time.Second))
-	line, err := bufio.NewReader(io.LimitReader(c, 1024)).ReadString('\n')
-	if err != nil {
-		return nil, err
-	}
-	io.WriteString(c, "QUIT\r\n")
-	return strings.Fields(line), nil
 }
 
 // console gives the operator's pages and the numbers that nobody counts.

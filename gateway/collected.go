@@ -11,7 +11,6 @@ import (
 	"passerelle/gateway/collect"
 	"passerelle/gateway/message"
 	"passerelle/gateway/smtpd"
-	"passerelle/policy"
 )
 
 // Collected carries one message of an operator's mailbox to the clinic's Postfix, marked as Inbound marks: the operator, who showed his
@@ -21,12 +20,9 @@ func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, 
 	defer timed("collect")()
 	name := pledgeName(id)
 	out := g.journey(ctx, smtpd.Client{Sessions: 1}, strangersReply, g.collectedEnvelope(b, id, body), body, func(m *mail, to message.Recipient) (way, error) {
-		if err := m.mark(g, "trust", "operator "+hostOf(b.Addr)); err != nil {
-			return way{}, err
-		}
-		w := way{decision: policy.Decision{Route: policy.Local, Rule: "collect", Reason: "collected from the mailbox " + b.Name + " at " + hostOf(b.Addr)}, from: to}
-		if home, mapped := g.homeward(to); mapped { // deliver_to left out: the mailbox's own address, as its identity maps it
-			w.to, w.mapped = &home, true
+		w, err := g.arrive(ctx, m, to, g.operatorOf(b), "collect", "collected from the mailbox "+b.Name+" at "+hostOf(b.Addr))
+		if err != nil {
+			return w, err
 		}
 		r, known, err := g.pledges.earlier(ctx, name, g.set.hopClinic)
 		if err != nil {
@@ -53,6 +49,14 @@ func (g *Gateway) Collected(ctx context.Context, b *collect.Box, id collect.ID, 
 			g.pledges.drop(name)
 		}
 	}}
+}
+
+// operatorOf is the operator who keeps a mailbox. He asked his peers for their certificates, so he stands for every listed domain; a clinic
+// that only collects may have no list.
+func (g *Gateway) operatorOf(b *collect.Box) peer {
+	t := g.cfg.Trust
+	none := len(t.Domains) == 0 && t.WhiteList.URL == ""
+	return peer{says: "operator " + hostOf(b.Addr), speaks: func(domain string) bool { return none || g.space.Listed(domain) }}
 }
 
 // pledgeName tells the keeper, the log and the trace nothing of the mailbox.

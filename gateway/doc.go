@@ -55,7 +55,7 @@
 //	client mode   the clinic writes into the trust space through its MSSanté operator's submission server (operator.go), not to each domain's
 //	own list      the clinic's own list of correspondents: keys, phones, preferences
 //	pledge        a connection to a hop that outlives this process, so that what the hop says of a collected message is never lost
-//	mark          header fields with an HMAC that say where a message from the trust space came from
+//	mark          a header field with an HMAC that says where a message from the trust space came from, and who wrote it
 //	reload        another config in force (reload.go): a message ends under the one that it began under
 //	operator      who runs this gateway; also "MSSanté operator", always with that word before it
 //	author        whom From names; a letter leaves for the trust space from his mailbox

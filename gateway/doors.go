@@ -2,13 +2,10 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"strings"
 	"time"
 
 	"passerelle/gateway/message"
-	"passerelle/gateway/protect"
 	"passerelle/gateway/smtpd"
 	"passerelle/gateway/trust"
 )
@@ -70,8 +67,15 @@ func (d trustDoor) Mail(_ context.Context, c smtpd.Client, env *message.Envelope
 func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelope, r message.Recipient) error {
 	g := d.g
 	r = g.postmaster(r)
-	if !g.set.inboundDomains[r.Domain] && r.Address != g.set.noticeFrom {
+	if !g.set.inboundDomains[r.Domain] { // a postmaster elsewhere is no exception: that would be a relay out of the trust space
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Aucun relais: ce domaine n'est pas celui de la clinique"}
+	}
+	if g.sealed(r) {
+		answer := g.holder(ctx, r)
+		if err := g.canProve(&answer); err != nil {
+			g.log.Error("mailbox of inbound.mailboxes cannot be served: its holder has no way to prove himself in the clinic's list", "to", r.Address)
+			return &asFault(err).Reply
+		}
 	}
 	r, _ = g.homeward(r)
 	if res := g.probe(ctx, env.Sender, r); res.Err != nil {
@@ -95,13 +99,6 @@ func timed(listener string) func() {
 	return func() { mWay.WithLabelValues(listener).Observe(time.Since(start).Seconds()) }
 }
 
-func peerName(cs *tls.ConnectionState) string {
-	if cs == nil || len(cs.PeerCertificates) == 0 {
-		return "none"
-	}
-	return cs.PeerCertificates[0].Subject.String()
-}
-
 // postmaster gives `<postmaster>`, the one path without a domain (RFC 5321 section 4.5.1), the address of clinic.postmaster. Raw stays: the
 // retry memory knows the path as it was written.
 func (g *Gateway) postmaster(r message.Recipient) message.Recipient {
@@ -115,38 +112,4 @@ func (g *Gateway) postmasters(env *message.Envelope) {
 	for i, r := range env.Recipients {
 		env.Recipients[i] = g.postmaster(r)
 	}
-}
-
-// mark puts our mark on top of a message for the clinic; what bore that name before is dropped by unchanged. The mark covers Message-ID
-// and Date, and a Postfix that takes us for a local client adds what is missing: so we add it before.
-func (m *mail) mark(g *Gateway, origin, verified string) error {
-	if origin == "trust" {
-		g.takeHome(m)
-	}
-	for _, f := range [][2]string{{"Message-ID", "<" + m.env.ID + "@" + g.set.hostname + ">"}, {"Date", g.now().Format(time.RFC1123Z)}} {
-		if len(m.header.Values(f[0])) > 0 {
-			continue
-		}
-		if err := m.header.Append(f[0], f[1]); err != nil {
-			return err
-		}
-		m.rewritten = true
-	}
-	v, err := protect.Mark(g.set.markKey, protect.Origin{Origin: origin, Verified: asciiWords(verified), ID: m.env.ID}, m.header, g.now())
-	if err != nil {
-		return err
-	}
-	m.marks, err = message.FormatField(protect.MarkField, v)
-	return err
-}
-
-// asciiWords is what of a certificate's name may stand in a mark.
-func asciiWords(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r > 0x7e || r == ';' {
-			return '?'
-		}
-		return r
-	}, s)
-	return cut(strings.Join(strings.Fields(s), " "), 200)
 }

@@ -104,8 +104,16 @@ func (g *Gateway) trustHops(ctx context.Context, domain string, sender message.A
 	if err == nil && g.submission != nil { // a listed domain
 		hop, err = g.operatorHop(sender)
 	}
-	if err != nil || hop.Addr != "" {
-		return []relay.Hop{hop}, err
+	if err != nil {
+		return nil, err
+	}
+	return g.serversOf(ctx, hop, domain)
+}
+
+// serversOf gives the servers of a hop towards a domain: itself where it has an address, else those of the DNS.
+func (g *Gateway) serversOf(ctx context.Context, hop relay.Hop, domain string) ([]relay.Hop, error) {
+	if hop.Addr != "" {
+		return []relay.Hop{hop}, nil
 	}
 	hosts, err := g.exchangers.hosts(ctx, domain)
 	switch {

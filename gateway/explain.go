@@ -78,8 +78,8 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 		x.Instead = w.to.String()
 	}
 	x.mailbox = m.mailbox()
-	x.Hop, x.Sees = g.sees(ctx, x)
-	if w.decision.Route == policy.Trust && !g.set.observe {
+	x.Hop, x.Sees = g.sees(ctx, x, g.observed(&w))
+	if w.decision.Route == policy.Trust && !g.observed(&w) {
 		ways := []way{w}
 		if _, err := g.inSpace(ctx, m, ways, []int{0}); err != nil {
 			x.Sees = "nothing; the sender is told: " + asFault(err).Text
@@ -101,9 +101,9 @@ func (g *Gateway) Verify(ctx context.Context, expect []policy.Expectation, sampl
 	})
 }
 
-func (g *Gateway) sees(ctx context.Context, x *Explanation) (hop, sees string) {
+func (g *Gateway) sees(ctx context.Context, x *Explanation, observed bool) (hop, sees string) {
 	d := x.Decision
-	if g.set.observe && d.Route != policy.Local {
+	if observed {
 		return g.set.hopInternet.Addr, "the message unchanged (mode: observe); this is counted as left in clear"
 	}
 	switch d.Route {

@@ -97,17 +97,9 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 
 // Inbound carries one message from the trust space to the clinic's Postfix, marked with who sent it and how that was verified.
 func (g *Gateway) Inbound(ctx context.Context, c smtpd.Client, env *message.Envelope, body *message.Body) smtpd.Outcome {
+	from := g.peerOf(c.TLS)
 	return g.journey(ctx, c, strangersReply, env, body, func(m *mail, r message.Recipient) (way, error) {
-		if m.marks == nil {
-			if err := m.mark(g, "trust", "peer "+peerName(c.TLS)); err != nil {
-				return way{}, err
-			}
-		}
-		w := way{decision: policy.Decision{Route: policy.Local, Rule: "inbound", Reason: "received from the trust space for a domain of the clinic"}, from: r}
-		if to, mapped := g.homeward(r); mapped {
-			w.to, w.mapped = &to, true
-		}
-		return w, nil
+		return g.arrive(ctx, m, r, from, "inbound", "received from the trust space for a domain of the clinic")
 	})
 }
 
@@ -130,6 +122,11 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 		return g.outcome(nil, all(env, err))
 	}
 	m.room = room
+	defer func() {
+		if m.own != nil {
+			m.own.Close()
+		}
+	}()
 	m.reports = kind != strangersReply
 	claim, err := g.ledger.Claim(ctx, m.asks(), c.Here)
 	if err != nil {
@@ -167,6 +164,10 @@ type mail struct {
 	index  *message.Index // nil until somebody needs the parts
 	trace  []byte         // our Received field and loop mark
 	marks  []byte         // our mark, on mail for the clinic
+	origin protect.Origin // what it says
+	beside string         // what inbound.unpack_xdm did, for the ledger
+	own    *message.Body  // body, where it is another than the one received: closed behind the journey
+	asCame *asCame        // the message before that
 	facts  *policy.Facts  // what the message itself says, the same for every recipient
 	writer *writer        // who writes as which mailbox of the trust space
 	// xdm is what health documents in it say, nil until somebody asks.

@@ -31,6 +31,7 @@ type way struct {
 	to         *message.Recipient
 	from       message.Recipient
 	redirected bool
+	sealed     bool // mail from the trust space that waits in the vault for a member of the staff
 	handed     bool // by an earlier process, which could not note it: result says how
 	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
@@ -84,7 +85,7 @@ func (g *Gateway) hopName(m *mail, i int, w *way) string {
 	switch {
 	case d.Route == policy.Local:
 		return "clinic"
-	case g.set.observe:
+	case g.observed(w):
 		return "internet"
 	case d.Route == policy.Trust && g.submission != nil:
 		return operatorName
@@ -104,6 +105,9 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 	d := w.decision
 	switch d.Route {
 	case policy.Local:
+		if w.sealed {
+			return fmt.Sprint("sealed ", i)
+		}
 		return "local"
 	case policy.Plain:
 		if d.Form == policy.FormReport { // it names its recipient
@@ -136,7 +140,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 			fail(fmt.Errorf("panic while handing on"))
 		}
 	}()
-	if g.set.observe && d.Route != policy.Local { // also what would be refused or wait: observe changes nothing of the clinic's mail
+	if g.observed(w) { // also what would be refused or wait: observe changes nothing of the clinic's mail
 		l := m.unchanged()
 		g.sendOut(ctx, m, ways, group, g.set.hopInternet, l, l.Offset == 0)
 		inClear(ways, group)
@@ -163,7 +167,15 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	}
 	switch d.Route {
 	case policy.Local:
-		g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m))
+		if !w.sealed {
+			g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m))
+			g.sendAsCame(ctx, m, ways, group)
+			break
+		}
+		if err := g.keepForStaff(ctx, m, ways, group[0]); err != nil {
+			fail(err)
+		}
+		share(ways, group)
 	case policy.Plain:
 		g.plain(ctx, m, ways, group)
 	case policy.Trust:
@@ -186,6 +198,12 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	g.tellKnownAs(ctx, m, ways, group)
 }
 
+// observed tells whether observe mode sends the copy unchanged. What came from the trust space is the exception: its law stands above the
+// mode, and that mail only came to the clinic through us.
+func (g *Gateway) observed(w *way) bool {
+	return g.set.observe && w.decision.Route != policy.Local && !w.facts.Marked
+}
+
 // inClear counts what left unprotected, at once: a note that fails later does not bring it back.
 func inClear(ways []way, group []int) {
 	for _, i := range group {
@@ -200,7 +218,7 @@ func inClear(ways []way, group []int) {
 //
 // X-MSS fields speak inside the trust space: on mail from anywhere else they are taken off, for software of the clinic believes them.
 func (g *Gateway) home(m *mail) relay.Letter {
-	if len(m.marks) == 0 && g.marked(m) {
+	if len(m.marks) == 0 && g.origin(m) != "" {
 		return m.letter(m.trace, m.body, 0)
 	}
 	if h := m.header; len(m.marks) == 0 && !g.set.ownDomains[m.env.Sender.Domain] && protect.StripSpace(&h) {

@@ -159,6 +159,10 @@ func (g *Gateway) label(ctx context.Context, m *mail, as trust.As) string {
 
 // senderFacts says whether and as whom the message may go into the trust space.
 func (g *Gateway) senderFacts(ctx context.Context, m *mail, f *policy.Facts) error {
+	if (g.mailboxes == nil || f.Null) && (f.TrustDomain || f.PatientINS) && g.fromOutside(m, f.Marked) {
+		f.SenderTrouble = policy.SenderForeign
+		return nil
+	}
 	if g.mailboxes == nil {
 		f.TrustSender = g.space.Own(m.env.Sender.Domain)
 		return nil

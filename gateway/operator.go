@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,6 +24,7 @@ const operatorName = "mssante-operator"
 // submission is the clinic's MSSanté operator in client mode: all mail for listed domains goes there, as from one of the clinic's mailboxes.
 type submission struct {
 	addr, host string
+	mailbox    string // of trust.submission
 	implicit   bool
 	mechanisms []string
 	size       int64
@@ -45,7 +47,7 @@ func newSubmission(cfg *config.Config, log *slog.Logger) (*submission, error) {
 	if !cfg.Trust.Client() {
 		return nil, nil
 	}
-	s := &submission{addr: c.Addr, host: hostOf(c.Addr), implicit: c.TLS == "implicit", size: int64(c.Size), maxConns: c.MaxConns, mailboxes: map[string]*credential{}}
+	s := &submission{addr: c.Addr, mailbox: c.Mailbox, host: hostOf(c.Addr), implicit: c.TLS == "implicit", size: int64(c.Size), maxConns: c.MaxConns, mailboxes: map[string]*credential{}}
 	switch c.Auth {
 	case "external":
 		s.mechanisms = []string{relay.External}
@@ -183,17 +185,8 @@ func (g *Gateway) CheckOperator(ctx context.Context, cfg *config.Config, ask boo
 		how = "implicit TLS"
 	}
 	shown = append(shown, fmt.Sprintf("MSSante: client of the operator at %s (%s, auth: %s)", c.Addr, how, c.Auth))
-	r := relay.New(relay.Config{Log: g.log})
-	defer r.Close()
-	var wg sync.WaitGroup
-	var mu sync.Mutex
 	for _, cred := range s.all() {
-		who, days := cred.identity, cred.days(g.now())
-		if who == "" {
-			if who = c.Mailbox; who == "" {
-				who = "any sender"
-			}
-		}
+		who, days := cred.who(c.Mailbox), cred.days(g.now())
 		with := "certificate of trust.cert"
 		switch {
 		case cred.pair != nil:
@@ -208,29 +201,52 @@ func (g *Gateway) CheckOperator(ctx context.Context, cfg *config.Config, ask boo
 			with += ", token by command"
 		}
 		shown = append(shown, fmt.Sprintf("  as %s: %s", who, with))
-		mu.Lock()
 		if days < certificateAlarm {
 			warnings = append(warnings, fmt.Sprintf("trust.submission: the certificate of %s ends in %.0f days: order the next one while it is valid", who, days))
 		}
-		mu.Unlock()
-		if !ask {
-			continue
+	}
+	if ask {
+		for _, seen := range g.greetOperator(ctx) {
+			if seen.err != nil {
+				warnings = append(warnings, fmt.Sprintf("trust.submission: MSSante mail of %s waits: %v", seen.who, seen.err))
+			}
 		}
-		wg.Go(func() { // side by side: one that is slow must not take the others' time
+	}
+	slices.Sort(warnings)
+	return shown, warnings
+}
+
+// who is the mailbox in words; general is that of trust.submission.
+func (c *credential) who(general string) string {
+	return cmp.Or(c.identity, general, "any sender")
+}
+
+// greeted is how the operator took one mailbox.
+type greeted struct {
+	who string
+	err error
+}
+
+// greetOperator opens one session for each mailbox as a letter would, side by side: one that is slow must not take the others' time. Nothing of a
+// message is sent; a token command is run.
+func (g *Gateway) greetOperator(ctx context.Context) []greeted {
+	r := relay.New(relay.Config{Log: g.log})
+	defer r.Close()
+	all := g.submission.all()
+	seen := make([]greeted, len(all))
+	var wg sync.WaitGroup
+	for i, cred := range all {
+		seen[i].who = cred.who(g.submission.mailbox)
+		wg.Go(func() {
 			hop, err := g.hopAs(cred)
 			if err == nil {
 				err = r.Greet(ctx, hop)
 			}
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				warnings = append(warnings, fmt.Sprintf("trust.submission: MSSante mail of %s waits: %v", who, err))
-			}
+			seen[i].err = err
 		})
 	}
 	wg.Wait()
-	slices.Sort(warnings)
-	return shown, warnings
+	return seen
 }
 
 // certificateAlarm is how many days before its end a certificate is spoken of: IGC-Santé renews only what is still valid, on request.

@@ -3,10 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
-	"sync"
 
 	"passerelle/config"
 	"passerelle/gateway/relay"
@@ -73,32 +70,4 @@ func (g *Gateway) sendOut(ctx context.Context, m *mail, ways []way, group []int,
 		return
 	}
 	g.send(ctx, m, ways, group, hop, l)
-}
-
-// CheckPartners asks each hop that has domains of its own for its certificate, and names those whose mail would wait. Nothing of a
-// message is sent.
-func (g *Gateway) CheckPartners(ctx context.Context) (waiting []string) {
-	r := relay.New(relay.Config{Log: g.log})
-	defer r.Close()
-	names := map[string][]string{}
-	for d, name := range g.set.partners {
-		names[name] = append(names[name], d)
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for name, domains := range names { // side by side: one that is silent must not take the others' time
-		wg.Go(func() {
-			err := r.Greet(ctx, g.set.hops[name])
-			if err == nil {
-				return
-			}
-			slices.Sort(domains)
-			mu.Lock()
-			defer mu.Unlock()
-			waiting = append(waiting, fmt.Sprintf("hops.%s: mail for %s waits: %v", name, strings.Join(domains, ", "), err))
-		})
-	}
-	wg.Wait()
-	slices.Sort(waiting)
-	return waiting
 }

@@ -374,6 +374,9 @@ func trustReplies(t *testing.T, tab *replyTable) {
 	ahead.Store(int64(48 * time.Hour))
 	hear(w.say("MAIL FROM:<dr@peer.mssante.test>"), "Revocation")
 	ahead.Store(0)
+	guarded, _ := newGuarded(t, "")
+	rcpt, _ := guarded.receive(t, "dr@peer.mssante.test", "", "landline@mss.clinic.test")
+	hear(rcpt[0], "Boite protegee")
 	dns, err := gatewaytest.StartNameServer()
 	if err != nil {
 		t.Fatal(err)

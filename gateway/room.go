@@ -40,7 +40,7 @@ func (g *Gateway) room(ctx context.Context, body *message.Body) (release func(),
 func (g *Gateway) sealingRoom(ctx context.Context, m *mail, w *way) (release func(), err error) {
 	n := int64(weighKey)
 	switch {
-	case w.decision.Route == policy.Pickup:
+	case w.decision.Route == policy.Pickup, w.sealed:
 		n = weighDeposit + weighText*min(m.body.Size(), 2*g.set.maxText)
 	case w.decision.Form == policy.FormZIP:
 		n = weighZIP

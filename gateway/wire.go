@@ -58,6 +58,7 @@ type settings struct {
 	patients         config.TrustPatients
 	patientDomain    string
 	ownDomains       map[string]bool // clinic.domains
+	inbound          inbound
 	trustLimits      map[string]config.TrustLimit
 	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
@@ -279,7 +280,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
 		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
-		patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain,
+		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain,
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
 		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},

@@ -55,24 +55,38 @@ func (g *Gateway) boxes(cfg *config.Config) (out []collect.Box, certs map[string
 	return out, certs, nil
 }
 
-// CheckMailboxes logs in to each mailbox and opens its folder, and names those whose mail waits. Nothing is fetched.
-func (g *Gateway) CheckMailboxes(ctx context.Context, cfg *config.Config) (waiting []string) {
+// tried is how the operator let us in to one mailbox.
+type tried struct {
+	name, addr string
+	err        error
+}
+
+// tryMailboxes logs in to each mailbox and opens its folder, side by side: one that is silent must not take the others' time. Nothing is fetched.
+func (g *Gateway) tryMailboxes(ctx context.Context, cfg *config.Config) ([]tried, error) {
 	boxes, _, err := g.boxes(cfg)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]tried, len(boxes))
+	var wg sync.WaitGroup
+	for i, b := range boxes {
+		wg.Go(func() { all[i] = tried{b.Name, b.Addr, collect.Try(ctx, b)} })
+	}
+	wg.Wait()
+	return all, nil
+}
+
+// CheckMailboxes names those whose mail waits.
+func (g *Gateway) CheckMailboxes(ctx context.Context, cfg *config.Config) (waiting []string) {
+	all, err := g.tryMailboxes(ctx, cfg)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for _, b := range boxes { // side by side: one that is silent must not take the others' time
-		wg.Go(func() {
-			if err := collect.Try(ctx, b); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				waiting = append(waiting, fmt.Sprintf("collect: mail of %s waits: %v", b.Name, err))
-			}
-		})
+	for _, b := range all {
+		if b.err != nil {
+			waiting = append(waiting, fmt.Sprintf("collect: mail of %s waits: %v", b.name, b.err))
+		}
 	}
-	wg.Wait()
 	slices.Sort(waiting)
 	return waiting
 }

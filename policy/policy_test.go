@@ -172,7 +172,7 @@ func anyFacts() *rapid.Generator[Facts] {
 			Verdict: rapid.SampledFrom(verdicts).Draw(t, "verdict"), Kind: rapid.SampledFrom([]string{"", "PER", "ORG"}).Draw(t, "kind"),
 			Preferred: rapid.SampledFrom(append([]Route{"", Later, "odd"}, routes...)).Draw(t, "preferred"), Form: rapid.SampledFrom(forms).Draw(t, "form"),
 			SMIME: flag("smime"), OpenPGP: flag("openpgp"), Phone: flag("phone"), Secret: flag("secret"), Opposed: flag("opposed"),
-			TrustDomain: flag("trust domain"), TrustSender: flag("trust sender"), PatientINS: flag("patient"), INSValid: flag("ins"), INSQualified: flag("ins qualified"),
+			TrustDomain: flag("trust domain"), TrustSender: flag("trust sender"), SenderTrouble: rapid.SampledFrom([]string{"", SenderForeign, SenderRefused}).Draw(t, "trouble"), PatientINS: flag("patient"), INSValid: flag("ins"), INSQualified: flag("ins qualified"),
 			Size: rapid.Int64Range(0, 100).Draw(t, "size"), Recipients: rapid.IntRange(0, 3).Draw(t, "recipients"),
 			Null: flag("null"), Auto: flag("auto"), List: flag("list"), Marked: flag("marked"),
 			TrustDoubt: rapid.SampledFrom([]string{"", "", "", "too old"}).Draw(t, "trust doubt"),
@@ -234,7 +234,7 @@ func TestLaws(t *testing.T) {
 		law(d.Route != Pickup || !f.Null && !f.Auto && !f.List, "automatic mail never becomes a deposit")
 		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List || f.Null && (d.Form == FormSMIME || d.Form == FormOpenPGP), "automatic mail never triggers a code")
 		law(d.Route != Plain || !f.Null || d.Form == FormReport, "a null sender's mail leaves as a report")
-		law(d.Route != Trust || f.TrustSender || f.Null, "only our trust domains write into the trust space")
+		law(d.Route != Trust || f.TrustSender || f.Null && f.SenderTrouble != SenderForeign, "only our trust domains write into the trust space")
 		law(d.Route != Trust || f.TrustDomain || f.PatientINS, "trust reaches listed domains alone")
 		law(d.Route != Trust || !f.PatientINS || f.INSValid && f.Recipients == 1 && d.Qualified, "patients: valid, alone, qualified")
 		law(d.Route != Trust || f.PatientINS || f.Verdict == Verified || p.opt.ListedUnverified == Trust, "refuse unverified means it")

@@ -83,7 +83,7 @@ func (p *Policy) trust(f *Facts, c *choice) Decision {
 	switch {
 	case !f.TrustDomain && !f.PatientINS:
 		return c.refuse("domain not in the white list", textNotInSpace)
-	case !f.TrustSender && !f.Null: // a report has no sender whose domain could be one of ours
+	case !f.TrustSender && (!f.Null || f.SenderTrouble == SenderForeign): // a report has no sender whose domain could be one of ours
 		return c.untrusted(f)
 	}
 	if f.SendsAs != "" {

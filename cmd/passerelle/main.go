@@ -26,6 +26,7 @@ var version = "dev"
 type commands struct {
 	Serve     serveCmd     `cmd:"" help:"Run the gateway until SIGTERM or Ctrl-C; the log goes to stderr as JSON."`
 	Check     checkCmd     `cmd:"" help:"Check a config file: all its faults at once, then its expect pairs. Nothing listens, nothing is sent."`
+	Doctor    doctorCmd    `cmd:"" help:"Say whether all is well around the running gateway: certificates, hops, peers, directory, disk, clock; for people and monitoring."`
 	Explain   explainCmd   `cmd:"" help:"Say which way a mail would take, and why: rules tried, directory record, what the recipient would see. Nothing is sent."`
 	Demo      demoCmd      `cmd:"" help:"Show the main job on this machine: real sockets on loopback, eight messages, every arrival checked. Needs no config."`
 	Directory directoryCmd `cmd:"" help:"The local mirror of the national directory (Annuaire Sante): look up, search, import, compare. Needs no config."`
@@ -66,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&cmd, kong.Name("passerelle"), kong.UsageOnError(), kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
 		kong.Description("The gateway that lets a clinic keep its mail server and stop leaking health data.\n\n"+
 			"Start with `passerelle demo`, then `passerelle check --config FILE` and `passerelle serve --config FILE`.\n\n"+
-			"Exit codes: 0 done; 1 it failed, or what was asked does not hold (an expect pair, a look-up); 2 the command line or the config file is wrong."))
+			"Exit codes: 0 done; 1 it failed, or what was asked does not hold (an expect pair, a look-up); 2 the command line or the config file is wrong. Of doctor: 0 well, 1 warnings, 2 failures."))
 	if err != nil {
 		fmt.Fprintln(stderr, "passerelle:", err)
 		return 1
@@ -92,7 +93,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func tell(stderr io.Writer, err error) int {
 	var faults config.Faults
 	var unread *configError
+	var code exitCode
 	switch {
+	case errors.As(err, &code): // all was said
+		return int(code)
 	case errors.As(err, &faults): // each line begins with its place
 		fmt.Fprintln(stderr, printable(err.Error()))
 		return 2

@@ -89,7 +89,7 @@ func TestExitCodes(t *testing.T) {
 		args []string
 	}{
 		{0, nil}, {0, []string{"--help"}}, {0, []string{"version"}}, {2, []string{"serv"}}, {2, []string{"explain"}}, {2, []string{"directory"}},
-		{2, []string{"serve", "--config", "bad.yaml"}}, {2, []string{"check", "--config", "bad.yaml"}}, {2, []string{"explain", "--config", "bad.yaml", "--from", "a@b.test", "--to", "c@d.test"}},
+		{2, []string{"serve", "--config", "bad.yaml"}}, {2, []string{"check", "--config", "bad.yaml"}}, {2, []string{"doctor", "--config", "bad.yaml"}}, {2, []string{"explain", "--config", "bad.yaml", "--from", "a@b.test", "--to", "c@d.test"}},
 		{2, []string{"serve", "--config", "missing.yaml"}}, {1, []string{"directory", "status", "--state-dir", "."}}, {1, []string{"directory", "import", "--state-dir", ".", "bad.yaml"}},
 	} {
 		var out, errs bytes.Buffer

@@ -201,6 +201,9 @@ func (p *Portal) linkFault(w http.ResponseWriter, r *http.Request, err error) {
 		p.fail(w, r, err)
 		return
 	}
+	if fault == "fault.wrong" && view.Mode == vault.BySecret {
+		fault = "fault.phrase"
+	}
 	d := page{View: view, Fault: fault}
 	var e *vault.Error
 	if errors.As(err, &e) && !e.Until.IsZero() {

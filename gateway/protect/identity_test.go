@@ -317,3 +317,13 @@ func BenchmarkOutgoing(b *testing.B) {
 		o.Outgoing(h)
 	}
 }
+
+// A report does not say where else somebody of the clinic has his mail sent to.
+func TestReportHidesForwarding(t *testing.T) {
+	o := asDoctor()
+	for final, want := range map[string]string{"rfc822; prive@gmail.test": "rfc822; jean.martin@clinic.mss.test", "rfc822; peer@dest.test": "rfc822; peer@dest.test"} {
+		if got := o.recipient("final-recipient", final); got != want {
+			t.Errorf("%s: %s", final, got)
+		}
+	}
+}

@@ -125,12 +125,13 @@ func (o *Identity) statusField(name, v string) string {
 	return ""
 }
 
-// recipient maps whom a report is about: who has no mailbox is the author's own, for the report must name one.
+// recipient maps whom a report is about: who has no mailbox is the author's own, for the report must name one. So is he to whom somebody
+// of the clinic forwards outside of the space: where that is is nobody's business there.
 func (o *Identity) recipient(name, v string) string {
 	_, who, _ := strings.Cut(v, ";")
 	a, err := message.ParseAddress(strings.Trim(strings.TrimSpace(who), "<>"), true)
 	switch {
-	case err == nil && !a.IsNull() && !o.Names.Domain(a.Domain) && !nameless("@"+a.Domain):
+	case err == nil && !a.IsNull() && !o.Names.Domain(a.Domain) && !nameless("@"+a.Domain) && o.Reachable(a.Domain):
 		return v
 	case err == nil && !a.IsNull():
 		if box, ok := o.Known(a); ok {

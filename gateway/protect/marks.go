@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,36 +38,71 @@ var (
 
 // Origin is what a mark says.
 type Origin struct {
-	Origin   string // "trust" or "patient"
-	Verified string // how that was verified, one line of ASCII without ";"
+	Origin   string // FromTrust, FromPatient, FromNotice
+	Verified string // how that was verified: "peer CN=...", "operator host", "code, deposit id"
+	Cert     string // SHA-256 of the peer's certificate in hexadecimal, "" where none was shown to us
+	Sender   string // what is known of the author (From), "" where nobody looked
 	ID       string // the message's id in the ledger
 }
 
-// Mark gives the value of MarkField. The HMAC covers what it says, its time, and Message-ID, Date and From of the message, each field
-// with its number of occurrences. It does not cover the body: Postfix, virus scanners and list software behind us may rewrap and
+// What Origin.Origin may be.
+const (
+	FromTrust   = "trust"
+	FromPatient = "patient"
+	// FromNotice is a notice of ours about a message from the trust space. It holds nothing of that message, so it may leave again.
+	FromNotice = "notice"
+)
+
+// maxVerified bounds what a stranger's certificate adds to a message: a DN may have 4 KiB.
+const maxVerified, maxSender = 240, 120
+
+// Mark gives the value of MarkField. The HMAC covers all that it says, and Message-ID, Date and From of the message, each field with its
+// number of occurrences. It does not cover the body: Postfix, virus scanners and list software behind us may rewrap and
 // re-encode it, and a mark that breaks on the way would be worth less than one that speaks of the header alone. Who holds a marked
 // message can thus send another body under the same Message-ID, Date and From, within MarkAge, if the clinic's Postfix lets mail
 // from outside keep the field: it does not (deploy/postfix header_checks).
+//
+// Values come from certificates and directories of strangers: what could end one, or is no printable ASCII, is written %XX.
 func Mark(key [32]byte, o Origin, h message.Header, now time.Time) (string, error) {
-	if o.Origin != "trust" && o.Origin != "patient" {
+	if o.Origin != FromTrust && o.Origin != FromPatient && o.Origin != FromNotice {
 		return "", fmt.Errorf("mark: no such origin")
 	}
-	for _, s := range []string{o.Verified, o.ID} {
-		if strings.ContainsAny(s, ";\r\n") || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e }) || s != collapse(s) {
-			return "", fmt.Errorf("mark: a value is not one line of ASCII")
-		}
+	text := "v2; " + o.Origin + "; verified=" + escape(o.Verified, maxVerified)
+	if o.Cert != "" {
+		text += "; cert=" + escape(o.Cert, 2*sha256.Size)
 	}
-	t := strconv.FormatInt(now.Unix(), 10)
-	return "v1; " + o.Origin + "; verified=" + o.Verified + "; id=" + o.ID + "; t=" + t + "; mac=" + markMAC(key, o, t, h), nil
+	if o.Sender != "" {
+		text += "; sender=" + escape(o.Sender, maxSender)
+	}
+	text += "; id=" + escape(o.ID, 64) + "; t=" + strconv.FormatInt(now.Unix(), 10)
+	return text + "; mac=" + markMAC(key, h, "passerelle origin v2", text), nil
 }
 
-func markMAC(key [32]byte, o Origin, t string, h message.Header) string {
+// escape writes a value of a mark, cut at most octets.
+func escape(s string, most int) string {
+	var b strings.Builder
+	for i := range len(s) {
+		c, one := s[i], s[i:i+1]
+		blank := c == ' ' && (i == 0 || i == len(s)-1 || s[i-1] == ' ') // folding would eat it
+		if blank || c < ' ' || c > '~' || c == ';' || c == '%' {
+			one = fmt.Sprintf("%%%02X", c)
+		}
+		if b.Len()+len(one) > most {
+			return strings.TrimRight(b.String(), " ") + "..."
+		}
+		b.WriteString(one)
+	}
+	return b.String()
+}
+
+// markMAC covers the words that a mark says, and the header that it stands on.
+func markMAC(key [32]byte, h message.Header, words ...string) string {
 	m := hmac.New(sha256.New, key[:])
 	put := func(s string) { // length first: no two lists of strings give the same bytes
 		m.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s))))
 		m.Write([]byte(s))
 	}
-	for _, s := range []string{"passerelle origin v1", o.Origin, o.Verified, o.ID, t} {
+	for _, s := range words {
 		put(s)
 	}
 	for _, name := range []string{"Message-ID", "Date", "From"} {
@@ -82,39 +118,74 @@ func markMAC(key [32]byte, o Origin, t string, h message.Header) string {
 // collapse makes runs of blanks one: refolding on the way changes nothing else.
 func collapse(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// VerifyMark gives what the first true mark of the message says. The error is ErrNoMark, ErrForged, or ErrOldMark beside a true Origin.
-func VerifyMark(key [32]byte, h message.Header, now time.Time) (Origin, error) {
-	err := ErrNoMark
+// VerifyMark gives what the first true mark of the message says; one of FromNotice counts where there is no other. The error is
+// ErrNoMark, ErrForged, or ErrOldMark beside a true Origin.
+func VerifyMark(key [32]byte, h message.Header, now time.Time) (notice Origin, err error) {
+	err = ErrNoMark
 	for _, v := range h.Values(MarkField) {
 		o, t, ok := readMark(key, collapse(v), h)
 		if !ok {
-			err = ErrForged
+			if notice == (Origin{}) {
+				err = ErrForged
+			}
 			continue
 		}
+		var old error
 		if age := now.Sub(t); age > MarkAge || age < -time.Hour {
-			return o, ErrOldMark
+			old = ErrOldMark
 		}
-		return o, nil
+		if o.Origin != FromNotice {
+			return o, old
+		}
+		if notice == (Origin{}) {
+			notice, err = o, old
+		}
 	}
-	return Origin{}, err
+	return notice, err
 }
 
+// readMark reads v2, and v1 as it was written until 2026: `v1; ORIGIN; verified=TEXT; id=ID; t=SECONDS; mac=MAC`.
 func readMark(key [32]byte, v string, h message.Header) (Origin, time.Time, bool) {
 	f := strings.Split(v, ";")
-	if len(f) != 6 || f[0] != "v1" {
+	for i := range f {
+		f[i] = strings.TrimSpace(f[i])
+	}
+	last := len(f) - 1
+	mac, ok := strings.CutPrefix(f[last], "mac=")
+	if !ok || last < 2 {
 		return Origin{}, time.Time{}, false
 	}
-	got := map[string]string{}
-	for i, want := range []string{"verified", "id", "t", "mac"} {
-		name, value, ok := strings.Cut(strings.TrimSpace(f[i+2]), "=")
-		if !ok || name != want {
+	o, said := Origin{Origin: f[1]}, map[string]string{}
+	for _, s := range f[2:last] {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok {
 			return Origin{}, time.Time{}, false
 		}
-		got[name] = value
+		said[name] = value
 	}
-	o := Origin{Origin: strings.TrimSpace(f[1]), Verified: got["verified"], ID: got["id"]}
-	secs, err := strconv.ParseInt(got["t"], 10, 64)
-	if err != nil || !hmac.Equal([]byte(markMAC(key, o, got["t"], h)), []byte(got["mac"])) {
+	var want string
+	switch f[0] {
+	case "v1":
+		if last != 5 || len(said) != 3 {
+			return Origin{}, time.Time{}, false
+		}
+		o.Verified, o.ID = said["verified"], said["id"]
+		want = markMAC(key, h, "passerelle origin v1", o.Origin, o.Verified, o.ID, said["t"])
+	case "v2":
+		var faults [4]error
+		o.Verified, faults[0] = url.PathUnescape(said["verified"])
+		o.Cert, faults[1] = url.PathUnescape(said["cert"])
+		o.Sender, faults[2] = url.PathUnescape(said["sender"])
+		o.ID, faults[3] = url.PathUnescape(said["id"])
+		if errors.Join(faults[:]...) != nil {
+			return Origin{}, time.Time{}, false
+		}
+		want = markMAC(key, h, "passerelle origin v2", strings.Join(f[:last], "; "))
+	default:
+		return Origin{}, time.Time{}, false
+	}
+	secs, err := strconv.ParseInt(said["t"], 10, 64)
+	if err != nil || !hmac.Equal([]byte(want), []byte(mac)) {
 		return Origin{}, time.Time{}, false
 	}
 	return o, time.Unix(secs, 0), true

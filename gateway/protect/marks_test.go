@@ -25,7 +25,7 @@ func TestMark(t *testing.T) {
 	key := [32]byte{1}
 	fields := "From: Dr Martin\n <m@hopital.test>\nDate: Mon, 23 Nov 2026 11:00:00 +0000\nMessage-ID: <1@hopital.test>\nSubject: x\n\n"
 	h := header(t, fields)
-	o := Origin{"trust", "certificate of hopital.test, 2026-11-23", "id1"}
+	o := Origin{"trust", "peer CN=hopital.test,O=Hôpital  \"A; B\"", strings.Repeat("ab", 32), "professional, verified, extraction 2026-11-20, Médecin", "id1"}
 	v, err := Mark(key, o, h, noon)
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +42,13 @@ func TestMark(t *testing.T) {
 		"folded on the way":  {with(folded, strings.Replace(fields, "\n <", " <", 1)), key, noon, nil},
 		"other fields added": {with(v, "Received: x\nX-Spam: no\n"+fields), key, noon.Add(29 * 24 * time.Hour), nil},
 		"beside a forged":    {with("v1; trust; verified=x; id=1; t=1; mac=x\nX-Passerelle-Origine: "+v, fields), key, noon, nil},
+		"without blanks":     {with(strings.ReplaceAll(v, "; ", ";"), fields), key, noon, nil},
+		"v1 of it":           {with(strings.Replace(v, "v2", "v1", 1), fields), key, noon, ErrForged},
+		"v3":                 {with(strings.Replace(v, "v2", "v3", 1), fields), key, noon, ErrForged},
+		"other certificate":  {with(strings.Replace(v, "cert=ab", "cert=aa", 1), fields), key, noon, ErrForged},
+		"no certificate":     {with(strings.Replace(v, "; cert="+o.Cert, "", 1), fields), key, noon, ErrForged},
+		"a word added":       {with(strings.Replace(v, "; id=", "; sender=patient; id=", 1), fields), key, noon, ErrForged},
+		"not verified now":   {with(strings.Replace(v, "verified, ext", "not listed, ext", 1), fields), key, noon, ErrForged},
 		"old":                {with(v, fields), key, noon.Add(31 * 24 * time.Hour), ErrOldMark},
 		"from the future":    {with(v, fields), key, noon.Add(-2 * time.Hour), ErrOldMark},
 		"none":               {h, key, noon, ErrNoMark},
@@ -60,7 +67,7 @@ func TestMark(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want %v", name, got, err, c.want)
 		}
 	}
-	for _, bad := range []Origin{{}, {"else", "", ""}, {"trust", "a;b", ""}, {"trust", "a\nb", ""}, {"trust", "é", ""}, {"trust", "", "a;b"}} {
+	for _, bad := range []Origin{{}, {Origin: "else"}, {Origin: "trust; verified=x"}} {
 		if _, err := Mark(key, bad, h, noon); err == nil {
 			t.Errorf("%+v was marked", bad)
 		}
@@ -68,6 +75,78 @@ func TestMark(t *testing.T) {
 	m := with(v, fields)
 	if Strip(&m); m.Get(MarkField) != "" {
 		t.Error("the mark is still there")
+	}
+}
+
+// What a certificate or a directory says comes back as it was said, however hostile, or cut; it is one line, and never another field.
+func TestMarkOfHostileValues(t *testing.T) {
+	key := [32]byte{1}
+	h := header(t, "From: a@b.test\nMessage-ID: <1@b.test>\n\n")
+	for _, s := range []string{"a;b", "a; id=2; t=1", "a\r\nBcc: x@y.test", " a ", "a  b", "100%", "%3B", "é\x00\xff", "a=b; mac=c", "\u202etxt", strings.Repeat(";", 3000)} {
+		v, err := Mark(key, Origin{Origin: FromTrust, Verified: s, Sender: s, Cert: s, ID: s}, h, noon)
+		if err != nil || len(v) > 620 {
+			t.Fatalf("%.20q: %v, %d octets", s, err, len(v))
+		}
+		field, err := message.FormatField(MarkField, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(field)) {
+			if len(line) > 998 || strings.TrimSpace(line) == "" {
+				t.Errorf("%.20q: line %q", s, line)
+			}
+		}
+		marked := header(t, strings.ReplaceAll(string(field), "\r\n", "\n")+"From: a@b.test\nMessage-ID: <1@b.test>\n\n")
+		if len(marked.Fields()) != 3 {
+			t.Errorf("%.20q: %d fields", s, len(marked.Fields()))
+		}
+		got, err := VerifyMark(key, marked, noon)
+		if err != nil || len(s) < 50 && (got.Verified != s || got.Sender != s) {
+			t.Errorf("%.20q: got %+v, %v", s, got, err)
+		}
+	}
+}
+
+// A mark as it was written before v2 still speaks for its 30 days.
+func TestMarkV1(t *testing.T) {
+	key, at := [32]byte(bytes.Repeat([]byte{7}, 32)), time.Unix(1795435200, 0)
+	h := header(t, `X-Passerelle-Origine: v1; trust; verified=peer CN=mx.hopital.example; id=abcdefgh; t=1795435200; mac=xAw3N54ulxquolHZNG4Jc-H3RzdxwGqroMsmdnqywdI
+Message-ID: <1@hopital.example>
+Date: Mon, 23 Nov 2026 12:00:00 +0000
+From: Dr Martin <martin@hopital.example>
+
+`)
+	want := Origin{Origin: FromTrust, Verified: "peer CN=mx.hopital.example", ID: "abcdefgh"}
+	if got, err := VerifyMark(key, h, at.Add(29*24*time.Hour)); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := VerifyMark(key, h, at.Add(31*24*time.Hour)); !errors.Is(err, ErrOldMark) || got != want {
+		t.Errorf("old: %+v, %v", got, err)
+	}
+}
+
+// A notice's mark never hides that of a message: the law of the trust space reads the other.
+func TestMarkOfNotice(t *testing.T) {
+	key := [32]byte{1}
+	const fields = "From: a@b.test\nMessage-ID: <1@b.test>\n\n"
+	h := header(t, fields)
+	n, _ := Mark(key, Origin{Origin: FromNotice, Verified: "peer"}, h, noon)
+	v, _ := Mark(key, Origin{Origin: FromTrust, Verified: "peer"}, h, noon)
+	for name, c := range map[string]struct {
+		marks []string
+		want  string
+		err   error
+	}{
+		"alone": {[]string{n}, FromNotice, nil}, "first": {[]string{n, v}, FromTrust, nil}, "last": {[]string{v, n}, FromTrust, nil},
+		"before a forged one": {[]string{n, "v2; trust; mac=x"}, FromNotice, nil}, "behind it": {[]string{"v2; trust; mac=x", n}, FromNotice, nil},
+	} {
+		var top string
+		for _, m := range c.marks {
+			top += MarkField + ": " + m + "\n"
+		}
+		if got, err := VerifyMark(key, header(t, top+fields), noon); got.Origin != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type conn struct {
 	raw      net.Conn // the TCP connection
 	nc       net.Conn // raw, or TLS over it
 	br       *bufio.Reader
+	banner   string            // the first line of its greeting
 	ext      map[string]string // EHLO keywords in upper case -> parameters
 	tls      *tls.ConnectionState
 	peer     Peer
@@ -126,6 +127,7 @@ func (c *conn) greet(startTLS bool, token string) *Error {
 	if r.code != 220 {
 		return c.unexpected("banner", r)
 	}
+	c.banner = r.lines[0]
 	if fail := c.hello(); fail != nil {
 		return fail
 	}

@@ -52,17 +52,9 @@ var patientSchemes = []string{"urn:uuid:6b5aea1a-874d-4603-a4bc-96a0a7b38446", "
 // ReadXDM reads the metadata and the heads of the CDA documents. Nothing is written anywhere, no name of the archive is followed, and no
 // document type or entity is expanded. An archive without METADATA.XML is an error.
 func ReadXDM(r io.ReaderAt, size int64) (*XDM, error) {
-	directory := &directoryReader{ReaderAt: r, left: maxXDMDirectory}
-	z, err := zip.NewReader(directory, size)
-	if errors.Is(directory.err, errXDMLimit) {
-		return nil, errXDMLimit
-	}
-	directory.left = math.MaxInt64
+	z, err := listXDM(r, size)
 	if err != nil {
-		return nil, fmt.Errorf("XDM: %w", err)
-	}
-	if len(z.File) > maxXDMEntries {
-		return nil, errXDMLimit
+		return nil, err
 	}
 	x, left := &XDM{}, int64(maxXDMTotal)
 	metadata, documents, qualified := 0, 0, 0
@@ -97,6 +89,23 @@ func ReadXDM(r io.ReaderAt, size int64) (*XDM, error) {
 	}
 	x.Qualified = documents > 0 && qualified == documents
 	return x, nil
+}
+
+// listXDM reads the directory of the archive.
+func listXDM(r io.ReaderAt, size int64) (*zip.Reader, error) {
+	directory := &directoryReader{ReaderAt: r, left: maxXDMDirectory}
+	z, err := zip.NewReader(directory, size)
+	if errors.Is(directory.err, errXDMLimit) {
+		return nil, errXDMLimit
+	}
+	directory.left = math.MaxInt64
+	if err != nil {
+		return nil, fmt.Errorf("XDM: %w", err)
+	}
+	if len(z.File) > maxXDMEntries {
+		return nil, errXDMLimit
+	}
+	return z, nil
 }
 
 func b2i(b bool) int {

@@ -71,7 +71,11 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 		return "", err
 	}
 	now := v.cfg.Now()
-	code, ok := token.ParseCode(code)
+	read := token.ParseCode
+	if r.mode == BySecret {
+		read = parsePhrase
+	}
+	code, ok := read(code)
 	if !ok { // what is no code is no guess: an empty form that a scanner sends costs the patient nothing
 		return "", &Error{Reason: WrongCode}
 	}
@@ -112,6 +116,9 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 		e := &Error{Reason: WrongCode}
 		r.wrong++
 		switch {
+		case r.wrong >= wrongInAll && r.mode == BySecret: // no other phrase can be asked for
+			r.wrong, e.Reason, e.Until = 0, Locked, now.Add(day)
+			r.locked = ms(e.Until)
 		case r.wrong >= wrongInAll:
 			e.Reason, r.code1, r.code2, r.wrong = CodeVoid, nil, nil, 0
 		case r.wrong%wrongPerLock == 0:

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"passerelle/crypto/seal"
@@ -23,7 +24,9 @@ type DepositRequest struct {
 	Phone string
 	// Mode asks for a way of the code; "" means by SMS where possible, else by the sender.
 	Mode Mode
-	Lang string // "fr" or "en", "" where unknown
+	// Secret is the phrase of BySecret, which must have one. It lives as long as the deposit; blanks in it count as one.
+	Secret string
+	Lang   string // "fr" or "en", "" where unknown
 	// Expiry overrides the vault's.
 	Expiry time.Duration
 
@@ -75,9 +78,16 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		}
 		phoneMark = seal.Mark(v.cfg.Key, "phone", e164)
 		d.MaskedPhone = MaskPhone(e164)
-		if mobile && v.cfg.SMS != nil && r.Mode != BySender {
+		if mobile && v.cfg.SMS != nil && r.Mode != BySender && r.Mode != BySecret {
 			d.Mode = BySMS
 		}
+	}
+	if r.Mode == BySecret {
+		phrase, ok := parsePhrase(r.Secret)
+		if !ok {
+			return nil, errors.New("deposit: the agreed phrase is empty or too long")
+		}
+		d.Mode, code, codeUntil = BySecret, v.codeMark(id, phrase), ms(d.Expires)
 	}
 	if d.Mode == BySender { // told once, so it lives as long as the deposit
 		d.Code = token.NewCode()
@@ -218,5 +228,11 @@ func one(res sql.Result, err error) error {
 }
 
 func (v *Vault) linkMark(secret string) []byte { return seal.Mark(v.cfg.Key, "link", secret) }
+
+// parsePhrase is an agreed phrase as it is compared. The word before it tells it from a code of six digits.
+func parsePhrase(s string) (string, bool) {
+	s = strings.Join(strings.Fields(s), " ")
+	return "phrase " + s, s != "" && len(s) <= 500
+}
 
 func (v *Vault) codeMark(id, code string) []byte { return seal.Mark(v.cfg.Key, "code", id, code) }

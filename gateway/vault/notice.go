@@ -36,6 +36,8 @@ type NoticeRequest struct {
 	ReplyTo message.Address
 	// Keep is whole header fields, each ended by CRLF, to be copied (headers.keep).
 	Keep []byte
+	// Staff: the notice is for a member of the clinic's staff, about a message from the trust space.
+	Staff bool
 }
 
 // noticeData is what the templates may show. It holds nothing of the message.
@@ -43,7 +45,7 @@ type noticeData struct {
 	Clinic               Clinic
 	Link                 string
 	UntilFR, UntilEN     string
-	BySMS                bool
+	BySMS, BySecret      bool
 	Code, Phone          string
 	Recipient, CreatedFR string
 }
@@ -57,6 +59,9 @@ func (v *Vault) Notice(d *Deposit, r NoticeRequest) (*message.Body, error) {
 		return nil, fmt.Errorf("notice of deposit %s: no From", d.ID)
 	}
 	data := v.noticeData(d)
+	if r.Staff {
+		return v.mail(v.cfg.NoticeLabel, r, d.Recipient, "Un message MSSanté vous attend / An MSSanté message is waiting for you", "staff", data)
+	}
 	return v.mail(v.cfg.NoticeLabel, r, d.Recipient, "Un message vous attend / A message is waiting for you", "notice", data)
 }
 
@@ -77,7 +82,7 @@ func (v *Vault) CodeForSender(d *Deposit, r NoticeRequest) (*message.Body, error
 
 func (v *Vault) noticeData(d *Deposit) noticeData {
 	return noticeData{Clinic: v.cfg.Clinic, Link: d.Link, UntilFR: DateFR(v.Local(d.Expires)), UntilEN: DateEN(v.Local(d.Expires)),
-		BySMS: d.Mode == BySMS, Code: token.SpacedCode(d.Code), Phone: d.MaskedPhone, Recipient: d.Recipient.String(), CreatedFR: DateFR(v.Local(d.Created))}
+		BySMS: d.Mode == BySMS, BySecret: d.Mode == BySecret, Code: token.SpacedCode(d.Code), Phone: d.MaskedPhone, Recipient: d.Recipient.String(), CreatedFR: DateFR(v.Local(d.Created))}
 }
 
 var months = [...]string{"janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"}

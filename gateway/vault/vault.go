@@ -58,10 +58,12 @@ type Clinic struct {
 // Mode is the way in which a code reaches the patient.
 type Mode string
 
-// The code comes by SMS when the patient asks for it, or the sender tells it by telephone.
+// The code comes by SMS when the patient asks for it, or the sender tells it by telephone; or there is none, and a phrase agreed with the
+// recipient proves him.
 const (
 	BySMS    Mode = "sms"
 	BySender Mode = "sender"
+	BySecret Mode = "secret"
 )
 
 // Config sets up a vault. Key, PublicURL and Clinic.Name are required.
