@@ -24,17 +24,17 @@ func TestMSSanteExamples(t *testing.T) {
 			t.Errorf("operator mode is shown before %q", word)
 		}
 	}
-	found := regexp.MustCompile("(?ms)^```yaml \\w+\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
-	if len(found) != 2 {
+	found := regexp.MustCompile("(?ms)^```yaml (\\w+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
+	if len(found) != 4 {
 		t.Fatalf("%d examples", len(found))
 	}
 	for _, m := range found {
-		c, err := config.Parse("mssante.md", []byte("clinic: {domains: [clinique.example]}\nhops: {clinic: {addr: \"192.0.2.1:25\"}, internet: {addr: \"192.0.2.1:26\"}}\npickup: {url: \"https://c.example\"}\n"+m[1]),
+		c, err := config.Parse("mssante.md", []byte("clinic: {domains: [clinique.example]}\nhops: {clinic: {addr: \"192.0.2.1:25\"}, internet: {addr: \"192.0.2.1:26\"}}\npickup: {url: \"https://c.example\"}\n"+m[2]),
 			func(string) (string, bool) { return "", false }, config.Files(func(string) error { return nil }))
 		if err != nil {
 			t.Error(err)
-		} else if !c.Trust.Client() {
-			t.Errorf("no client mode:\n%s", m[1])
+		} else if client := m[1] != "operator"; c.Trust.Client() != client || c.Trust.WhiteList.URL == "" || !client && c.Listen.Trust.Addr == "" {
+			t.Errorf("not what it is shown as:\n%s", m[2])
 		}
 	}
 }

@@ -35,8 +35,12 @@ func (g *Gateway) entry(m *mail, i int, w *way) ledger.Entry {
 	if w.to != nil {
 		e.Recipient, e.Reason = w.from.String(), e.Reason+", to "+w.to.String()
 	}
-	if w.hop == operatorName { // the peer of this row is the operator, not the recipient's server: what the far side shows, only he sees
-		e.Reason = cut(e.Reason+"; handed to the clinic's MSSante operator, whose certificate this is", 900)
+	if w.hop == operatorName && w.result.Peer.Subject != "" { // the peer of this row is the operator, not the recipient's server: what the far side shows, only he sees
+		did := "handed to"
+		if w.fault != nil {
+			did = "refused by"
+		}
+		e.Reason = cut(e.Reason+"; "+did+" the clinic's MSSante operator, whose certificate this is", 900)
 	}
 	if len(w.answer.Contradictions) > 0 {
 		e.Reason = cut(e.Reason+"; "+strings.Join(w.answer.Contradictions, "; "), 900)

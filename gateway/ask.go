@@ -51,7 +51,8 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	}
 	if g.space != nil {
 		listed, doubt := g.space.Ask(r.Domain) // of one moment: a list that comes between two questions would be neither
-		f.TrustDomain = listed
+		// Our own domains are of the space also where nobody lists them: their mail waits then, and never goes by the Internet.
+		f.TrustDomain = listed || g.space.Own(r.Domain)
 		if f.TrustDomain { // in the list by its own name: nobody's mistake
 			f.Lookalike = ""
 		}

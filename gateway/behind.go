@@ -15,6 +15,7 @@ import (
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/relay"
+	"passerelle/policy"
 )
 
 var mDetached = promauto.NewGauge(prometheus.GaugeOpts{Name: "passerelle_gateway_detached",
@@ -35,6 +36,10 @@ type session struct {
 func (g *Gateway) handOnFor(ctx context.Context, s *session, m *mail, ways []way) []way {
 	t := g.traffic
 	var going []*flight
+	decided := make([]policy.Decision, len(ways)) // a lane adds to its own what it finds
+	for i := range ways {
+		decided[i] = ways[i].decision
+	}
 	for _, f := range g.flights(m, ways) {
 		f.client = s.client
 		if f.hop != "" && !t.admit(f, s.sessions) {
@@ -65,11 +70,11 @@ func (g *Gateway) handOnFor(ctx context.Context, s *session, m *mail, ways []way
 		on, never := f.leave(func(on []int) { g.detach(s, m, f, on) })
 		for _, i := range on {
 			w := &ways[i]
-			behind[i] = way{decision: w.decision, answer: w.answer, facts: w.facts, hop: f.hop, fault: slow(f.hop), onWay: true}
+			behind[i] = way{decision: decided[i], answer: w.answer, facts: w.facts, hop: f.hop, fault: slow(f.hop), onWay: true}
 		}
 		for _, i := range never {
 			w := &ways[i]
-			behind[i] = way{decision: w.decision, answer: w.answer, facts: w.facts, hop: f.hop, fault: stalled(f.hop)}
+			behind[i] = way{decision: decided[i], answer: w.answer, facts: w.facts, hop: f.hop, fault: stalled(f.hop)}
 		}
 	}
 	var patient []*flight

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"strings"
 
 	"passerelle/gateway/message"
@@ -24,9 +26,10 @@ type xdm struct {
 	fault error
 }
 
-// readXDM finds and reads IHE_XDM.ZIP. err is ours ("later"); what is wrong with the file is in fault.
-func (g *Gateway) readXDM(m *mail) (*xdm, error) {
-	m.reading.Lock() // several lanes may ask at once
+// readXDM finds and reads IHE_XDM.ZIP; on the way to a patient also one of another name, or below a signature. err is ours ("later"); what is
+// wrong with the file is in fault.
+func (g *Gateway) readXDM(m *mail, patient bool) (*xdm, error) {
+	m.reading.Lock() // several lanes may ask at once; a patient is alone in his message
 	defer m.reading.Unlock()
 	if m.xdm != nil {
 		return m.xdm, nil
@@ -35,27 +38,60 @@ func (g *Gateway) readXDM(m *mail) (*xdm, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.xdm = &xdm{}
-	for _, p := range index.Parts {
-		if !strings.EqualFold(p.Name, trust.XDMName) || len(p.Children) > 0 {
-			continue
-		}
-		if m.xdm.XDM != nil || m.xdm.fault != nil {
-			m.xdm.XDM, m.xdm.fault = nil, errors.New("several "+trust.XDMName)
-			break
-		}
-		file, err := decoded(g.budget, m.body, p)
-		if errors.Is(err, message.ErrNoRoom) {
-			m.xdm = nil
+	if patient && slices.ContainsFunc(index.Parts, func(p message.Part) bool { return p.Type == "multipart/signed" }) {
+		inside := message.DefaultLimits
+		inside.Signed = true
+		if index, err = message.Parse(m.body, inside); err != nil {
 			return nil, err
 		}
-		if err == nil {
-			m.xdm.XDM, err = trust.ReadXDM(file, file.Size())
-			file.Close()
-		}
-		m.xdm.fault = err
 	}
-	return m.xdm, nil
+	found := &xdm{}
+	for _, p := range index.Parts {
+		named := strings.EqualFold(p.Name, trust.XDMName) || strings.EqualFold(p.Params["name"], trust.XDMName)
+		if len(p.Children) > 0 || !named && !(patient && archive(m.body, p)) {
+			continue
+		}
+		one, fault, err := g.openXDM(m.body, p, named)
+		if err != nil {
+			return nil, err
+		}
+		if one == nil && fault == nil {
+			continue
+		}
+		if found.XDM != nil || found.fault != nil {
+			found.XDM, found.fault = nil, errors.New("several "+trust.XDMName)
+			break
+		}
+		found.XDM, found.fault = one, fault
+	}
+	m.xdm = found
+	return found, nil
+}
+
+// openXDM reads one file; nothing where it is not named as health documents and holds none.
+func (g *Gateway) openXDM(b *message.Body, p message.Part, named bool) (x *trust.XDM, fault, err error) {
+	file, err := decoded(g.budget, b, p)
+	switch {
+	case errors.Is(err, message.ErrNoRoom), errors.As(err, new(*fs.PathError)): // no temp file
+		return nil, nil, err
+	case err != nil && named:
+		return nil, err, nil
+	case err != nil:
+		return nil, nil, nil
+	}
+	defer file.Close()
+	if !named && !trust.HoldsXDM(file, file.Size()) {
+		return nil, nil, nil
+	}
+	x, fault = trust.ReadXDM(file, file.Size())
+	return x, fault, nil
+}
+
+// archive tells whether a part begins as a ZIP file does (APPNOTE 4.3.7).
+func archive(b *message.Body, p message.Part) bool {
+	var begin [4]byte
+	_, err := io.ReadFull(message.DecodePart(b, p), begin[:])
+	return err == nil && string(begin[:]) == "PK\x03\x04"
 }
 
 // decoded is a part without its transfer encoding, in memory or an encrypted temp file.
@@ -83,10 +119,14 @@ func (g *Gateway) inSpace(ctx context.Context, m *mail, ways []way, group []int)
 	if err := add("X-MSS-NIL", d.product); err != nil {
 		return nil, err
 	}
-	if w := &ways[group[0]]; w.facts.PatientINS && closing(m.header) {
+	w := &ways[group[0]]
+	if w.facts.PatientINS && g.namesOthers(m.header, m.env.Recipients[group[0]].Local) {
+		return nil, refuse(550, [3]int{5, 7, 1}, "Mon espace sante: un autre patient est nomme dans les champs A, Cc ou Repondre a, renvoyez le message a chacun separement", nil)
+	}
+	if w.facts.PatientINS && closing(m.header) {
 		w.decision.Reason += ", closes the exchange"
 	}
-	x, err := g.readXDM(m)
+	x, err := g.readXDM(m, w.facts.PatientINS)
 	if err != nil {
 		return nil, err
 	}
@@ -97,9 +137,12 @@ func (g *Gateway) inSpace(ctx context.Context, m *mail, ways []way, group []int)
 	if x.fault != nil {
 		faults = []string{"it cannot be read"}
 		g.log.Warn("health documents cannot be read", "id", m.env.ID, "err", x.fault)
+		if w.facts.PatientINS { // whose documents they are is not known
+			return nil, refuse(550, [3]int{5, 6, 0}, "Les documents joints (IHE_XDM.ZIP) sont illisibles ou en plusieurs fichiers: un seul fichier valide par patient, a corriger dans le logiciel metier", x.fault)
+		}
 	} else {
 		ins := ""
-		if ways[group[0]].facts.PatientINS {
+		if w.facts.PatientINS {
 			ins = m.env.Recipients[group[0]].Local
 		}
 		var wrong bool

@@ -88,6 +88,38 @@ func TestDocuments(t *testing.T) {
 			t.Errorf("the patient's own: %q", got)
 		}
 	})
+	t.Run("hidden from the check", func(t *testing.T) {
+		h := start(t, "")
+		right, wrong := withXDM(t, ddm, "", patientA), withXDM(t, ddm, "", patientB)
+		file := wrong[strings.Index(wrong, "--b\nContent-Type: application/zip"):strings.Index(wrong, "--b--")]
+		signed := strings.NewReplacer("multipart/mixed; boundary=b\n", "multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=s\n\n--s\nContent-Type: multipart/mixed; boundary=b\n",
+			"--b--\n", "--b--\n--s\nContent-Type: application/pkcs7-signature\n\nAAAA\n--s--\n").Replace
+		for name, letter := range map[string]string{
+			"two files":         strings.Replace(right, "--b--", file+"--b--", 1),
+			"another name":      strings.ReplaceAll(wrong, "IHE_XDM.zip", "dossier.zip"),
+			"as a browser does": strings.ReplaceAll(wrong, "IHE_XDM.zip", "\"IHE_XDM (1).zip\""),
+			"no archive's name": strings.ReplaceAll(strings.ReplaceAll(wrong, "IHE_XDM.zip", "dossier.dat"), "application/zip", "application/octet-stream"),
+			"two names":         strings.Replace(wrong, "filename=IHE_XDM.zip", "filename=a.pdf", 1),
+			"a long name":       strings.Replace(wrong, "filename=IHE_XDM.zip", "filename*=utf-8''%49HE%5FXDM.zip", 1),
+			"signed":            signed(wrong),
+			"attached":          strings.Replace(wrong, "Content-Type: multipart/mixed; boundary=b\n", "Content-Type: message/rfc822\n\nSubject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n", 1),
+			"cannot be read":    strings.Replace(wrong, "UEsDB", "UE*DB", 1),
+			"cut":               wrong[:strings.Index(wrong, "UEsDB")+200] + "\n--b--\n",
+			"two, another name": strings.ReplaceAll(strings.Replace(right, "--b--", file+"--b--", 1), "IHE_XDM.zip", "a.zip"),
+		} {
+			if got := h.send(h.lmtp, dr, letter, patientA+"@patient.test"); codes(got) != "550" || strings.Contains(got[0], patientB) {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+		if n := len(h.peer.Messages()); n != 0 {
+			t.Errorf("%d messages left", n)
+		}
+		for name, letter := range map[string]string{"another name": strings.ReplaceAll(right, "IHE_XDM.zip", "dossier.zip"), "signed": signed(right)} {
+			if got := h.send(h.lmtp, dr, letter, patientA+"@patient.test"); codes(got) != "250" {
+				t.Errorf("the patient's own, %s: %q", name, got)
+			}
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		h := start(t, "check: refuse")
 		for name, letter := range map[string]string{"subject": withXDM(t, "Bilan", "", patientA), "codes": withXDM(t, ddm, "X-MSS-CODECDA: 34112-3\n", patientA),

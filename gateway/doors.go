@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"passerelle/gateway/message"
@@ -63,11 +64,12 @@ func (d trustDoor) Mail(_ context.Context, c smtpd.Client, env *message.Envelope
 	return nil
 }
 
-// Rcpt asks the clinic's Postfix first, so that the trust space never gets a bounce from us.
+// Rcpt asks the clinic's Postfix first, so that the trust space never gets a bounce from us. A local part with another address within
+// (user%elsewhere, elsewhere!user) is a route through the clinic's server, which relays what we bring (RFC 5321 appendix F.2).
 func (d trustDoor) Rcpt(ctx context.Context, _ smtpd.Client, env *message.Envelope, r message.Recipient) error {
 	g := d.g
 	r = g.postmaster(r)
-	if !g.set.inboundDomains[r.Domain] { // a postmaster elsewhere is no exception: that would be a relay out of the trust space
+	if routed := strings.ContainsAny(r.Local, "@%!"); routed || !g.set.inboundDomains[r.Domain] { // a postmaster elsewhere is no exception: that would be a relay out of the trust space
 		return &smtpd.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Aucun relais: ce domaine n'est pas celui de la clinique"}
 	}
 	if g.sealed(r) {

@@ -16,7 +16,7 @@ import (
 )
 
 // exchangers finds the servers of the trust space's domains in the DNS (RFC 5321 section 5.1). Its answers need not be believed: a server
-// is asked for the certificate of the domain that it is to serve, so a forged answer only makes mail wait.
+// is asked for the certificate of the domain that it is to serve, so a forged answer makes mail wait, or come back to its sender (null MX).
 type exchangers struct {
 	resolver *net.Resolver // nil: the system's
 	now      func() time.Time

@@ -149,7 +149,9 @@ func (g *Gateway) label(ctx context.Context, m *mail, as trust.As) string {
 		}
 	}
 	if list, err := message.ParseMailboxes(m.header.Get("From")); label == "" && err == nil && len(list) == 1 {
-		label = trust.LabelText(list[0].Name)
+		if label = trust.LabelText(list[0].Name); strings.ContainsAny(label, "@＠﹫") { // his own word, and not for another's address
+			label = ""
+		}
 	}
 	if g.mailboxes.names.In(label) {
 		return ""
@@ -241,9 +243,19 @@ func (g *Gateway) mailboxOf(ctx context.Context) func(message.Address) (message.
 	}
 }
 
-// shown is a recipient as a server of the trust space is told of him: without the inner address that stood for him on the way here.
+// shown is a recipient as a server is told of him: in the trust space without the inner address that stood for him on the way here, and
+// nowhere but there with a patient's number, which a list or an alias of the clinic led away from.
 func (g *Gateway) shown(w *way, r message.Recipient) message.Recipient {
-	if g.mailboxes != nil && w.decision.Route == policy.Trust && g.mailboxes.names.In(r.ORcpt) {
+	if r.ORcpt == "" {
+		return r
+	}
+	inner := false
+	if g.mailboxes != nil && w.decision.Route == policy.Trust {
+		_, who, _ := strings.Cut(r.ORcpt, ";")
+		a, err := message.ParseAddress(who, true)
+		inner = err != nil || g.mailboxes.names.Address(a) || g.mailboxes.names.In(r.ORcpt)
+	}
+	if inner || w.decision.Route != policy.Local && r.Domain != g.set.patientDomain && g.set.patientBox.MatchString(r.ORcpt) {
 		r.ORcpt = ""
 	}
 	return r

@@ -260,6 +260,34 @@ func TestSenderOfADelegate(t *testing.T) {
 	}
 }
 
+// A name that is another's address is no name: some readers show it alone.
+func TestLabelIsNoAddress(t *testing.T) {
+	h := newMapped(t, ", mailboxes: {luc@clinic.test: luc@mss.clinic.test}", nil)
+	for name, want := range map[string]string{`"jean.martin@mss.clinic.test"`: "<luc@mss.clinic.test>", "=?utf-8?q?Jean_=28jean.martin=40mss.clinic.test=29?=": "<luc@mss.clinic.test>", "Luc Petit": "Luc Petit <luc@mss.clinic.test>"} {
+		if got := h.send(h.lmtp, "luc@clinic.test", letter(name+" <luc@clinic.test>", ""), "marie.durand@peer.mssante.test"); codes(got) != "250" {
+			t.Fatalf("%s: %q", name, got)
+		}
+		if from := fieldOf(t, last(h.peer.Messages()), "From"); from != want {
+			t.Errorf("%s left as %s", name, from)
+		}
+	}
+}
+
+// The address that a recipient stands for leaves if it is no inner one, however it is written.
+func TestOriginalRecipient(t *testing.T) {
+	h := newMapped(t, "", nil)
+	for orcpt, leaves := range map[string]bool{"rfc822;x@peer.mssante.test": true, "rfc822;liste@clinic.test": false, "rfc822;liste@EXCH01": false, "rfc822;liste@srv.local": false, "rfc822;liste@[10.1.2.3]": false} {
+		before := len(h.peer.Messages())
+		if got := h.send(h.lmtp, "dr@clinic.test", letter("dr@clinic.test", ""), "marie.durand@peer.mssante.test NOTIFY=FAILURE ORCPT="+orcpt); codes(got) != "250" {
+			t.Errorf("%s: %q", orcpt, got)
+			continue
+		}
+		if dsn := h.peer.Messages()[before].DSN; strings.HasSuffix(dsn, "ORCPT=") == leaves {
+			t.Errorf("%s left as %s", orcpt, dsn)
+		}
+	}
+}
+
 // Whether the mailbox exists could not be asked: the letter waits, and leaves once it can be.
 func TestMailboxNotAsked(t *testing.T) {
 	h := newMapped(t, ", pattern: \"{local}@mss.clinic.test\", verify: pattern", nil)

@@ -103,6 +103,9 @@ func TestClientModeMailboxes(t *testing.T) {
 	if got := h.send(h.lmtp, "dr@mss.clinic.test", hello, marie); codes(got) != "553" || !strings.Contains(got[0], "not owned by user") {
 		t.Errorf("in another's session: %q", got)
 	}
+	if _, _, reason, outcome := h.row(); outcome != "failed" || strings.Contains(reason, "handed to") || !strings.Contains(reason, "refused by the clinic's MSSante operator") {
+		t.Errorf("the ledger says of it: %s, %s", outcome, reason)
+	}
 	h.stop()
 	// The first token is refused by the real servers, the fresh one taken: the sender sees nothing of it.
 	for n, port := range []int{o.Submission, o.PostfixSubmission} {

@@ -41,7 +41,7 @@ func TestPatientWithoutMailbox(t *testing.T) {
 	}
 	t.Cleanup(func() { peer.Close() })
 	text := withRules("rules: [{name: patients, patient: true, route: trust, fallback: pickup}, {name: rest, route: plain}]\npickup: {url: \"http://{portal}\", code: sender}\ndirectory: {list: \""+list+"\"}\n") +
-		strings.NewReplacer("peer.mssante.test", "patient.test", "127.0.0.1:1", peer.Addr(), "  tls_dir", "  patient_domain: patient.test\n  patients: {header: X-INS-Qualifie}\n  tls_dir").Replace(trustText)
+		strings.NewReplacer("peer.mssante.test", "patient.test", "127.0.0.1:1", peer.Addr(), "  tls_dir", "  patient_domain: patient.test\n  patients: {header: X-INS-Qualifie}\n  limits: {patient.test: {max_conns: 5}}\n  tls_dir").Replace(trustText)
 	h := custom(t, text, nil, nil, "{tls}", s.dir)
 	send := func(letter, to string) string { return h.send(h.lmtp, dr, letter, to+"@patient.test")[0] }
 
@@ -73,6 +73,13 @@ func TestPatientWithoutMailbox(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
+	code.Store("2.0.0")
+	other := patientB + "@patient.test"
+	for name, field := range map[string]string{"To": "To: Zoe <" + patientA + "@patient.test>, " + other, "Cc": "Cc: Famille: \"x\" <" + strings.ToUpper(other) + ">;", "encoded": "Cc: =?utf-8?q?" + strings.Replace(other, "@", "=40", 1) + "?= <x@dest.test>"} {
+		if got := send(field+"\n"+hello, patientA); got[:3] != "550" || !strings.Contains(got, "un autre patient") || strings.Contains(got, patientB) || len(peer.Messages()) != 0 {
+			t.Errorf("another patient in %s: %q", name, got)
+		}
+	}
 	code.Store("5.7.1")
 	if got := send(hello, patientA); got[:3] != "550" || len(h.sink.To("zoe@dest.test")) != 1 {
 		t.Errorf("another refusal opened the way out: %q", got)
@@ -90,5 +97,73 @@ func TestPatientWithoutMailbox(t *testing.T) {
 	}
 	if log := h.log.String(); strings.Contains(log, patientA) || strings.Contains(log, patientB) {
 		t.Error("an INS stands in the log")
+	}
+}
+
+// TestPatientElsewhere: where the clinic's list leads from a patient's mailbox to his ordinary address, or to that of somebody who answers for
+// him, no server and no reader on the way there learns the number; the ledger has whom the sender wrote to.
+func TestPatientElsewhere(t *testing.T) {
+	const dr, child, patientC = "dr@mss.clinic.test", "enfant@dest.test", "184057512345625"
+	list := listFile(t, "adresse;qualified;pickup_at;alias_of\n"+patientA+"@patient.test;;;zoe@dest.test\n"+patientB+"@patient.test;oui;zoe@dest.test;\n"+child+";;;"+patientB+"@patient.test\nzoe@dest.test;;;\n"+patientC+"@patient.test;oui;zoe@patient.test;\n")
+	s := newSpace(t)
+	peer, err := gatewaytest.StartNextHop(gatewaytest.Options{TLS: s.ca.ServerTLS(s.peer, true), RequireTLS: true, RequireClientCert: true, Rcpt: func(string, string) gatewaytest.Reply {
+		return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such mailbox"}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	text := withRules("rules: [{name: patients, patient: true, route: trust, fallback: pickup}, {name: rest, route: pickup}]\npickup: {url: \"http://{portal}\", code: sender}\ndirectory: {list: \""+list+"\"}\n") +
+		strings.NewReplacer("peer.mssante.test", "patient.test", "127.0.0.1:1", peer.Addr(), "  tls_dir", "  patient_domain: patient.test\n  tls_dir").Replace(trustText)
+	h := custom(t, text, nil, nil, "{tls}", s.dir)
+	for _, to := range []string{patientA + "@patient.test", patientB + "@patient.test", child} {
+		before := len(h.sink.Messages())
+		if got := h.send(h.lmtp, dr, strings.Replace(hello, "<1@", "<"+to[:3]+"@", 1), to+" NOTIFY=FAILURE ORCPT=rfc822;"+to); codes(got) != "250" || len(h.sink.Messages()) != before+1 {
+			t.Errorf("%s: %q", to, got)
+			continue
+		}
+		m := h.sink.Messages()[before]
+		if seen := m.DSN + string(m.Data); strings.Contains(seen, "@patient.test") || strings.Contains(seen, patientA) || strings.Contains(seen, patientB) {
+			t.Errorf("%s: the number left by the Internet: %s\n%s", to, m.DSN, m.Data)
+		}
+	}
+	if got := h.send(h.lmtp, dr, hello, patientC+"@patient.test"); codes(got) != "550" || len(h.sink.Messages()) != 3 {
+		t.Errorf("a notice for the trust space by the Internet: %q", got)
+	}
+	rows := h.rows()
+	for _, to := range []string{patientA + "@patient.test", patientB + "@patient.test", child} {
+		if rows[to] != "delivered" {
+			t.Errorf("no row of whom the sender wrote to, %s: %q", to, rows)
+		}
+	}
+}
+
+// TestPatientWithoutMailboxLate: the patients' operator says so behind the client's reply; the way by pickup goes on there, once, and is what the
+// repeat is told.
+func TestPatientWithoutMailboxLate(t *testing.T) {
+	list := listFile(t, "adresse;qualified;pickup_at\n"+patientA+"@patient.test;oui;zoe@dest.test\n")
+	opened := make(chan struct{})
+	s := newSpace(t)
+	peer, err := gatewaytest.StartNextHop(gatewaytest.Options{TLS: s.ca.ServerTLS(s.peer, true), RequireTLS: true, RequireClientCert: true, Rcpt: func(string, string) gatewaytest.Reply {
+		<-opened
+		return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such mailbox"}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	text := withRules("relay: {timeout: 1s}\nrules: [{name: patients, patient: true, route: trust, fallback: pickup}, {name: rest, route: plain}]\npickup: {url: \"http://{portal}\", code: sender}\ndirectory: {list: \""+list+"\"}\n") +
+		strings.NewReplacer("peer.mssante.test", "patient.test", "127.0.0.1:1", peer.Addr(), "  tls_dir", "  patient_domain: patient.test\n  tls_dir").Replace(trustText)
+	h := custom(t, text, nil, nil, "{tls}", s.dir)
+	letter, to := withXDM(t, ddm, "", patientA), patientA+"@patient.test"
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", letter, to); codes(got) != "451" {
+		t.Fatalf("got %q", got)
+	}
+	close(opened)
+	if got := h.send(h.lmtp, "dr@mss.clinic.test", letter, to); codes(got) != "250" || len(h.sink.To("zoe@dest.test")) != 1 {
+		t.Errorf("the repeat: %q, %d notices", got, len(h.sink.To("zoe@dest.test")))
+	}
+	if rows := h.rows(); rows[to] != "delivered" && rows[to] != "deferred delivered" {
+		t.Errorf("rows: %q", rows)
 	}
 }

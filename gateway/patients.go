@@ -10,6 +10,7 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/message"
 	"passerelle/gateway/relay"
+	"passerelle/gateway/trust"
 	"passerelle/policy"
 )
 
@@ -18,8 +19,8 @@ const patientSize = 25_000_000
 
 // trustLimit is what the operator of a domain takes.
 func (s *settings) trustLimit(domain string) config.TrustLimit {
-	l, ok := s.trustLimits[domain]
-	if !ok && domain == s.patientDomain {
+	l := s.trustLimits[domain]
+	if l.Size == 0 && domain == s.patientDomain {
 		l.Size = patientSize
 	}
 	return l
@@ -35,6 +36,21 @@ func (g *Gateway) insQualified(m *mail, f *asked) bool {
 	}
 	values := m.header.Values(g.set.patients.Header)
 	return len(values) == 1 && slices.Contains([]string{"oui", "yes", "o", "1"}, strings.ToLower(strings.TrimSpace(values[0])))
+}
+
+// namesOthers tells whether a field that its reader sees names a patient's mailbox other than that of the INS: a client that hands one message
+// in for each of several patients would tell each of them who the others are.
+func (g *Gateway) namesOthers(h message.Header, ins string) bool {
+	for _, name := range []string{"To", "Cc", "Bcc", "Reply-To"} {
+		for _, v := range h.Values(name) {
+			for _, found := range g.set.patientBox.FindAllStringSubmatch(message.DecodeText(v), -1) {
+				if !trust.SameINS(found[1], ins) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // closing tells whether a message to a patient ends the exchange: X-MSS-MES: FIN, or a subject that is [FIN] and nothing else (CNAM
@@ -65,13 +81,23 @@ func (g *Gateway) withoutMailbox(ctx context.Context, m *mail, ways []way, i int
 	if err != nil {
 		return fmt.Errorf("pickup_at of the clinic's list: %w", err)
 	}
+	if listed, _ := g.space.Ask(at.Domain); listed || g.set.inboundDomains[at.Domain] { // nothing for these goes by the Internet
+		return refuse(550, [3]int{5, 1, 1}, "Ce patient n'a pas de boite Mon espace sante, ecrivez-lui a son adresse courriel (lien de retrait)",
+			fmt.Errorf("pickup_at of the clinic's list is in the trust space or the clinic: %w", w.fault))
+	}
 	there := g.directory.Ask(ctx, at)
 	if there.Contact != nil && there.Contact.Opposed {
 		return refuse(550, [3]int{5, 7, 1}, "Ce patient n'a pas de boite Mon espace sante et s'oppose aux courriels, joignez-le autrement", nil)
 	}
 	to := message.Recipient{Address: at, Raw: at.String(), Notify: m.env.Recipients[i].Notify}
-	w.from, w.to = m.env.Recipients[i], &to
-	m.env.Recipients[i] = to // a patient is alone in his message
+	if w.to == nil { // else an alias led to the patient, and from is whom the sender wrote to
+		w.from = m.env.Recipients[i]
+	}
+	w.to = &to
+	env := *m.env // the message's own may be read by a session that answers meanwhile
+	env.Recipients = slices.Clone(env.Recipients)
+	env.Recipients[i] = to
+	m = &mail{env: &env, body: m.body, header: m.header, start: m.start, index: m.index, discreet: m.discreet, rewritten: m.rewritten}
 	w.fault, w.result, w.hop = nil, relay.Result{}, ""
 	w.decision.Route = policy.Pickup
 	w.decision.Reason += ", no Mon espace sante mailbox, by pickup"

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -57,6 +58,7 @@ type settings struct {
 	documents        documents
 	patients         config.TrustPatients
 	patientDomain    string
+	patientBox       *regexp.Regexp  // an address there, its local part first
 	ownDomains       map[string]bool // clinic.domains
 	inbound          inbound
 	trustLimits      map[string]config.TrustLimit
@@ -280,7 +282,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
 		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
 		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
-		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain,
+		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
 		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},

@@ -66,11 +66,15 @@ func (w *WhiteList) Refresh(ctx context.Context) (result string, err error) {
 	return w.space.RefreshList(ctx)
 }
 
-// Waiting gives the domains that the waiting list would add and remove.
-func (w *WhiteList) Waiting() (added, lost []string, err error) { return w.space.Waiting() }
+// Waiting gives the date of the waiting list, and the domains that it would add and remove.
+func (w *WhiteList) Waiting() (date time.Time, added, lost []string, err error) {
+	return w.space.Waiting()
+}
 
-// Accept puts the waiting list in force.
-func (w *WhiteList) Accept(ctx context.Context) error { return w.space.Accept(ctx) }
+// Accept puts the waiting list of this date in force.
+func (w *WhiteList) Accept(ctx context.Context, date time.Time) error {
+	return w.space.Accept(ctx, date)
+}
 
 // Show gives the DNs that may speak for a domain, each with where it is written; the error is a doubt.
 func (w *WhiteList) Show(domain string) (names [][2]string, listed bool, err error) {

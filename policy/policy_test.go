@@ -140,6 +140,22 @@ func TestReasonIsOneLineOfASCII(t *testing.T) {
 	}
 }
 
+// TestFallback: a patient without a mailbox is no way out for what may not become a deposit.
+func TestFallback(t *testing.T) {
+	p := compile(t, Rule{Name: "x", Route: Trust, Qualified: true, Fallback: Pickup})
+	own := Facts{RecipientDomain: "patient.test", TrustDomain: true, TrustSender: true, PatientINS: true, INSValid: true, Recipients: 1}
+	if d := p.Decide(own); d.Route != Trust || d.Fallback != Pickup {
+		t.Errorf("a letter: %+v", d)
+	}
+	for name, change := range map[string]func(*Facts){"marked": func(f *Facts) { f.Marked = true }, "null": func(f *Facts) { f.Null = true }, "automatic": func(f *Facts) { f.Auto = true }, "list": func(f *Facts) { f.List = true }} {
+		f := own
+		change(&f)
+		if d := p.Decide(f); d.Route != Trust || d.Fallback != "" {
+			t.Errorf("%s: %s %s, fallback %s", name, d.Route, d.Reason, d.Fallback)
+		}
+	}
+}
+
 func TestVerify(t *testing.T) {
 	p := compile(t, Starter()...)
 	facts := func(from, to string) (Facts, error) {
@@ -196,6 +212,9 @@ func anyRule(name string) *rapid.Generator[Rule] {
 			r.Form = rapid.SampledFrom(forms).Draw(t, "rule form")
 		}
 		r.Qualified = r.Route == Trust && boolean.Draw(t, "qualified")
+		if r.Route == Trust && boolean.Draw(t, "fallback") {
+			r.Fallback = Pickup
+		}
 		return r
 	})
 }
@@ -235,6 +254,7 @@ func TestLaws(t *testing.T) {
 		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List || f.Null && (d.Form == FormSMIME || d.Form == FormOpenPGP), "automatic mail never triggers a code")
 		law(d.Route != Plain || !f.Null || d.Form == FormReport, "a null sender's mail leaves as a report")
 		law(d.Route != Trust || f.TrustSender || f.Null && f.SenderTrouble != SenderForeign, "only our trust domains write into the trust space")
+		law(d.Fallback == "" || !f.Marked && !f.Null && !f.Auto && !f.List, "what may not become a deposit does not by a fallback")
 		law(d.Route != Trust || f.TrustDomain || f.PatientINS, "trust reaches listed domains alone")
 		law(d.Route != Trust || !f.PatientINS || f.INSValid && f.Recipients == 1 && d.Qualified, "patients: valid, alone, qualified")
 		law(d.Route != Trust || f.PatientINS || f.Verdict == Verified || p.opt.ListedUnverified == Trust, "refuse unverified means it")

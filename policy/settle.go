@@ -147,7 +147,10 @@ func (c *choice) patient(f *Facts) Decision {
 		why += " by header or list"
 	}
 	d := c.end(Trust, why, "")
-	d.Qualified, d.Fallback = true, c.rule.Fallback
+	d.Qualified = true
+	if !f.Marked && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
+		d.Fallback = c.rule.Fallback
+	}
 	return d
 }
 

@@ -143,7 +143,7 @@ func (c whitelistAcceptCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	added, lost, err := w.Waiting()
+	date, added, lost, err := w.Waiting()
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (c whitelistAcceptCmd) Run(e *env) error {
 	if c.Look {
 		return nil
 	}
-	if err := w.Accept(e.ctx); err != nil {
+	if err := w.Accept(e.ctx, date); err != nil {
 		return err
 	}
 	s := w.Status()

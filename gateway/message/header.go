@@ -259,10 +259,18 @@ func CharsetReader(name string, r io.Reader) (io.Reader, error) {
 
 var words = mime.WordDecoder{CharsetReader: CharsetReader}
 
+// anyWords reads a charset that is not known as windows-1252: one such word must not hide what the others say.
+var anyWords = mime.WordDecoder{CharsetReader: func(name string, r io.Reader) (io.Reader, error) {
+	if known, err := CharsetReader(name, r); err == nil {
+		return known, nil
+	}
+	return charmap.Windows1252.NewDecoder().Reader(r), nil
+}}
+
 // DecodeText decodes the encoded words (RFC 2047) of a header value. What cannot be decoded stays as it is; the result is valid
 // UTF-8 and holds no control character.
 func DecodeText(s string) string {
-	if d, err := words.DecodeHeader(s); err == nil {
+	if d, err := anyWords.DecodeHeader(s); err == nil {
 		s = d
 	}
 	return clean(s)

@@ -40,7 +40,11 @@ type Index struct {
 }
 
 // Limits bound what Parse follows; beyond them a message is Unclear.
-type Limits struct{ Depth, Parts, Header int }
+type Limits struct {
+	Depth, Parts, Header int
+	// Signed: what multipart/signed holds is looked at too. Who asks wants to know what is in it, and takes nothing of it apart.
+	Signed bool
+}
 
 // headersFactor bounds the headers of all parts together, in lengths of one: an index is kept while its message is in hand.
 const headersFactor = 2
@@ -250,6 +254,9 @@ func (p *parser) headerDone(at int64) {
 	}
 	for _, why := range part.describe(h) {
 		p.unclear(why)
+	}
+	if p.lim.Signed && part.Type == "multipart/signed" {
+		part.Opaque = false
 	}
 	if part.Parent >= 0 {
 		p.relate(f.part)

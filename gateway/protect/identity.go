@@ -179,7 +179,7 @@ func (o *Identity) addresses(out *fields, f message.Field, reachable bool) {
 	var kept []string
 	seen := map[string]bool{}
 	for _, m := range list {
-		if o.Names.Domain(m.Address.Domain) || nameless("@"+m.Address.Domain) {
+		if o.Names.Address(m.Address) {
 			changed = true
 			box, ok := o.Known(m.Address)
 			if !ok {

@@ -169,6 +169,16 @@ func FuzzOutgoing(f *testing.F) {
 	})
 }
 
+// A word in a charset that is not known hides nothing of the words beside it, nor itself: readers show what they can.
+func TestUnknownCharsetHidesNothing(t *testing.T) {
+	names := NewNames([]string{"clinic.test"}, nil)
+	for _, s := range []string{"=?x-none?q?a?= =?utf-8?b?ZHJAY2xpbmljLnRlc3Q=?=", "=?x-none?b?ZHJAY2xpbmljLnRlc3Q=?="} {
+		if !names.In(s) {
+			t.Errorf("%s shows nothing", s)
+		}
+	}
+}
+
 // What leaves under another id comes back under its own, on both sides; nobody else's token is taken.
 func TestIDs(t *testing.T) {
 	x := asDoctor().IDs

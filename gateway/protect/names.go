@@ -43,6 +43,9 @@ func forms(names []string) (out []string) {
 // Domain tells whether a domain is inner.
 func (n Names) Domain(d string) bool { return n.says(strings.ToLower(d)) }
 
+// Address tells whether an address is inner: of an inner domain, or of one without a public name.
+func (n Names) Address(a message.Address) bool { return n.Domain(a.Domain) || nameless("@"+a.Domain) }
+
 // In tells whether text shows an inner name to whoever reads it as it stands, decodes its encoded words (RFC 2047), quoted pairs or percent
 // signs, or does not tell look-alike letters apart.
 func (n Names) In(text string) bool {

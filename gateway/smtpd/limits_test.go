@@ -1,9 +1,11 @@
 package smtpd
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -212,6 +214,29 @@ func TestHandshakesAreLimited(t *testing.T) {
 			break
 		}
 	}
+}
+
+// One silent client has its share of the handshakes, as of the sessions: others still begin TLS.
+func TestHandshakesOfOneClient(t *testing.T) {
+	ca := newAuthority(t)
+	s := start(t, func(cfg *Config, _ *recorder) {
+		cfg.TLS, cfg.MaxSessions, cfg.MaxSessionsPerClient = ca.server(), 40, 20
+	})
+	for range 5 { // of ten
+		hello(t, s.addr).want(220, "STARTTLS")
+	}
+	c := hello(t, s.addr)
+	c.want(454, "STARTTLS")
+	nc, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	nc.SetDeadline(time.Now().Add(patience))
+	other := &client{t, nc, bufio.NewReader(nc)}
+	other.expect(220)
+	other.want(250, "EHLO other.test")
+	other.want(220, "STARTTLS")
 }
 
 func TestImplicitTLS(t *testing.T) {

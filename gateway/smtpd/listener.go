@@ -34,6 +34,7 @@ type listener struct {
 	places   sync.Cond // the queue got shorter
 	waiting  []arrival
 	total    int
+	shaking  int // in a TLS handshake
 	per      map[netip.Addr]*tally
 	evicting bool
 }
@@ -45,7 +46,7 @@ type arrival struct {
 }
 
 // tally counts one client.
-type tally struct{ sessions, waiting int }
+type tally struct{ sessions, waiting, shaking int }
 
 func newListener(s *Server) *listener {
 	l := &listener{srv: s, out: make(chan arrival, s.cfg.MaxSessions), failed: make(chan error, 1), done: make(chan struct{}), per: make(map[netip.Addr]*tally)}

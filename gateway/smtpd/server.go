@@ -111,8 +111,6 @@ type Server struct {
 	drain atomic.Bool
 	ctx   context.Context // of handler calls; set once by Serve before the first connection
 
-	handshakes atomic.Int64
-
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 }

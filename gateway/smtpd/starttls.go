@@ -2,6 +2,8 @@ package smtpd
 
 import (
 	"crypto/tls"
+	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -27,12 +29,11 @@ func (c *conn) startTLS(arg string) {
 		c.end()
 		return
 	}
-	if !c.srv.mayShake() {
-		c.srv.handshakes.Add(-1)
+	if !c.srv.ln.mayShake(c.key) {
 		c.say(&Reply{454, [3]int{4, 7, 0}, "TLS indisponible pour l'instant, nouvel essai plus tard"}) // RFC 3207 section 4
 		return
 	}
-	defer c.srv.handshakes.Add(-1)
+	defer c.srv.ln.shaken(c.key)
 	c.say(&Reply{220, [3]int{2, 0, 0}, "Pret pour TLS"})
 	if c.flush(); c.dead || !c.handshake() {
 		return
@@ -45,18 +46,35 @@ func (c *conn) startTLS(arg string) {
 
 // begin is the handshake of a listener with implicit TLS, before the greeting.
 func (c *conn) begin() {
-	defer c.srv.handshakes.Add(-1)
-	if !c.srv.mayShake() {
+	if !c.srv.ln.mayShake(c.key) {
 		c.end()
 		return
 	}
+	defer c.srv.ln.shaken(c.key)
 	c.handshake()
 }
 
-// mayShake counts a handshake, and tells whether that many at once are well: they cost a client nothing and us a key exchange and
-// tens of kilobytes each. A quarter of the sessions may be at it.
-func (s *Server) mayShake() bool {
-	return s.handshakes.Add(1) <= int64(max(s.cfg.MaxSessions/4, 8))
+// mayShake counts a handshake, until shaken, and tells whether that many at once are well: they cost a client nothing and us a key
+// exchange and tens of kilobytes each. A quarter of the sessions may be at it, and of one client the share that it may have of the sessions.
+func (l *listener) mayShake(key netip.Addr) bool {
+	all := max(l.srv.cfg.MaxSessions/4, 8)
+	share := max(1, min(all, all*l.srv.cfg.MaxSessionsPerClient/l.srv.cfg.MaxSessions))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.per[key]
+	if l.shaking >= all || key.IsValid() && t.shaking >= share {
+		return false
+	}
+	l.shaking++
+	t.shaking++
+	return true
+}
+
+func (l *listener) shaken(key netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shaking--
+	l.per[key].shaking--
 }
 
 func (c *conn) handshake() bool {
@@ -80,14 +98,23 @@ func (c *conn) handshake() bool {
 	return true
 }
 
-// harden gives a copy of cfg without what the house never speaks (TLS < 1.2, suites without ECDHE or AEAD).
+// houseSuites are those of TLS 1.2 that the house speaks: ECDHE and AEAD.
+var houseSuites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+// harden gives a copy of cfg without what the house never speaks: TLS below 1.2, other suites. One of ECO.1.1.3 with CBC is spoken where cfg
+// names it.
 func harden(cfg *tls.Config, clientCert bool) *tls.Config {
 	cfg = cfg.Clone()
 	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
-	cfg.CipherSuites = []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	cfg.CipherSuites = slices.DeleteFunc(slices.Clone(cfg.CipherSuites), func(s uint16) bool {
+		return !slices.Contains(houseSuites, s) && s != tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256
+	})
+	if len(cfg.CipherSuites) == 0 {
+		cfg.CipherSuites = houseSuites
 	}
 	own := cfg.ClientAuth == tls.RequireAnyClientCert && cfg.VerifyConnection != nil // crypto/tls would refuse certificates made for servers
 	if clientCert && !own {

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
@@ -47,6 +48,9 @@ func parseCRL(raw []byte, name string, cas []*x509.Certificate) (*revocations, *
 	if block, _ := pem.Decode(raw); block != nil && block.Type == "X509 CRL" {
 		raw = block.Bytes
 	}
+	if err := signedByAny(raw, cas); err != nil {
+		return nil, nil, fmt.Errorf("read CRL %s: %w", name, err)
+	}
 	list, err := x509.ParseRevocationList(raw)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read CRL %s: %w", name, err)
@@ -68,10 +72,7 @@ func parseCRL(raw []byte, name string, cas []*x509.Certificate) (*revocations, *
 		return string(list.RawIssuer) == string(ca.RawSubject) && list.CheckSignatureFrom(ca) == nil
 	})
 	if i < 0 {
-		return nil, nil, fmt.Errorf("read CRL %s: no known CA signed it", name)
-	}
-	if err := soundSignature(list.SignatureAlgorithm); err != nil {
-		return nil, nil, fmt.Errorf("read CRL %s: %w", name, err)
+		return nil, nil, fmt.Errorf("read CRL %s: %w", name, errNoSigner)
 	}
 	r.signer = cas[i].RawSubjectPublicKeyInfo
 	for _, e := range list.RevokedCertificateEntries {
@@ -85,7 +86,39 @@ func parseCRL(raw []byte, name string, cas []*x509.Certificate) (*revocations, *
 	return r, cas[i], nil
 }
 
-// soundSignature refuses what x509 still checks for CRLs and OCSP answers although SHA-1 and MD5 prove nothing any more.
+var errNoSigner = errors.New("no known CA signed it")
+
+// listAlgorithms are those by which a list may be signed (RFC 4055, 5758, 8410).
+var listAlgorithms = map[string]x509.SignatureAlgorithm{
+	"1.2.840.113549.1.1.11": x509.SHA256WithRSA, "1.2.840.113549.1.1.12": x509.SHA384WithRSA, "1.2.840.113549.1.1.13": x509.SHA512WithRSA,
+	"1.2.840.10045.4.3.2": x509.ECDSAWithSHA256, "1.2.840.10045.4.3.3": x509.ECDSAWithSHA384, "1.2.840.10045.4.3.4": x509.ECDSAWithSHA512,
+	"1.3.101.112": x509.PureEd25519,
+}
+
+// signedByAny looks at the signature before anything within is read: lists come over HTTP, and the entries of a forged one of 64 MB would
+// take gigabytes.
+func signedByAny(raw []byte, cas []*x509.Certificate) error {
+	var list struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	if rest, err := asn1.Unmarshal(raw, &list); err != nil || len(rest) > 0 {
+		return errors.New("malformed")
+	}
+	alg, ok := listAlgorithms[list.Algorithm.Algorithm.String()]
+	if !ok {
+		return fmt.Errorf("signature by %s is not taken", list.Algorithm.Algorithm)
+	}
+	for _, ca := range cas {
+		if ca.CheckSignature(alg, list.TBS.FullBytes, list.Signature.RightAlign()) == nil {
+			return nil
+		}
+	}
+	return errNoSigner
+}
+
+// soundSignature refuses what x509 still checks for OCSP answers although SHA-1 and MD5 prove nothing any more.
 func soundSignature(a x509.SignatureAlgorithm) error {
 	switch a {
 	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1, x509.UnknownSignatureAlgorithm:

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -37,7 +38,10 @@ func (e *Evidence) fetchList(s *source, every time.Duration) {
 	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(e.ctx, listTime)
 	defer cancel()
-	got, err := get(ctx, s.url, etag, modified, old != nil)
+	got, err := e.get(ctx, s.url, etag, modified, old != nil)
+	if got.large {
+		defer func() { <-e.large }()
+	}
 	var list *revocations
 	var signer *x509.Certificate
 	if err == nil && got.raw != nil {
@@ -86,12 +90,16 @@ func (e *Evidence) fetchList(s *source, every time.Duration) {
 	mNextUpdate.WithLabelValues(s.url).Set(float64(s.list.until.Unix()))
 }
 
-// newer refuses a list that is out of date as it comes, and one older than what we hold: a grace is for what was good when it came.
+// newer refuses a list that is out of date as it comes, and one older than what we hold: a grace is for what was good when it came. Another
+// CA's takes the place of none that is still good: they come over HTTP, and whoever stands in the way has the good lists of all.
 func newer(list, old *revocations, now time.Time) error {
 	if err := list.fresh(now, 0); err != nil {
 		return err
 	}
-	if old != nil && list.from.Before(old.from) {
+	switch same := old != nil && string(list.issuer) == string(old.issuer); {
+	case old != nil && !same && old.fresh(now, 0) == nil:
+		return fmt.Errorf("CRL %s is of another issuer than the one that we hold", list.name)
+	case same && list.from.Before(old.from):
 		return fmt.Errorf("CRL %s is older than the one that we hold", list.name)
 	}
 	return nil
@@ -101,9 +109,13 @@ func newer(list, old *revocations, now time.Time) error {
 type fetched struct {
 	raw            []byte
 	etag, modified string
+	large          bool // it holds the place in Evidence.large
 }
 
-func get(ctx context.Context, from, etag, modified string, conditional bool) (f fetched, err error) {
+// smallList is what a list may have before it waits for its turn, in octets: a CA's list of organisations has some hundred thousand.
+const smallList = 1 << 20
+
+func (e *Evidence) get(ctx context.Context, from, etag, modified string, conditional bool) (f fetched, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return f, err
@@ -130,7 +142,16 @@ func get(ctx context.Context, from, etag, modified string, conditional bool) (f 
 		return f, fmt.Errorf("GET %s: over %d octets", from, maxCRL)
 	}
 	f = fetched{etag: resp.Header.Get("ETag"), modified: resp.Header.Get("Last-Modified")}
-	if f.raw, err = io.ReadAll(io.LimitReader(resp.Body, maxCRL+1)); err != nil {
+	body := bufio.NewReaderSize(io.LimitReader(resp.Body, maxCRL+1), smallList)
+	if _, err = body.Peek(smallList); err == nil { // there is more
+		select {
+		case e.large <- struct{}{}:
+			f.large = true
+		case <-ctx.Done():
+			return f, fmt.Errorf("GET %s: another large list is being read: %w", from, ctx.Err())
+		}
+	}
+	if f.raw, err = io.ReadAll(body); err != nil {
 		return f, fmt.Errorf("GET %s: %w", from, err)
 	}
 	if len(f.raw) > maxCRL {
@@ -188,6 +209,12 @@ func (e *Evidence) forget(s *source) {
 func (e *Evidence) restore() {
 	if e.cfg.Dir == "" {
 		return
+	}
+	parts, _ := filepath.Glob(filepath.Join(e.cfg.Dir, ".new-*")) // of a process that was killed; one that lives needs seconds
+	for _, f := range parts {
+		if fi, err := os.Stat(f); err == nil && time.Since(fi.ModTime()) > time.Hour {
+			os.Remove(f)
+		}
 	}
 	files, _ := filepath.Glob(filepath.Join(e.cfg.Dir, "*.json"))
 	for _, f := range files {

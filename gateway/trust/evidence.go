@@ -25,6 +25,7 @@ type Evidence struct {
 	under  sync.WaitGroup
 	gen    atomic.Uint64                  // grows with each change, behind it
 	lists  atomic.Pointer[[]*revocations] // of all sources
+	large  chan struct{}                  // one large list is read at a time: a few of the largest at once would take a gigabyte
 
 	mu      sync.Mutex
 	closed  bool
@@ -81,7 +82,7 @@ func OpenEvidence(cfg EvidenceConfig) *Evidence {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Evidence{cfg: cfg, sources: map[string]*source{}, answers: map[answerKey]*answer{}, asked: map[string]*patience{}, flights: map[any]chan struct{}{}}
+	e := &Evidence{cfg: cfg, sources: map[string]*source{}, answers: map[answerKey]*answer{}, asked: map[string]*patience{}, flights: map[any]chan struct{}{}, large: make(chan struct{}, 1)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.lists.Store(new([]*revocations))
 	e.restore()

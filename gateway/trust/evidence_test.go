@@ -128,7 +128,7 @@ func TestListsThatAreNotTaken(t *testing.T) {
 		"over 64 MB without a length": func(*world) http.HandlerFunc {
 			return func(w http.ResponseWriter, _ *http.Request) {
 				chunk := make([]byte, 1<<20)
-				for n := 0; n < 80; n++ {
+				for range 300 {
 					if _, err := w.Write(chunk); err != nil {
 						return
 					}
@@ -198,7 +198,7 @@ func TestListsThatAreNotTaken(t *testing.T) {
 	if n := elsewhere.hits.Load(); n != 0 {
 		t.Errorf("%d requests to where a source led", n)
 	}
-	if n := big.Load(); n > 2*75 {
+	if n := big.Load(); n > 2*100 { // 64 and what lay in buffers on the way
 		t.Errorf("read %d MB of a list without end", n)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -110,6 +111,9 @@ func NewIdentities(cfg IdentityConfig) (*Identities, error) {
 		if err != nil {
 			return nil, fmt.Errorf("identities: delegates of %s: %w", author, err)
 		}
+		if x.delegates[r.Address.Key()] != nil {
+			return nil, fmt.Errorf("identities: delegates of %s stand twice, in other cases of letters", author)
+		}
 		x.delegates[r.Address.Key()] = r.delegates
 	}
 	var err error
@@ -134,11 +138,11 @@ func (x *Identities) parsePattern() error {
 		return fmt.Errorf("identities: pattern %q must be {local}@ and one of the own domains", x.cfg.Pattern)
 	}
 	x.pattern = func(local string) message.Address {
-		local = strings.ToLower(local)
-		if !plainLocal(local) || machines[local] {
+		lower := strings.ToLower(local)
+		if !plainLocal(lower) || len(lower) != len(local) || machines[lower] { // the Kelvin sign becomes a k
 			return message.Address{}
 		}
-		m, err := message.ParseAddress(before+local+after, false)
+		m, err := message.ParseAddress(before+lower+after, false)
 		if err != nil {
 			return message.Address{}
 		}
@@ -209,20 +213,30 @@ func (x *Identities) Of(a message.Address) (_ Account, ok bool) {
 		}
 		return id, true
 	}
-	return x.byPattern(a)
+	return x.byPattern(r, a)
 }
 
-func (x *Identities) byPattern(a message.Address) (Account, bool) {
-	if x.pattern == nil {
+// byPattern gives nobody the mailbox that a row gives to somebody else, nor what the row of the same person in another of the domains does
+// not give him.
+func (x *Identities) byPattern(r rows, a message.Address) (Account, bool) {
+	if x.pattern == nil || !slices.Contains(x.domains, a.Domain) {
 		return Account{}, false
 	}
+	m := x.pattern(a.Local)
+	taken := r.byMailbox[m.Key()] != nil
 	for _, d := range x.domains {
-		if d == a.Domain {
-			m := x.pattern(a.Local)
-			return Account{Address: a, Mailbox: m, By: "pattern"}, !m.IsNull()
+		switch one := r.byAddress[message.Address{Local: a.Local, Domain: d}.Key()]; {
+		case one == nil:
+		case one.Mailbox.Key() != m.Key():
+			return Account{Address: a, By: "table"}, false
+		default:
+			taken = false
 		}
 	}
-	return Account{}, false
+	if taken {
+		m = message.Address{}
+	}
+	return Account{Address: a, Mailbox: m, By: "pattern"}, !m.IsNull()
 }
 
 // Internal gives the address of the clinic that a mailbox's mail goes to: that of its first row, else the pattern's, unless the table says

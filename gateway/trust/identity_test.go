@@ -64,6 +64,12 @@ func TestAccounts(t *testing.T) {
 		{"rh@clinic.test", "", "table", "", ""}, // refused by the table: neither the config nor the pattern gives it one
 		{"stage@clinic.test", "", "table", "", ""},
 		{"paul@other.test", "", "", "", ""},
+		{"fran\u212a@clinic.test", "", "pattern", "", ""},  // the Kelvin sign is no k
+		{"jean.martin@clinic.test", "", "pattern", "", ""}, // the table gives that mailbox to dr.martin
+		{"cardio@old.clinic.test", "", "pattern", "", ""},
+		{"Rh@old.clinic.test", "", "table", "", ""}, // a local part is one person in each domain of the pattern
+		{"dr.martin@old.clinic.test", "", "table", "", ""},
+		{"DPI@old.clinic.test", "dpi@clinic.mss.test", "pattern", "", "dpi@clinic.test"},
 		{"a+b@clinic.test", "", "pattern", "", ""},
 		{"postmaster@clinic.test", "", "pattern", "", ""},
 		{"paul@sub.clinic.test", "", "", "", ""},
@@ -178,6 +184,13 @@ func TestTableIsReadAgain(t *testing.T) {
 }
 
 func TestTableFaults(t *testing.T) {
+	for _, c := range []trust.IdentityConfig{{Mailboxes: map[string]string{"Rh@clinic.test": "rh@clinic.mss.test", "rh@clinic.test": "-"}},
+		{Delegates: map[string][]string{"Dr@clinic.test": {"a@clinic.test"}, "dr@clinic.test": {"b@clinic.test"}}}} {
+		c.ClinicDomains, c.OwnDomains = []string{"clinic.test"}, []string{"clinic.mss.test"}
+		if _, err := trust.NewIdentities(c); err == nil || !strings.Contains(err.Error(), "twice") {
+			t.Errorf("one address in two cases of letters: %v", err)
+		}
+	}
 	for _, c := range []struct{ text, want string }{
 		{"", "first row"},
 		{"adresse;bal;x\n", `"x"`},

@@ -112,7 +112,9 @@ func (x *Identities) fixedRows() (rows, error) {
 		if err != nil {
 			return out, fmt.Errorf("identities: %s %w", a, err)
 		}
-		out.add(r)
+		if !out.add(r) {
+			return out, fmt.Errorf("identities: %s stands twice, in other cases of letters", a)
+		}
 	}
 	return out, nil
 }

@@ -145,7 +145,11 @@ func (q question) settle(ctx context.Context, now time.Time) verdict {
 	}
 	lists := make([]<-chan struct{}, 0, 4)
 	for _, u := range q.lists() {
-		lists = append(lists, e.wantList(u, append(slices.Clip(q.st.cas), q.issuer), r.Every))
+		signers := []*x509.Certificate{q.issuer} // no other's list is to lie where a certificate says that its own is
+		if slices.Contains(r.URLs, u) {
+			signers = append(signers, q.st.cas...)
+		}
+		lists = append(lists, e.wantList(u, signers, r.Every))
 	}
 	askOCSP := func() (under []<-chan struct{}) {
 		if a := e.find(keyOf(q.cert, q.issuer)); a == nil || a.due(now) {
@@ -162,12 +166,18 @@ func (q question) settle(ctx context.Context, now time.Time) verdict {
 	case r.OCSP == OCSPFallback && v.revoked():
 		first = askOCSP() // it may have been lifted
 	}
+	patience := ctx
+	if r.OCSP == OCSPFallback { // a list's server that takes the question and says nothing leaves half of the time to the responder
+		half, cancel := context.WithTimeout(ctx, r.Timeout/2)
+		defer cancel()
+		patience = half
+	}
 	for _, under := range [][]<-chan struct{}{first, second} {
 		if v.settled() {
 			return v
 		}
-		landed := await(ctx, under)
-		if v = q.known(now); !landed {
+		landed := await(patience, under)
+		if v = q.known(now); !landed && r.OCSP != OCSPFallback {
 			return v
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -231,6 +232,33 @@ func readCerts(file string) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("read CA %s: no PEM certificate in it", file)
 	}
 	return out, nil
+}
+
+// readAuthorities reads several PEM files.
+func readAuthorities(files []string) (cas []*x509.Certificate, err error) {
+	for _, f := range files {
+		certs, err := readCerts(f)
+		if err != nil {
+			return nil, err
+		}
+		cas = append(cas, certs...)
+	}
+	return cas, nil
+}
+
+// pools parts authorities into roots, which are self-signed, and others; without any self-signed one all are roots.
+func pools(cas []*x509.Certificate) (roots, others *x509.CertPool) {
+	roots, others = x509.NewCertPool(), x509.NewCertPool()
+	selfSigned := func(c *x509.Certificate) bool { return c.CheckSignatureFrom(c) == nil }
+	anyRoot := slices.ContainsFunc(cas, selfSigned)
+	for _, c := range cas {
+		if !anyRoot || selfSigned(c) {
+			roots.AddCert(c)
+		} else {
+			others.AddCert(c)
+		}
+	}
+	return roots, others
 }
 
 // Own tells whether a domain of the trust space is the clinic's.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -209,7 +207,14 @@ func (l *lister) newer(list *whiteList, st *keptState) (same bool, err error) {
 	case digest != hex.EncodeToString(list.digest[:]):
 		return false, refused("another list of the same date %s was in force", date.Format(time.RFC3339))
 	}
-	return l.force.Load() != nil, nil
+	return l.noted(st), nil
+}
+
+// noted tells whether the list in force is the one that the folder's note speaks of: another process may have taken a newer one that could
+// not be verified here yet.
+func (l *lister) noted(st *keptState) bool {
+	old := l.force.Load()
+	return old != nil && hex.EncodeToString(old.digest[:]) == st.Digest
 }
 
 // download writes the list into listPart, on the disk. unchanged: the server has what is in force.
@@ -232,7 +237,8 @@ func (l *lister) download(ctx context.Context, st *keptState) (h http.Header, un
 		return nil, false, local(errors.New("trust.white_list.url must be https"))
 	}
 	r.Header.Set("User-Agent", "passerelle")
-	if l.force.Load() != nil { // without one any answer is wanted
+	conditional := l.noted(st) // else any answer is wanted
+	if conditional {
 		if st.ETag != "" {
 			r.Header.Set("If-None-Match", st.ETag)
 		}
@@ -246,7 +252,7 @@ func (l *lister) download(ctx context.Context, st *keptState) (h http.Header, un
 	}
 	defer resp.Body.Close()
 	switch {
-	case resp.StatusCode == http.StatusNotModified && l.force.Load() != nil:
+	case resp.StatusCode == http.StatusNotModified && conditional:
 		return nil, true, nil
 	case resp.StatusCode != http.StatusOK:
 		return nil, false, l.status(resp)
@@ -365,31 +371,4 @@ func hostOf(s string) string {
 func sourceKey(url string) string {
 	sum := sha256.Sum256([]byte(url))
 	return hex.EncodeToString(sum[:8])
-}
-
-// readAuthorities reads several PEM files.
-func readAuthorities(files []string) (cas []*x509.Certificate, err error) {
-	for _, f := range files {
-		certs, err := readCerts(f)
-		if err != nil {
-			return nil, err
-		}
-		cas = append(cas, certs...)
-	}
-	return cas, nil
-}
-
-// pools parts authorities into roots, which are self-signed, and others; without any self-signed one all are roots.
-func pools(cas []*x509.Certificate) (roots, others *x509.CertPool) {
-	roots, others = x509.NewCertPool(), x509.NewCertPool()
-	selfSigned := func(c *x509.Certificate) bool { return c.CheckSignatureFrom(c) == nil }
-	anyRoot := slices.ContainsFunc(cas, selfSigned)
-	for _, c := range cas {
-		if !anyRoot || selfSigned(c) {
-			roots.AddCert(c)
-		} else {
-			others.AddCert(c)
-		}
-	}
-	return roots, others
 }

@@ -141,7 +141,7 @@ func TestShrink(t *testing.T) {
 	signer := w.inter.signer(nil, nil)
 	at := func(d time.Duration, e ...entry) []byte { return sign(t, signer, list(clock.Add(d), e...)) }
 	s := w.space()
-	if _, _, err := s.Waiting(); err != ErrNoneWaiting {
+	if _, _, _, err := s.Waiting(); err != ErrNoneWaiting {
 		t.Error(err)
 	}
 	h.serves(at(-5*time.Hour, entries(100)...))
@@ -158,13 +158,13 @@ func TestShrink(t *testing.T) {
 	if n := s.WhiteList().Waiting; n == nil || n.Lost != 17 || n.Added != 1 || n.Domains != 64 {
 		t.Errorf("waiting %+v", n)
 	}
-	added, lost, err := s.Waiting()
+	date, added, lost, err := s.Waiting()
 	if err != nil || fmt.Sprint(added) != "[neu.test]" || len(lost) != 17 {
 		t.Errorf("%v %v %v", added, lost, err)
 	}
 	// The process that serves sees what the operator's command does.
 	serving := w.space()
-	if err := s.Accept(t.Context()); err != nil {
+	if err := s.Accept(t.Context(), date); err != nil {
 		t.Fatal(err)
 	}
 	serving.lister.adopt()
@@ -173,7 +173,7 @@ func TestShrink(t *testing.T) {
 			t.Errorf("after accept: %+v", s.WhiteList())
 		}
 	}
-	if err := s.Accept(t.Context()); err != ErrNoneWaiting {
+	if err := s.Accept(t.Context(), date); err != ErrNoneWaiting {
 		t.Error(err)
 	}
 	// A better list takes the waiting one's place; that one is then gone.
@@ -181,17 +181,17 @@ func TestShrink(t *testing.T) {
 	look(t, s, "waiting", "")
 	h.serves(at(-time.Hour, entries(90, entry{Domain: "neu.test", DN: "CN=neu"})...))
 	look(t, s, "taken", "")
-	if _, _, err := s.Waiting(); err != ErrNoneWaiting || s.WhiteList().Waiting != nil {
+	if _, _, _, err := s.Waiting(); err != ErrNoneWaiting || s.WhiteList().Waiting != nil {
 		t.Error(err)
 	}
 	// A waiting file that was changed, or is older by now, is not taken.
 	raw := at(-30*time.Minute, entries(5)...)
 	write(t, filepath.Join(w.cfg.WhiteList.StateDir, waitingName), bytes.Replace(raw, []byte("d3."), []byte("dx."), 1))
-	if err := s.Accept(t.Context()); err == nil || !strings.Contains(err.Error(), "digest") {
+	if err := s.Accept(t.Context(), date); err == nil || !strings.Contains(err.Error(), "digest") {
 		t.Error(err)
 	}
 	write(t, filepath.Join(w.cfg.WhiteList.StateDir, waitingName), at(-2*time.Hour, entries(5)...))
-	if err := s.Accept(t.Context()); err == nil || !strings.Contains(err.Error(), "older") {
+	if err := s.Accept(t.Context(), date); err == nil || !strings.Contains(err.Error(), "older") {
 		t.Error(err)
 	}
 	// What is kept cannot be verified any more, and its successor is much smaller: its size is still known.

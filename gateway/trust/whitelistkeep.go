@@ -86,16 +86,15 @@ func newLister(s *Space, former *Space) error {
 		return nil
 	}
 	f := former.lister
-	had := f.force.Load()
 	if sameTrust(f.cfg, l.cfg) {
-		f.mu.Lock()
+		f.mu.Lock() // the list and the mark of its file go together
 		defer f.mu.Unlock()
-		l.force.Store(had)
+		l.force.Store(f.force.Load())
 		l.seen, l.fault, l.again, l.st = f.seen, f.fault, f.again, f.st
 		return nil
 	}
 	l.adopt()
-	if l.force.Load() == nil && had != nil && f.cfg.URL == l.cfg.URL {
+	if l.force.Load() == nil && f.force.Load() != nil && f.cfg.URL == l.cfg.URL {
 		return fmt.Errorf("the white list in force is not good under the new settings: %s", l.fault)
 	}
 	return nil
@@ -115,7 +114,7 @@ func (l *lister) adopt() {
 	mark, now := markOf(l.path(listName)), l.space.cfg.Now()
 	l.mu.Lock()
 	old := l.force.Load()
-	skip := mark == l.seen && (old != nil || now.Before(l.again) && l.again.Sub(now) <= retryKept)
+	skip := mark == l.seen && (old != nil && l.fault == "" || now.Before(l.again) && l.again.Sub(now) <= retryKept)
 	l.mu.Unlock()
 	if skip {
 		return
@@ -211,6 +210,9 @@ func (l *lister) loadState() (st keptState) {
 	if err != nil || json.Unmarshal(b, &st) != nil {
 		return keptState{}
 	}
+	if markOf(l.path(waitingName)) == (fileMark{}) { // it was taken, and the process ended before it noted that
+		st.Waiting = nil
+	}
 	return st
 }
 
@@ -236,9 +238,10 @@ func (l *lister) saveState(st keptState) error {
 	return nil
 }
 
-// create makes a file of the state folder; what root makes belongs to the folder's owner, who serves.
+// create makes a file of the state folder; what root makes belongs to the folder's owner, who serves. A link that lies there is not followed:
+// root would empty its target and give it away.
 func (l *lister) create(name string) (*os.File, error) {
-	f, err := os.OpenFile(l.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(l.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil || os.Geteuid() != 0 {
 		return f, err
 	}
@@ -282,10 +285,13 @@ var ErrNoWhiteList = errors.New("trust.white_list.url is not set")
 // ErrNoneWaiting: no list waits for the operator.
 var ErrNoneWaiting = errors.New("no white list is waiting")
 
-// Waiting gives what the waiting list would add and remove.
-func (s *Space) Waiting() (added, lost []string, err error) {
-	_, added, lost, err = s.waiting()
-	return added, lost, err
+// Waiting gives the date of the waiting list, and what it would add and remove.
+func (s *Space) Waiting() (date time.Time, added, lost []string, err error) {
+	list, added, lost, err := s.waiting()
+	if err != nil {
+		return date, nil, nil, err
+	}
+	return list.date, added, lost, nil
 }
 
 func (s *Space) waiting() (list *whiteList, added, lost []string, err error) {
@@ -303,8 +309,9 @@ func (s *Space) waiting() (list *whiteList, added, lost []string, err error) {
 	return list, added, lost, nil
 }
 
-// Accept puts the waiting list in force. Its signature is verified again, and it must still be newer.
-func (s *Space) Accept(ctx context.Context) error {
+// Accept puts the waiting list of this date in force, the one that the operator was shown. Its signature is verified again, and it must
+// still be newer.
+func (s *Space) Accept(ctx context.Context, date time.Time) error {
 	if s.lister == nil {
 		return ErrNoWhiteList
 	}
@@ -321,6 +328,9 @@ func (s *Space) Accept(ctx context.Context) error {
 	st := l.loadState()
 	if _, err := l.newer(list, &st); err != nil {
 		return err
+	}
+	if !list.date.Equal(date) {
+		return fmt.Errorf("another list, of %s, waits by now: look at it first", list.date.Format(time.RFC3339))
 	}
 	return errors.Join(l.keep(waitingName, list, &st), l.saveState(st))
 }

@@ -26,6 +26,8 @@ type XDM struct {
 	Codes []string
 	// Qualified: every CDA document has an INS with its OID and the four traits (names, sex, date of birth). False without any.
 	Qualified bool
+
+	tokens int // read so far
 }
 
 // Limits of what is read of a file that a stranger made.
@@ -35,7 +37,8 @@ const (
 	maxXDMFile      = 64 << 20  // octets of one document behind its compression
 	maxXDMTotal     = 128 << 20 // of all that are read
 	maxXMLDepth     = 100
-	maxXMLTokens    = 2_000_000
+	maxXMLToken     = 1 << 20   // octets of one tag or text: the decoder holds it whole, twice
+	maxXMLTokens    = 2_000_000 // of all documents together
 	maxPatients     = 20
 	maxCodes        = 200
 )
@@ -146,17 +149,22 @@ func (l *xdmReader) Read(p []byte) (int, error) {
 }
 
 // walk calls open at each element with the names on the way to it, and text with what stands directly in it. open ends the walk early.
-func walk(r io.Reader, open func(way []string, e xml.StartElement) (done bool), text func(way []string, s string)) error {
-	d := xml.NewDecoder(r)
+func (x *XDM) walk(r io.Reader, open func(way []string, e xml.StartElement) (done bool), text func(way []string, s string)) error {
+	piece := &xdmReader{r, maxXMLToken}
+	d := xml.NewDecoder(piece)
 	d.CharsetReader = message.CharsetReader
 	var way []string
-	for range maxXMLTokens {
+	for ; x.tokens < maxXMLTokens; x.tokens++ {
+		piece.left = maxXMLToken
 		t, err := d.RawToken() // without it names would be looked up in chains of namespaces that a stranger makes long
+		syntax := (*xml.SyntaxError)(nil)
 		switch {
 		case err == io.EOF && len(way) == 0:
 			return nil
 		case err == io.EOF:
 			return io.ErrUnexpectedEOF
+		case errors.As(err, &syntax): // its message may hold a word of the document, a patient's name
+			return fmt.Errorf("XDM: XML syntax error on line %d", syntax.Line)
 		case err != nil:
 			return err
 		}
@@ -186,7 +194,7 @@ func walk(r io.Reader, open func(way []string, e xml.StartElement) (done bool), 
 }
 
 func (x *XDM) metadata(r io.Reader) error {
-	return x.limits(walk(r, func(_ []string, e xml.StartElement) bool {
+	return x.limits(x.walk(r, func(_ []string, e xml.StartElement) bool {
 		if e.Name.Local == "ExternalIdentifier" && slices.Contains(patientSchemes, attribute(e, "identificationScheme")) {
 			x.cx(attribute(e, "value"))
 		}
@@ -222,7 +230,7 @@ func (x *XDM) limits(err error) error {
 func (x *XDM) document(r io.Reader) (is, whole bool, err error) {
 	var ins, sex, birth bool
 	var family, given strings.Builder
-	err = walk(r, func(way []string, e xml.StartElement) bool {
+	err = x.walk(r, func(way []string, e xml.StartElement) bool {
 		is = is || len(way) == 1 && e.Name.Local == "ClinicalDocument"
 		if !is {
 			return true // another kind of XML: nothing to read
@@ -263,6 +271,14 @@ func attribute(e xml.StartElement, name string) string {
 		}
 	}
 	return ""
+}
+
+// HoldsXDM tells whether a file is an archive of health documents, whatever its name. Where its directory cannot be read it is none.
+func HoldsXDM(r io.ReaderAt, size int64) bool {
+	z, err := zip.NewReader(&directoryReader{ReaderAt: r, left: maxXDMDirectory}, size)
+	return err == nil && slices.ContainsFunc(z.File, func(f *zip.File) bool {
+		return path.Base(strings.ToUpper(strings.ReplaceAll(f.Name, `\`, "/"))) == "METADATA.XML"
+	})
 }
 
 // SameINS tells whether two INS mean one person: 13 characters, with or without their key behind.

@@ -86,6 +86,7 @@ func TestReadXDMRefuses(t *testing.T) {
 		fmt.Fprintf(&patients, strings.Replace(flood, "%d", "%013d^^^&amp;1.2.250.1.213.1.4.8&amp;ISO", 1), i)
 	}
 	long := strings.Repeat("n", 60_000)
+	half := "<ClinicalDocument>" + strings.Repeat("<a/>", maxXMLTokens/4) + "</ClinicalDocument>" // a few KiB of archive
 	for name, c := range map[string]struct {
 		file  []byte
 		limit bool
@@ -99,6 +100,8 @@ func TestReadXDMRefuses(t *testing.T) {
 		"unknown charset": {xdmZip(t, "METADATA.XML", `<?xml version="1.0" encoding="x-none"?><a/>`), false},
 		"deep":            {xdmZip(t, "METADATA.XML", strings.Repeat("<a>", maxXMLDepth+1)), true},
 		"large":           {xdmZip(t, "METADATA.XML", "<a>"+strings.Repeat(" ", maxXDMFile)), true},
+		"one long tag":    {xdmZip(t, "METADATA.XML", `<a b="`+strings.Repeat("x", maxXMLToken+8<<10)+`"/>`), true},
+		"tokens":          {xdmZip(t, "METADATA.XML", m, "A.XML", half, "B.XML", half), true},
 		"entries":         {xdmZip(t, many...), true},
 		"directory":       {xdmZip(t, append([]string{"METADATA.XML", m}, slices.Repeat([]string{long, ""}, 20)...)...), true},
 		"patients":        {xdmZip(t, "METADATA.XML", "<a>"+patients.String()+"</a>"), true},
@@ -106,6 +109,14 @@ func TestReadXDMRefuses(t *testing.T) {
 		if x, err := readXDM(c.file); err == nil || errors.Is(err, errXDMLimit) != c.limit {
 			t.Errorf("%s: got %+v, %v", name, x, err)
 		}
+	}
+}
+
+// What is wrong with a document goes to the log: no word of it does.
+func TestXDMFaultTellsNothing(t *testing.T) {
+	_, err := readXDM(xdmZip(t, "METADATA.XML", metadata(insA), "DOC0001.XML", strings.Replace(cda("1", insA, true), "CORSE", "LES&FIGATELLIX", 1)))
+	if err == nil || strings.Contains(err.Error(), "FIGATELLIX") || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("got %v", err)
 	}
 }
 
