@@ -24,7 +24,7 @@ import (
 // TestCorpus sends every shape of mail by every route: what is to leave unchanged does, and what is to leave sealed tells nothing.
 func TestCorpus(t *testing.T) {
 	bin := benchBuild(t)
-	for _, route := range []string{"plain", "trust", "openpgp", "pickup"} {
+	for _, route := range []string{"plain", "trust", "smime", "openpgp", "pickup"} {
 		t.Run(route, func(t *testing.T) { throughRoute(t, bin, route) })
 	}
 }
@@ -38,9 +38,22 @@ func throughRoute(t *testing.T, bin, route string) {
 		t.Fatalf("%d letters, want 500", len(letters))
 	}
 	sink, env := benchSink(t, route, gatewaytest.Options{})
-	home := ""
-	if route == "openpgp" {
+	var opens func(*testing.T, []byte) []byte // what the recipient gets out
+	switch route {
+	case "openpgp":
+		var home string
 		home, env = gpgHome(t)
+		opens = func(t *testing.T, data []byte) []byte { return decrypt(t, home, data) }
+	case "smime":
+		var holder *gatewaytest.Correspondent
+		holder, env = smimeHolder(t)
+		opens = func(t *testing.T, data []byte) []byte {
+			clear, err := holder.Open(data)
+			if err != nil {
+				t.Error(err)
+			}
+			return clear
+		}
 	}
 	b := benchStart(t, bin, route, sink.Addr(), env)
 	refused := sendCorpus(t, ctx, b, letters)
@@ -67,10 +80,8 @@ func throughRoute(t *testing.T, bin, route string) {
 			if way := s.in(data); way != "" {
 				t.Errorf("%s can be read %s in what left", l.Name, way)
 			}
-			if home != "" && i%10 == 0 {
-				if clear := decrypt(t, home, data); !bytes.Contains(clear, body) {
-					t.Errorf("%s: what GnuPG opens is not what was sent", l.Name)
-				}
+			if opens != nil && i%10 == 0 && !bytes.Contains(opens(t, data), body) {
+				t.Errorf("%s: what its recipient opens is not what was sent", l.Name)
 			}
 		}
 	}
@@ -130,6 +141,20 @@ func (s benchSession) letter(letter []byte, to string) error {
 		return err
 	}
 	return w.Close()
+}
+
+// smimeHolder has the secret key of *@dest.test, whose certificate stands in a list of the clinic.
+func smimeHolder(t *testing.T) (holder *gatewaytest.Correspondent, env []string) {
+	t.Helper()
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Fatal("install the Debian package openssl")
+	}
+	dir := t.TempDir()
+	holder, err := gatewaytest.NewCorrespondent(dir, gatewaytest.CorrespondentOptions{Address: "all@dest.test"})
+	benchCheck(t, err)
+	list := filepath.Join(dir, "list.csv")
+	benchCheck(t, os.WriteFile(list, []byte("address;certificate\n@dest.test;"+filepath.Base(holder.CertFile)+"\n"), 0o600))
+	return holder, []string{"SMIME_LIST=" + list}
 }
 
 // gpgHome is a folder in which GnuPG has the secret key of *@dest.test.

@@ -71,6 +71,8 @@ func benchSink(t *testing.T, route string, opt gatewaytest.Options) (*gatewaytes
 		file := filepath.Join(dir, "key.asc")
 		benchCheck(t, os.WriteFile(file, text.Bytes(), 0o600))
 		env = []string{"PGP_KEY=" + file}
+	case "smime":
+		_, env = smimeHolder(t)
 	}
 	hop, err := gatewaytest.StartNextHop(opt)
 	benchCheck(t, err)

@@ -15,7 +15,7 @@ import (
 // side: below its state folder, in its log, its temp folder or an open file without a name. TestSearcher is the control.
 func TestGatewayKeepsNothing(t *testing.T) {
 	bin := benchBuild(t)
-	for _, route := range []string{"plain", "trust", "openpgp", "pickup"} {
+	for _, route := range []string{"plain", "trust", "smime", "openpgp", "pickup"} {
 		t.Run(route, func(t *testing.T) { markerStaysOut(t, bin, route) })
 	}
 }

@@ -14,10 +14,12 @@ need dovecot-core /usr/sbin/dovecot
 need dovecot-submissiond /usr/lib/dovecot/submission-login # an MSSante operator as its clients see it
 need gnupg gpg
 need gpg-agent gpg-agent
+need gpgsm gpgsm # S/MIME as GnuPG opens it
 need p7zip-full 7z
 need sq sq
 need rnp rnp
 need openssl openssl
+need libnss3-tools cmsutil # S/MIME as Thunderbird opens it
 need chromium chromium
 need python3 python3
 need python3-dkim /usr/lib/python3/dist-packages/dkim/__init__.py # verifies our DKIM signatures, a second opinion

@@ -6,6 +6,7 @@ import (
 	"net/textproto"
 	"strings"
 
+	"passerelle/crypto/smime"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
@@ -44,6 +45,7 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	}
 	if c := f.answer.Contact; c != nil {
 		f.Contact, f.Person, f.Preferred, f.Form = c.Listed(), c.Person, policy.Route(c.Prefer), c.Form
+		f.SMIME = c.Certificate != nil && smime.Usable(c.Certificate, g.now()) == nil
 		f.OpenPGP, f.Phone, f.Secret = len(c.OpenPGPKey) > 0, c.Mobile(), c.Secret != ""
 		f.Opposed, f.Label = f.Opposed || c.Opposed, c.Label
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
+	"passerelle/crypto/smime"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
 	"passerelle/gateway/relay"
@@ -34,6 +36,17 @@ type Explanation struct {
 	Sees string
 
 	mailbox message.Address // whose session it would go in
+}
+
+// CertificateFault says why no S/MIME can be sealed to a contact now, "" where it can or where no certificate is known.
+func CertificateFault(c *Contact, now time.Time) string {
+	if c.Certificate == nil {
+		return ""
+	}
+	if err := smime.Usable(c.Certificate, now); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // Explain decides about one recipient as Outbound would, and hands nothing on. The message is message.eml or, where the operator
@@ -123,6 +136,9 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation, observed bool) (hop,
 		h := named(g.internetHop("", x.Facts.RecipientDomain))
 		if d.Form == policy.FormZIP {
 			return h, "a short cover text and message.zip (AES-256); the passphrase comes by another channel"
+		}
+		if d.Form == policy.FormSMIME {
+			return h, "an S/MIME message under a neutral subject"
 		}
 		return h, "a PGP/MIME message under a neutral subject"
 	case policy.Pickup:

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -327,6 +328,8 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	var sealed *message.Body
 	telling := false // the passphrase must be told
 	switch w.decision.Form {
+	case policy.FormSMIME:
+		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{c.Certificate}, o)
 	case policy.FormOpenPGP:
 		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{c.OpenPGPKey}, o)
 	case policy.FormZIP:

@@ -14,7 +14,7 @@ const (
 	weighMessage = 16 << 10  // envelope, facts, ways, lines of the ledger, and a usual index
 	weighHeader  = 6         // times the header
 	weighIndex   = 512 << 10 // at most; a message cannot have more parts than bytes
-	weighOpenPGP = 256 << 10
+	weighKey     = 256 << 10 // S/MIME, OpenPGP
 	weighZIP     = 1536 << 10
 	weighDeposit = 256 << 10
 	weighText    = 4 // times the texts that a page shows, which are read into memory
@@ -38,7 +38,7 @@ func (g *Gateway) room(ctx context.Context, body *message.Body) (release func(),
 
 // sealingRoom takes what sealing one copy needs, beyond room. It is given back before the copy is handed on: a slow hop holds none.
 func (g *Gateway) sealingRoom(ctx context.Context, m *mail, w *way) (release func(), err error) {
-	n := int64(weighOpenPGP)
+	n := int64(weighKey)
 	switch {
 	case w.decision.Route == policy.Pickup, w.sealed:
 		n = weighDeposit + weighText*min(m.body.Size(), 2*g.set.maxText)

@@ -31,7 +31,8 @@ type given struct {
 	Kind, Profession, Category string
 	Structure, Person, Form    string
 	Preferred                  Route
-	OpenPGP, Phone, Secret     bool
+	SMIME, OpenPGP             bool
+	Phone, Secret              bool
 	Opposed                    bool
 	TrustDomain                bool   `yaml:"trust_domain"`
 	TrustDoubt                 string `yaml:"trust_doubt"`
@@ -59,7 +60,7 @@ func (g given) facts() Facts {
 		Sender: g.From, SenderDomain: fromDomain, Recipient: g.To, RecipientDomain: toDomain,
 		Verdict: g.Verdict, VerdictWhy: g.Why, Kind: g.Kind, Profession: g.Profession, Category: g.Category, Structure: g.Structure,
 		Contact: g.Person != "", Person: g.Person, Preferred: g.Preferred, Form: g.Form,
-		OpenPGP: g.OpenPGP, Phone: g.Phone, Secret: g.Secret, Opposed: g.Opposed,
+		SMIME: g.SMIME, OpenPGP: g.OpenPGP, Phone: g.Phone, Secret: g.Secret, Opposed: g.Opposed,
 		TrustDomain: g.TrustDomain, TrustDoubt: g.TrustDoubt, TrustSender: g.TrustSender, SenderTrouble: g.SenderTrouble, SendsAs: g.SendsAs, PatientINS: g.Patient, INSValid: g.INSValid,
 		Size: int64(g.Size), Recipients: max(g.Recipients, 1), Headers: g.Header, Tags: g.Tag, Sensitivity: g.Sensitivity,
 		Null: g.Null, Auto: g.Auto, List: g.List, Marked: g.Marked,

@@ -60,7 +60,7 @@ func (p *Policy) decide(f *Facts, tried *[]Trial) Decision {
 	return p.beyond(f)
 }
 
-// beyond is the safe default behind the last rule: verified people by trust, holders of a key encrypted, everyone else by pickup.
+// beyond is the safe default behind the last rule: verified people by trust, holders of a certificate or key encrypted, everyone else by pickup.
 func (p *Policy) beyond(f *Facts) Decision {
 	c := &choice{rule: &Rule{Name: ruleDefault}, route: Pickup, facts: "verdict=" + string(f.Verdict)}
 	switch {
@@ -70,8 +70,8 @@ func (p *Policy) beyond(f *Facts) Decision {
 		return Decision{Route: Later, Rule: ruleDefault, Text: textLater, Reason: reason(ruleDefault, c.facts+" "+f.VerdictWhy, "later")}
 	case f.TrustDomain || f.PatientINS:
 		c.route = Trust
-	case f.OpenPGP:
-		c.route, c.facts = Encrypt, c.facts+", has=openpgp"
+	case f.SMIME, f.OpenPGP:
+		c.route, c.facts = Encrypt, c.facts+", has="+ladder(f)
 	}
 	return p.settle(f, c)
 }

@@ -43,6 +43,7 @@ const FormReport = "report"
 
 // The forms of encryption.
 const (
+	FormSMIME   = "smime"
 	FormOpenPGP = "openpgp"
 	FormZIP     = "zip"
 )
@@ -80,7 +81,8 @@ type Facts struct {
 	Contact   bool   // the list has an entry
 	Person    string // patient, professional, partner, supplier, ...
 	Preferred Route  // "" where none
-	Form      string // preferred form: openpgp, zip
+	Form      string // preferred form: smime, openpgp, zip
+	SMIME     bool   // a certificate is known, and can be sealed to today
 	OpenPGP   bool   // a usable key is known
 	Phone     bool   // a mobile phone is known
 	Secret    bool   // an agreed secret is known
@@ -126,7 +128,7 @@ type Trial struct {
 // Decision says by which way one recipient's copy leaves, and why.
 type Decision struct {
 	Route Route
-	// Form is the form of encryption on Encrypt: "openpgp" or "zip". On Plain it may be FormReport: the gateway reduces a null-sender
+	// Form is the form of encryption on Encrypt: "smime", "openpgp" or "zip". On Plain it may be FormReport: the gateway reduces a null-sender
 	// message to headers and status before it leaves.
 	Form string
 	// Rule names the rule that decided; Reason is one line that names the rule and the facts it read, for ledger and operator.

@@ -106,6 +106,8 @@ func matchers(r Rule) (plain, listed, verdict []matcher) {
 // has answers one word of the matcher of that name.
 func (f *Facts) has(what string) bool {
 	switch what {
+	case "smime":
+		return f.SMIME
 	case "openpgp":
 		return f.OpenPGP
 	case "phone":

@@ -107,9 +107,9 @@ var (
 	routes        = []Route{Local, Trust, Encrypt, Pickup, Plain, Refuse}
 	verdicts      = []Verdict{Verified, NotListed, CouldNotAsk}
 	kinds         = []string{"PER", "ORG", "APP", "CAB"}
-	has           = []string{"openpgp", "phone", "secret", "preferred"}
+	has           = []string{"smime", "openpgp", "phone", "secret", "preferred"}
 	sensitivities = []string{"personal", "private", "company-confidential"}
-	forms         = []string{"", "openpgp", "zip"}
+	forms         = []string{"", FormSMIME, FormOpenPGP, FormZIP}
 )
 
 // check finds what no matcher would find: words that can never hold and settings that another route would ignore.
@@ -134,7 +134,7 @@ func check(r Rule, fault func(field, format string, args ...any)) {
 		fault("verdict", "could-not-ask may be named with route trust or refuse only: doubt never opens")
 	}
 	if !slices.Contains(forms, r.Form) {
-		fault("form", "%q is no form: openpgp or zip", r.Form)
+		fault("form", "%q is no form: smime, openpgp or zip", r.Form)
 	}
 	if !isLine(r.Text) || len(r.Text) > maxText {
 		fault("text", "must be one line of at most %d ASCII characters: it goes into an SMTP reply", maxText)

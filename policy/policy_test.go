@@ -200,7 +200,7 @@ func anyFacts() *rapid.Generator[Facts] {
 			Recipient: "b@d.test", RecipientDomain: rapid.SampledFrom([]string{"d.test", "e.test", "clinique.example"}).Draw(t, "domain"),
 			Verdict: rapid.SampledFrom(verdicts).Draw(t, "verdict"), Kind: rapid.SampledFrom([]string{"", "PER", "ORG"}).Draw(t, "kind"),
 			Preferred: rapid.SampledFrom(append([]Route{"", Later, "odd"}, routes...)).Draw(t, "preferred"), Form: rapid.SampledFrom(forms).Draw(t, "form"),
-			OpenPGP: flag("openpgp"), Phone: flag("phone"), Secret: flag("secret"), Opposed: flag("opposed"),
+			SMIME: flag("smime"), OpenPGP: flag("openpgp"), Phone: flag("phone"), Secret: flag("secret"), Opposed: flag("opposed"),
 			TrustDomain: flag("trust domain"), TrustSender: flag("trust sender"), SenderTrouble: rapid.SampledFrom([]string{"", SenderForeign, SenderRefused}).Draw(t, "trouble"), PatientINS: flag("patient"), INSValid: flag("ins"), INSQualified: flag("ins qualified"),
 			Size: rapid.Int64Range(0, 100).Draw(t, "size"), Recipients: rapid.IntRange(0, 3).Draw(t, "recipients"),
 			Null: flag("null"), Auto: flag("auto"), List: flag("list"), Marked: flag("marked"),
@@ -219,7 +219,7 @@ func anyRule(name string) *rapid.Generator[Rule] {
 		r.Domain = rapid.SampledFrom([][]string{nil, {"d.test"}, {"*"}}).Draw(t, "domain")
 		r.Verdict = rapid.SampledFrom([][]Verdict{nil, {Verified}, {NotListed}, {Verified, NotListed}}).Draw(t, "verdict")
 		r.Kind = rapid.SampledFrom([][]string{nil, {"PER"}}).Draw(t, "kind")
-		r.Has = rapid.SampledFrom([][]string{nil, {"openpgp"}, {"phone", "preferred"}}).Draw(t, "has")
+		r.Has = rapid.SampledFrom([][]string{nil, {"openpgp"}, {"smime", "openpgp"}, {"phone", "preferred"}}).Draw(t, "has")
 		r.When = rapid.SampledFrom([]string{"", "", "size > 50", `verdict == "verified" or size > 50`, `kind != "PER"`, "trust_domain"}).Draw(t, "when")
 		if r.Route == Encrypt {
 			r.Form = rapid.SampledFrom(forms).Draw(t, "rule form")
@@ -264,7 +264,7 @@ func TestLaws(t *testing.T) {
 		law(!out || !f.Marked, "marked mail never leaves over the Internet")
 		law(!f.Opposed || d.Route == Refuse, "who opposes is not written to")
 		law(d.Route != Pickup || !f.Null && !f.Auto && !f.List, "automatic mail never becomes a deposit")
-		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List || f.Null && d.Form == FormOpenPGP, "automatic mail never triggers a code")
+		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List || f.Null && (d.Form == FormSMIME || d.Form == FormOpenPGP), "automatic mail never triggers a code")
 		law(d.Route != Plain || !f.Null || d.Form == FormReport, "a null sender's mail leaves as a report")
 		law(d.Route != Trust || f.TrustSender || f.Null && f.SenderTrouble != SenderForeign, "only our trust domains write into the trust space")
 		law(d.Fallback == "" || !f.Marked && !f.Null && !f.Auto && !f.List, "what may not become a deposit does not by a fallback")

@@ -34,7 +34,7 @@ type Rule struct {
 
 	// Person is the class in the clinic's own list: patient, professional, partner, supplier, or any word used there.
 	Person []string `yaml:"person"`
-	// Has asks what is known of the recipient: openpgp (a usable key), phone (a mobile), secret (an agreed one), preferred (a route).
+	// Has asks what is known of the recipient: smime (a usable certificate), openpgp (a usable key), phone (a mobile), secret (an agreed one), preferred (a route).
 	Has []string `yaml:"has"`
 	// Opposed: the person opposes being written to electronically. Such mail is refused before any rule.
 	Opposed *bool `yaml:"opposed"`
@@ -68,7 +68,7 @@ type Rule struct {
 
 	// Route is the way out: local, trust, encrypt, pickup, plain, refuse.
 	Route Route `yaml:"route"`
-	// Form of encryption on encrypt: openpgp, zip; "" takes the best that is known.
+	// Form of encryption on encrypt: smime, openpgp, zip; "" takes the list's, else smime, else openpgp.
 	Form string `yaml:"form"`
 	// Text is what the sender is told on refuse: one line of ASCII.
 	Text string `yaml:"text"`

@@ -1,7 +1,5 @@
 package policy
 
-import "slices"
-
 // choice is what a rule wants before the laws have spoken.
 type choice struct {
 	rule  *Rule
@@ -44,9 +42,9 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		return c.end(Local, "", "")
 	case f.Marked:
 		return c.refuse("came from the trust space, never by "+string(c.route), textMarked)
-	case f.Null && c.route == Encrypt && f.OpenPGP && (c.rule.Form == "" || c.rule.Form == FormOpenPGP):
+	case f.Null && c.route == Encrypt && c.keyForm(f) != "":
 		d := c.end(Encrypt, "null sender, no code needed", "") // a key needs neither a deposit nor a code
-		d.Form = FormOpenPGP
+		d.Form = c.keyForm(f)
 		return d
 	case f.Null:
 		c.note("null sender, headers and status only")
@@ -156,20 +154,13 @@ func (c *choice) patient(f *Facts) Decision {
 	return d
 }
 
-// encrypt takes the form that the rule, the list or the known secrets give; without any the content waits in the vault instead.
+// encrypt seals in the form that is asked for, else the best; without any the content waits in the vault instead.
 func (c *choice) encrypt(f *Facts) Decision {
-	form := c.rule.Form
-	if form == "" && possible(f, f.Form) {
-		form = f.Form
-	}
-	if form == "" {
-		i := slices.IndexFunc(forms, func(s string) bool { return possible(f, s) })
-		if i < 0 {
-			return c.end(Pickup, "no key, phone or secret known", "")
-		}
-		form = forms[i]
-	}
-	if !possible(f, form) {
+	form := c.form(f)
+	switch {
+	case form == "":
+		return c.end(Pickup, "no certificate, key or secret known", "")
+	case !possible(f, form):
 		return c.end(Pickup, "no means for "+form, "")
 	}
 	d := c.end(Encrypt, "form="+form, "")
@@ -177,7 +168,45 @@ func (c *choice) encrypt(f *Facts) Decision {
 	return d
 }
 
-// possible tells whether the recipient can open that form: a key, or a passphrase and a way to tell it.
+// form is what the rule asks for, else the list where that is possible, else the ladder's.
+func (c *choice) form(f *Facts) string {
+	switch {
+	case c.rule.Form != "":
+		return c.rule.Form
+	case possible(f, f.Form):
+		return f.Form
+	}
+	return ladder(f)
+}
+
+// ladder is the best form where neither rule nor list asks for one, "" where none is: what the recipient's own reader opens by itself. A ZIP, which
+// Windows opens with further software alone, is for those who agreed on a secret for it; a telephone alone is no wish for one.
+func ladder(f *Facts) string {
+	switch {
+	case f.SMIME:
+		return FormSMIME
+	case f.OpenPGP:
+		return FormOpenPGP
+	case f.Secret:
+		return FormZIP
+	}
+	return ""
+}
+
+// keyForm is the form that needs the recipient's key alone, neither a code nor a passphrase; "" where the rule asks for another or no key is
+// known.
+func (c *choice) keyForm(f *Facts) string {
+	form := c.form(f)
+	if form == FormZIP && c.rule.Form == "" { // the list's wish, which no machine can be told the passphrase for
+		form = ladder(f)
+	}
+	if form == FormZIP || !possible(f, form) {
+		return ""
+	}
+	return form
+}
+
+// possible tells whether the recipient can open that form: a certificate, a key, or a passphrase and a way to tell it.
 func possible(f *Facts, form string) bool {
-	return form == "openpgp" && f.OpenPGP || form == "zip" && (f.Phone || f.Secret)
+	return form == FormSMIME && f.SMIME || form == FormOpenPGP && f.OpenPGP || form == FormZIP && (f.Phone || f.Secret)
 }

@@ -28,6 +28,7 @@ type env struct {
 	Category     string              `expr:"category"`
 	Structure    string              `expr:"structure"`
 	Person       string              `expr:"person"`
+	SMIME        bool                `expr:"smime"`
 	OpenPGP      bool                `expr:"openpgp"`
 	Phone        bool                `expr:"phone"`
 	Secret       bool                `expr:"secret"`
@@ -93,7 +94,7 @@ func (w *when) holds(f *Facts) (bool, error) {
 	e := env{
 		Sender: f.Sender, SenderDomain: f.SenderDomain, Recipient: f.Recipient, Domain: f.RecipientDomain,
 		Verdict: string(f.Verdict), Kind: f.Kind, Profession: f.Profession, Category: f.Category, Structure: f.Structure,
-		Person: f.Person, OpenPGP: f.OpenPGP, Phone: f.Phone, Secret: f.Secret, Preferred: string(f.Preferred), Opposed: f.Opposed,
+		Person: f.Person, SMIME: f.SMIME, OpenPGP: f.OpenPGP, Phone: f.Phone, Secret: f.Secret, Preferred: string(f.Preferred), Opposed: f.Opposed,
 		TrustDomain: f.TrustDomain, TrustSender: f.TrustSender, Patient: f.PatientINS,
 		Lookalike: f.Lookalike, KnownAs: f.KnownAs,
 		Size: f.Size, Recipients: f.Recipients, Header: f.Headers, Attachments: f.Attachments, Calendar: f.Calendar, Tag: f.Tags,

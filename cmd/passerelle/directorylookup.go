@@ -90,6 +90,7 @@ func answerView(address string, ans gateway.DirectoryAnswer) any {
 		Person  string `json:"person,omitempty"`
 		Prefer  string `json:"prefer,omitempty"`
 		Form    string `json:"form,omitempty"`
+		SMIME   bool   `json:"smime_certificate"`
 		OpenPGP bool   `json:"openpgp_key"`
 		Phone   bool   `json:"phone"`
 		Secret  bool   `json:"secret"`
@@ -128,7 +129,7 @@ func answerView(address string, ans gateway.DirectoryAnswer) any {
 		view.KnownAs = append(view.KnownAs, k.String())
 	}
 	if c := ans.Contact; c != nil { // the phone and the secret themselves are nobody's business here
-		view.Contact = &contact{c.Name, c.Person, c.Prefer, c.Form, len(c.OpenPGPKey) > 0, c.Phone != "", c.Secret != "", c.Opposed, c.Label, c.Lang}
+		view.Contact = &contact{c.Name, c.Person, c.Prefer, c.Form, c.Certificate != nil && gateway.CertificateFault(c, time.Now()) == "", len(c.OpenPGPKey) > 0, c.Phone != "", c.Secret != "", c.Opposed, c.Label, c.Lang}
 	}
 	return view
 }

@@ -136,11 +136,11 @@ func dated(t time.Time) string {
 }
 
 func certificate(c *gateway.Contact) string {
-	switch {
-	case c.Certificate == nil:
+	if c.Certificate == nil {
 		return ""
-	case time.Now().After(c.Certificate.NotAfter):
-		return "certificate RAN OUT " + c.Certificate.NotAfter.Format(time.DateOnly)
+	}
+	if fault := gateway.CertificateFault(c, time.Now()); fault != "" {
+		return "NOT USED: " + fault
 	}
 	return "certificate until " + c.Certificate.NotAfter.Format(time.DateOnly)
 }

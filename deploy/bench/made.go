@@ -17,7 +17,7 @@ import (
 	"passerelle/gateway/gatewaytest"
 )
 
-// keys writes DIR/own (the gateway's TLS_DIR), DIR/peer (the sink's) and DIR/pgp.asc (PGP_KEY), and tells the DN that the gateway must expect.
+// keys writes DIR/own (the gateway's TLS_DIR), DIR/peer (the sink's) DIR/pgp.asc (PGP_KEY) and DIR/list.csv (SMIME_LIST), and tells the DN that the gateway must expect.
 func keys(_ context.Context, f *flag.FlagSet, args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
@@ -60,6 +60,13 @@ func writeKeys(dir string) (peerDN string, err error) {
 	}
 	if err := errors.Join(key.Serialize(a), a.Close(), os.WriteFile(filepath.Join(dir, "pgp.asc"), text.Bytes(), 0o644)); err != nil {
 		return "", fmt.Errorf("OpenPGP key: %w", err)
+	}
+	holder, err := gatewaytest.NewCorrespondent(dir, gatewaytest.CorrespondentOptions{Address: "user@dest.test"})
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "list.csv"), []byte("address;certificate\n@dest.test;"+filepath.Base(holder.CertFile)+"\n"), 0o644); err != nil {
+		return "", fmt.Errorf("list: %w", err)
 	}
 	return peerDN, nil
 }

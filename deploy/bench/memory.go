@@ -35,7 +35,7 @@ func memory(ctx context.Context, f *flag.FlagSet, args []string) error {
 	}
 	letter := body(*size)
 	over := 0
-	for _, r := range []string{"plain", "trust", "openpgp", "pickup"} {
+	for _, r := range []string{"plain", "trust", "smime", "openpgp", "pickup"} {
 		if *route != "" && *route != r {
 			continue
 		}
@@ -45,7 +45,7 @@ func memory(ctx context.Context, f *flag.FlagSet, args []string) error {
 			return err
 		}
 		offer := secure
-		env := []string{"PGP_KEY=" + filepath.Join(work, "keys", "pgp.asc")}
+		env := []string{"PGP_KEY=" + filepath.Join(work, "keys", "pgp.asc"), "SMIME_LIST=" + filepath.Join(work, "keys", "list.csv")}
 		if r == "trust" {
 			env = append(env, "PEER_DN="+dn, "TLS_DIR="+filepath.Join(work, "keys", "own"))
 		} else {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh: the table of docs/performance.md, beside Postfix in one run. ROUTE= SIZE= SESSIONS= choose cells (lists in quotes), RUNS pairs
 # of each (5), COUNT messages a run; without them everything, under 20 minutes.
-#   PERF_SCRIPTS ../shared/perf   ROUTE plain|trust|trust-tls|openpgp|openpgp-gpg|pickup   SIZE in bytes   SESSIONS 1 10 50
+#   PERF_SCRIPTS ../shared/perf   ROUTE plain|trust|trust-tls|smime|openpgp|openpgp-gpg|pickup   SIZE in bytes   SESSIONS 1 10 50
 # trust-tls: the peer is not Postfix but the same gateway without TLS. openpgp-gpg: it is Postfix with gpg as content filter, 1 MB.
 # Needs Go, root and Debian's postfix (smtp-source, smtp-sink) and gnupg; nothing of the machine's own Postfix is touched.
 set -euo pipefail
@@ -41,7 +41,7 @@ ln -s ../bench "$work/bin/smtp-sink" # first in PATH: the sink that speaks TLS, 
 export KEYS=$work/keys SINK=127.0.0.1:2526
 PEER_DN=$("$work/bench" keys "$KEYS")
 "$work/bench" directory "${DIRECTORY_ENTRIES:-100000}" "$work/extraction.txt"
-export PEER_DN PGP_KEY=$KEYS/pgp.asc
+export PEER_DN PGP_KEY=$KEYS/pgp.asc SMIME_LIST=$KEYS/list.csv
 
 # up FILE PORT SINK: a gateway whose SMTP door is PORT; its pid is the last of gateways.
 up() {
@@ -104,7 +104,7 @@ postfix_down() {
 
 echo "| route | bytes | sessions | count | gateway / peer, median of $RUNS pairs (min-max) | messages/s | cpu per message, peer / gateway | other cpu | failed |"
 echo "|---|---|---|---|---|---|---|---|---|"
-for route in plain trust trust-tls openpgp pickup openpgp-gpg; do
+for route in plain trust trust-tls smime openpgp pickup openpgp-gpg; do
 	wanted "$route" "${ROUTE:-}" || continue
 	path=$PATH
 	case $route in
@@ -113,10 +113,10 @@ for route in plain trust trust-tls openpgp pickup openpgp-gpg; do
 		up plain 12025 "$SINK"
 		cells plain 127.0.0.1:12025 "${gateways[-1]}" 1 "$all"
 		;;
-	openpgp)
+	smime | openpgp)
 		postfix_up
-		up openpgp 12025 "$SINK"
-		cells openpgp 127.0.0.1:12025 "${gateways[-1]}" 1 "$few"
+		up "$route" 12025 "$SINK"
+		cells "$route" 127.0.0.1:12025 "${gateways[-1]}" 1 "$few"
 		;;
 	trust)
 		postfix_up

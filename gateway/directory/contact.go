@@ -22,7 +22,7 @@ type Contact struct {
 	Person         string            // patient, professional, partner, supplier, ... : a word of the operator's rules
 	Phone          string            // E.164
 	Prefer         string            // the route preferred: trust, encrypt, pickup, plain, refuse
-	Form           string            // the form of encryption preferred: openpgp, zip
+	Form           string            // the form of encryption preferred: smime, openpgp, zip
 	OpenPGPKey     []byte            // as in the file, armoured or binary
 	OpenPGPKeyFile string            // where it was read, "" where it stood in the list
 	Certificate    *x509.Certificate // for S/MIME; it may have run out

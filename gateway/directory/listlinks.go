@@ -41,14 +41,17 @@ func resolveAliases(contacts map[string]*Contact) (faults []Fault) {
 	return faults
 }
 
-// readCertificate takes the first certificate of a PEM text, for S/MIME. Whether it has run out is no fault of the list: the day on which
+// readCertificate takes the first certificate of a PEM text, or one in DER as Windows exports it, for S/MIME. Whether it has run out is no fault of the list: the day on which
 // it does must not take all others' entries away.
 func readCertificate(text []byte) (*x509.Certificate, error) {
+	if c, err := x509.ParseCertificate(text); err == nil {
+		return c, nil
+	}
 	for {
 		block, rest := pem.Decode(text)
 		switch {
 		case block == nil:
-			return nil, errors.New("this is no certificate (PEM)")
+			return nil, errors.New("this is no certificate (PEM or DER)")
 		case block.Type == "CERTIFICATE":
 			c, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {

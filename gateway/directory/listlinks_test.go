@@ -69,12 +69,14 @@ func TestCertificates(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "old.pem"), testCertificate(t, time.Now().Add(-time.Hour)))
 	writeFile(t, filepath.Join(dir, "good.pem"), testCertificate(t, time.Now().Add(time.Hour)))
 	path := filepath.Join(dir, "l.csv")
-	writeFile(t, path, "adresse;certificat\na@x.test;old.pem\nb@x.test;good.pem\n")
+	block, _ := pem.Decode([]byte(testCertificate(t, time.Now().Add(time.Hour))))
+	writeFile(t, filepath.Join(dir, "windows.cer"), string(block.Bytes))
+	writeFile(t, path, "adresse;certificat;forme\na@x.test;old.pem;\nb@x.test;good.pem;smime\nc@x.test;windows.cer;\n")
 	l, err := openList(path, nil, time.Now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, over, _ := l.status(); n != 2 || over != 1 || l.contacts["b@x.test"].Certificate == nil {
+	if n, over, _ := l.status(); n != 3 || over != 1 || l.contacts["b@x.test"].Certificate == nil || l.contacts["b@x.test"].Form != "smime" || l.contacts["c@x.test"].Certificate == nil {
 		t.Errorf("%d entries, %d certificates over", n, over)
 	}
 	writeFile(t, filepath.Join(dir, "good.pem"), "-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----\n")

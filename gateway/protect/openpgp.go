@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"passerelle/crypto/openpgp"
+	"passerelle/crypto/smime"
 	"passerelle/gateway/message"
 )
 
@@ -62,8 +63,16 @@ func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *mes
 }
 
 // writeEntity writes what is encrypted: the content fields and the body as they came, with the header fields that a reader shows.
-// To names this recipient alone: the lists of the others do not leave.
 func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.Index, to message.Recipient) error {
+	if _, err := w.Write(entityHeader(x, to)); err != nil {
+		return err
+	}
+	return copyBody(ctx, w, b, x.Parts[0].HeaderEnd)
+}
+
+// entityHeader is what stands before the body of what is encrypted. To names this recipient alone: the lists of the others do not
+// leave. An Unclear message has its own header below this one.
+func entityHeader(x *message.Index, to message.Recipient) []byte {
 	var h message.Header
 	for _, name := range []string{"Subject", "From", "Date", "Message-ID"} {
 		if v := x.Header.Get(name); v != "" {
@@ -74,10 +83,7 @@ func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.I
 	if x.Unclear != "" {
 		h.Append("Content-Type", `message/rfc822; protected-headers="v1"`)
 		h.Append("Content-Disposition", `inline; filename="message.eml"`)
-		if _, err := w.Write(append(h.Bytes(), Inside(x.Header)...)); err != nil {
-			return err
-		}
-		return copyBody(ctx, w, b, x.Parts[0].HeaderEnd)
+		return append(h.Bytes(), Inside(x.Header)...)
 	}
 	typed := false
 	var content []message.Field
@@ -97,20 +103,18 @@ func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.I
 	if !typed {
 		h.Append("Content-Type", `text/plain; protected-headers="v1"`)
 	}
-	if _, err := w.Write(h.Bytes()); err != nil {
-		return err
-	}
-	return copyBody(ctx, w, b, x.Parts[0].HeaderEnd)
+	return h.Bytes()
 }
 
 // asError makes every failure the room's own.
 func asError(err error) error {
 	var own *Error
 	var key *openpgp.KeyError
+	var certificate *smime.CertificateError
 	switch {
 	case errors.As(err, &own):
 		return own
-	case errors.As(err, &key):
+	case errors.As(err, &key), errors.As(err, &certificate):
 		return &Error{Step: "key", Err: err}
 	case errors.Is(err, message.ErrNoRoom):
 		return &Error{Step: "room", Passing: true, Err: err}

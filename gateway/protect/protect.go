@@ -28,7 +28,7 @@ var sealed = promauto.NewCounterVec(prometheus.CounterOpts{
 	Name: "passerelle_protect_sealed_total",
 	Help: "Messages sealed for a recipient, by form and result.",
 }, []string{
-	"form",   // openpgp, zip
+	"form",   // smime, openpgp, zip
 	"result", // split, whole (could not be read unambiguously), or the step that failed: key, passphrase, read, seal, room
 })
 
@@ -56,6 +56,8 @@ type Options struct {
 	Clinic, Phone string
 	// Hidden leaves the ids of the recipient's keys out (OpenPGP).
 	Hidden bool
+	// Cipher of S/MIME: gcm, cbc, or auto (and "") for what the certificate announces (smime.Announced).
+	Cipher string
 	// Budget takes the result.
 	Budget *message.Budget
 	// Now is the clock, time.Now where nil.
