@@ -81,46 +81,27 @@ func (g *Gateway) canProve(a *directory.Answer) error {
 //
 // The deposit has no sender, so the page takes no answer: it would reach the author by way of the clinic's server, in clear on the
 // Internet at worst. Nor does the notice: it comes from the postmaster, and a patient's number is in none of its addresses.
-func (g *Gateway) keepForStaff(ctx context.Context, m *mail, ways []way, i int) (err error) {
+func (g *Gateway) keepForStaff(ctx context.Context, m *mail, ways []way, i int) error {
 	w := &ways[i]
-	if g.vault == nil {
-		return unset("Retrait securise non configure sur la passerelle, a completer dans pickup.url", fmt.Errorf("inbound.mailboxes says vault, pickup.url is empty"))
-	}
-	dep, err := g.staffDeposit(ctx, m, w, i)
-	if err != nil {
-		return err
-	}
-	w.deposit = dep.ID
-	defer func() {
-		if err != nil || w.fault != nil {
-			if derr := g.vault.Destroy(context.WithoutCancel(ctx), dep.ID); derr != nil {
-				g.log.Error("deposit of a failed hand-over was not destroyed, the sweep will", "id", m.env.ID, "err", derr)
-			}
-			w.deposit = ""
+	seal := func() (*vault.Deposit, error) { return g.staffDeposit(ctx, m, w, i) }
+	return g.entrust(ctx, m, w, seal, func(dep *vault.Deposit) error {
+		if dep.Mode == vault.BySender {
+			return g.canProve(&directory.Answer{})
 		}
-	}()
-	if dep.Mode == vault.BySender {
-		return g.canProve(&directory.Answer{})
-	}
-	notice, err := g.vault.Notice(dep, vault.NoticeRequest{From: g.set.noticeFrom, Staff: true})
-	if err != nil {
-		return fmt.Errorf("write notice: %w", err)
-	}
-	defer notice.Close()
-	mark, err := g.noticeMark(m, notice)
-	if err != nil {
-		return fmt.Errorf("mark notice: %w", err)
-	}
-	l := relay.Letter{Sender: g.set.noticeFrom, Ret: "HDRS", Header: slices.Concat(m.discreet, mark), Body: notice, EightBit: true}
-	l.SMTPUTF8 = !m.env.Recipients[i].IsASCII()
-	g.send(ctx, m, ways, []int{i}, g.set.hopClinic, l)
-	if w.fault != nil {
+		notice, err := g.vault.Notice(dep, vault.NoticeRequest{From: g.set.noticeFrom, Staff: true})
+		if err != nil {
+			return fmt.Errorf("write notice: %w", err)
+		}
+		defer notice.Close()
+		mark, err := g.noticeMark(m, notice)
+		if err != nil {
+			return fmt.Errorf("mark notice: %w", err)
+		}
+		l := relay.Letter{Sender: g.set.noticeFrom, Ret: "HDRS", Header: slices.Concat(m.discreet, mark), Body: notice, EightBit: true}
+		l.SMTPUTF8 = !m.env.Recipients[i].IsASCII()
+		g.send(ctx, m, ways, []int{i}, g.set.hopClinic, l)
 		return nil
-	}
-	if err := g.vault.Activate(ctx, dep.ID); err != nil {
-		return fmt.Errorf("activate deposit: %w", err)
-	}
-	return nil
+	})
 }
 
 func (g *Gateway) staffDeposit(ctx context.Context, m *mail, w *way, i int) (*vault.Deposit, error) {

@@ -14,15 +14,45 @@ import (
 	"passerelle/gateway/vault"
 )
 
-// pickup keeps the copy of one recipient in the vault and sends a neutral notice instead. The 250 stands on three things: the
-// deposit is sealed on disk, the notice was accepted, and a code for the sender to tell was accepted by the clinic's server. A
-// deposit whose notice was not accepted is destroyed before the reply.
-func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err error) {
+// pickup keeps the copy of one recipient in the vault and sends a neutral notice instead. Its 250 stands also on a code for the sender to
+// tell, which the clinic's server accepted.
+func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) error {
 	w := &ways[i]
+	seal := func() (*vault.Deposit, error) { return g.deposit(ctx, m, w, i) }
+	return g.entrust(ctx, m, w, seal, func(dep *vault.Deposit) error {
+		notice, err := g.vault.Notice(dep, vault.NoticeRequest{From: g.set.noticeFrom, Keep: g.keep(m)})
+		if err != nil {
+			return fmt.Errorf("write notice: %w", err)
+		}
+		if dep.Code != "" { // before the notice: a patient must not get a link that is dead because the code could not be told
+			if err := g.takesMail(ctx, notifyAddress(w.decision.Notify, m.env.Sender)); err != nil {
+				return err
+			}
+		}
+		l := m.letter(nil, notice, 0)
+		l.Ret, l.EnvID = "HDRS", m.env.EnvID
+		g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", m.env.Recipients[i].Domain), l, false)
+		if w.fault != nil || dep.Code == "" {
+			return nil
+		}
+		mail, err := g.vault.CodeForSender(dep, vault.NoticeRequest{From: g.set.noticeFrom})
+		if err != nil {
+			return fmt.Errorf("write the code for the sender: %w", err)
+		}
+		if err := g.toClinic(ctx, message.Address{}, notifyAddress(w.decision.Notify, m.env.Sender), nil, mail); err != nil {
+			return fmt.Errorf("hand the code to the sender: %w", err)
+		}
+		return nil
+	})
+}
+
+// entrust is what every deposit promises: the 250 stands on content sealed on disk and a notice that was accepted; what tells leaves its refusal
+// in w.fault. A deposit whose notice was not accepted is destroyed before the reply.
+func (g *Gateway) entrust(ctx context.Context, m *mail, w *way, seal func() (*vault.Deposit, error), tell func(*vault.Deposit) error) (err error) {
 	if g.vault == nil {
-		return unset("Retrait securise non configure sur la passerelle, a completer dans pickup.url", fmt.Errorf("pickup decided, pickup.url is empty"))
+		return unset("Retrait securise non configure sur la passerelle, a completer dans pickup.url", fmt.Errorf("the vault is needed, pickup.url is empty"))
 	}
-	dep, err := g.deposit(ctx, m, w, i)
+	dep, err := seal()
 	if err != nil {
 		return err
 	}
@@ -35,29 +65,8 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 			w.deposit = ""
 		}
 	}()
-	notice, err := g.vault.Notice(dep, vault.NoticeRequest{From: g.set.noticeFrom, Keep: g.keep(m)})
-	if err != nil {
-		return fmt.Errorf("write notice: %w", err)
-	}
-	if dep.Code != "" { // before the notice: a patient must not get a link that is dead because the code could not be told
-		if err := g.takesMail(ctx, notifyAddress(w.decision.Notify, m.env.Sender)); err != nil {
-			return err
-		}
-	}
-	l := m.letter(nil, notice, 0)
-	l.Ret, l.EnvID = "HDRS", m.env.EnvID
-	g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", m.env.Recipients[i].Domain), l, false)
-	if w.fault != nil {
-		return nil
-	}
-	if dep.Code != "" {
-		mail, err := g.vault.CodeForSender(dep, vault.NoticeRequest{From: g.set.noticeFrom})
-		if err != nil {
-			return fmt.Errorf("write the code for the sender: %w", err)
-		}
-		if err := g.toClinic(ctx, message.Address{}, notifyAddress(w.decision.Notify, m.env.Sender), nil, mail); err != nil {
-			return fmt.Errorf("hand the code to the sender: %w", err)
-		}
+	if err := tell(dep); err != nil || w.fault != nil {
+		return err
 	}
 	if err := g.vault.Activate(ctx, dep.ID); err != nil {
 		return fmt.Errorf("activate deposit: %w", err)
