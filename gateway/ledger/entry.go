@@ -82,7 +82,7 @@ func clean(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText]
 	}
-	return strings.ToValidUTF8(s, "?")
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?") // a shared database takes no NUL
 }
 
 // insert writes a row under its number.

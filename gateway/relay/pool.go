@@ -18,6 +18,7 @@ type pool struct {
 	name    string
 	slots   chan struct{}
 	breaker breaker
+	used    time.Time // last asked for; guarded by the relay's mutex
 	mu      sync.Mutex
 	idle    []*conn
 }
@@ -123,12 +124,15 @@ func (r *Relay) sweeper() {
 	}
 }
 
+// poolKept is how long a hop that nobody writes to is remembered: the servers of the trust space's domains are as many as their DNS says.
+const poolKept = 10 * time.Minute
+
 // sweep ends idle connections: the old ones, or all; it returns when they are ended.
 func (r *Relay) sweep(all bool) {
 	now := r.cfg.Now()
 	var old []*conn
 	r.mu.Lock()
-	for _, p := range r.pools {
+	for key, p := range r.pools {
 		p.mu.Lock()
 		keep := p.idle[:0]
 		for _, c := range p.idle {
@@ -140,6 +144,9 @@ func (r *Relay) sweep(all bool) {
 		}
 		clear(p.idle[len(keep):])
 		p.idle = keep
+		if len(keep)+len(p.slots) == 0 && now.Sub(p.used) > poolKept {
+			delete(r.pools, key)
+		}
 		p.mu.Unlock()
 	}
 	r.mu.Unlock()

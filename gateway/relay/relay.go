@@ -246,6 +246,7 @@ func (r *Relay) pool(hop Hop) (*pool, *Error) {
 		p = &pool{name: hop.Name, slots: make(chan struct{}, n), breaker: breaker{after: r.cfg.BreakAfter, min: r.cfg.BreakMin, max: r.cfg.BreakMax}}
 		r.pools[key] = p
 	}
+	p.used = r.cfg.Now()
 	return p, nil
 }
 
