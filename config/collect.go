@@ -105,6 +105,9 @@ func (v *validator) collect() {
 		if (b.Every < Duration(10*time.Second) || b.Every > Duration(25*time.Minute)) && v.ok(key+".every") {
 			v.fault(key+".every", "must be between 10s and 25m: a server may hang up after 30 minutes of silence")
 		}
+		if b.After == "delete" && v.c.Inbound.seals() && v.ok(key+".after") {
+			v.fault(key+".after", "delete would leave the sealed copy alone, which ends at pickup.expiry also if nobody opened it: flag or move where inbound.mailboxes says vault")
+		}
 		if b.After == "move" && strings.EqualFold(b.MoveTo, b.Folder) {
 			v.fault(key+".move_to", "is the folder that is looked through")
 		}

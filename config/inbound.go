@@ -38,3 +38,13 @@ func (v *validator) inbound() {
 		}
 	}
 }
+
+// seals tells whether any mailbox is kept for the portal.
+func (in Inbound) seals() bool {
+	for _, how := range in.Mailboxes {
+		if how == InboundVault {
+			return true
+		}
+	}
+	return false
+}
