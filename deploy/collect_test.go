@@ -204,7 +204,7 @@ func copies(sink *gatewaytest.NextHop) map[string]int {
 type manager struct {
 	t        *testing.T
 	dir, bin string
-	log      bytes.Buffer
+	log      lockedLog
 	notify   *net.UnixConn
 	cmd      *exec.Cmd
 	handed   int
@@ -271,7 +271,7 @@ func (m *manager) start() {
 			m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, f)
 		}
 		m.handed += len(names)
-		m.mu.Unlock()
+		defer m.mu.Unlock() // a kept file is not closed while the process is given it
 		m.cmd.Env = append(m.cmd.Env, "NOTIFY_SOCKET="+filepath.Join(m.dir, "notify"))
 		if len(names) > 0 {
 			m.cmd.Env = append(m.cmd.Env, fmt.Sprint("LISTEN_FDS=", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
@@ -290,4 +290,22 @@ func (m *manager) kill() {
 		quiet = time.Since(m.heard) > 15*time.Millisecond
 		m.mu.Unlock()
 	}
+}
+
+// lockedLog is read while processes write it.
+type lockedLog struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

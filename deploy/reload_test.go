@@ -248,7 +248,7 @@ func TestStop(t *testing.T) {
 		t.Run(fmt.Sprint("in DATA/lmtp=", lmtp), func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
-			sink, asked, goOn := heldSink(t)
+			sink, goOn := heldSink(t)
 			b := benchStart(t, bin, "plain", sink.Addr(), nil)
 			letter := benchLetter("m0", "nothing", 200<<10)
 			half, err := b.dial(lmtp) // in the midst of its body
@@ -257,7 +257,7 @@ func TestStop(t *testing.T) {
 			benchCheck(t, err)
 			held := make(chan error, 1) // at the hop
 			go func() { held <- b.send(lmtp, letter, "held@dest.test") }()
-			benchUntil(t, ctx, "the hop has a message", func() bool { return asked.Load() > 0 })
+			benchUntil(t, ctx, "the hop has a message", func() bool { return sink.Held() > 0 })
 			benchCheck(t, b.cmd.Process.Signal(syscall.SIGTERM))
 			refused(b, ctx)
 			_, err = half.conn.Write(bytes.TrimSuffix(letter[100<<10:], []byte("\r\n")))
@@ -284,10 +284,10 @@ func TestStop(t *testing.T) {
 	t.Run("twice", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		sink, asked, _ := heldSink(t)
+		sink, _ := heldSink(t)
 		b := benchStart(t, bin, "plain", sink.Addr(), nil)
 		go b.send(true, benchLetter("m0", "nothing", 2000), "held@dest.test")
-		benchUntil(t, ctx, "the hop has the message", func() bool { return asked.Load() > 0 })
+		benchUntil(t, ctx, "the hop has the message", func() bool { return sink.Held() > 0 })
 		benchCheck(t, b.cmd.Process.Signal(syscall.SIGTERM))
 		refused(b, ctx)
 		select {

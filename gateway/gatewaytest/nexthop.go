@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -83,6 +84,7 @@ type NextHop struct {
 	mu       sync.Mutex
 	messages []Message
 	attempts int
+	held     atomic.Int64
 	news     chan struct{} // closed and replaced with each message
 }
 
@@ -138,6 +140,9 @@ func (h *NextHop) Attempts() int {
 	defer h.mu.Unlock()
 	return h.attempts
 }
+
+// Held tells how many sessions are stalled now; at "dot" each of them has brought its whole message.
+func (h *NextHop) Held() int { return int(h.held.Load()) }
 
 // To gives the accepted messages for one recipient.
 func (h *NextHop) To(recipient string) []Message {
@@ -195,7 +200,9 @@ func (s *hopSession) Logout() error { return nil }
 
 func (s *hopSession) stall(at string) {
 	if st := s.hop.opt.Stall; st != nil && st.At == at {
+		s.hop.held.Add(1)
 		<-st.Go
+		s.hop.held.Add(-1)
 	}
 }
 
