@@ -14,7 +14,7 @@ import (
 
 type checkCmd struct {
 	configFlag
-	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops and the directory's LDAP and FHIR: does a hop lead back to this gateway, does a partner show a good certificate, does a source answer, does the operator let us in to its mailboxes, does the MSSante operator let us in (runs trust.submission.token_command; default: ${default}; 0s: do not connect)."`
+	Wait time.Duration `default:"5s" placeholder:"TIME" help:"How long to ask the hops and the directory's LDAP and FHIR: does a hop lead back to this gateway, does a partner show a good certificate, does a source answer, does the MSSante operator let us in, to send and to collect (runs token_command; default: ${default}; 0s: do not connect)."`
 }
 
 func (checkCmd) Help() string {

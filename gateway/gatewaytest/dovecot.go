@@ -214,28 +214,11 @@ func (d *Dovecot) Start(ctx context.Context) error {
 	}
 	d.done = make(chan error, 1)
 	go func(cmd *exec.Cmd, done chan<- error) { done <- cmd.Wait() }(d.cmd, d.done)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		dial := net.Dialer{Timeout: time.Second}
-		if c, err := dial.DialContext(ctx, "tcp", d.Addr()); err == nil {
-			c.SetDeadline(time.Now().Add(5 * time.Second))
-			b := make([]byte, 4)
-			n, _ := c.Read(b)
-			c.Close()
-			if string(b[:n]) == "* OK" {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("dovecot did not greet: %w\n%s", ctx.Err(), d.LogText())
-		case err := <-d.done:
-			d.cmd = nil
-			return fmt.Errorf("dovecot ended: %w\n%s", err, d.LogText())
-		case <-tick.C:
-		}
+	gone, err := started(ctx, "dovecot", d.Addr(), "* OK", d.done, d.LogText)
+	if gone {
+		d.cmd = nil
 	}
+	return err
 }
 
 // Stop ends the server with all its processes and keeps what it holds.

@@ -1,14 +1,12 @@
 package gatewaytest
 
 import (
-	"bufio"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -194,27 +192,11 @@ func (o *Operator) start(ctx context.Context) error {
 		return fmt.Errorf("start dovecot: %w", err)
 	}
 	go func() { o.done <- o.cmd.Wait() }()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		d := net.Dialer{Timeout: time.Second}
-		if c, err := d.DialContext(ctx, "tcp", fmt.Sprint("127.0.0.1:", o.Submission)); err == nil {
-			c.SetReadDeadline(time.Now().Add(10 * time.Second))
-			line, err := bufio.NewReader(c).ReadString('\n')
-			c.Close()
-			if err == nil && strings.HasPrefix(line, "220") {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("dovecot did not greet: %w\n%s", ctx.Err(), o.LogText())
-		case err := <-o.done:
-			o.cmd = nil
-			return fmt.Errorf("dovecot ended: %w\n%s", err, o.LogText())
-		case <-tick.C:
-		}
+	gone, err := started(ctx, "dovecot", fmt.Sprint("127.0.0.1:", o.Submission), "220", o.done, o.LogText)
+	if gone {
+		o.cmd = nil
 	}
+	return err
 }
 
 // LogText is Dovecot's log and Postfix's, for a failing test's message.

@@ -1,7 +1,6 @@
 package gatewaytest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -221,28 +220,11 @@ func (p *Postfix) Start(ctx context.Context) error {
 }
 
 func (p *Postfix) greeted(ctx context.Context) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		d := net.Dialer{Timeout: time.Second}
-		c, err := d.DialContext(ctx, "tcp", p.Addr())
-		if err == nil {
-			c.SetReadDeadline(time.Now().Add(10 * time.Second))
-			line, err := bufio.NewReader(c).ReadString('\n')
-			c.Close()
-			if err == nil && strings.HasPrefix(line, "220") {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("postfix did not greet: %w\n%s", ctx.Err(), p.LogText())
-		case err := <-p.done:
-			p.cmd = nil
-			return fmt.Errorf("postfix ended: %w\n%s", err, p.LogText())
-		case <-tick.C:
-		}
+	gone, err := started(ctx, "postfix", p.Addr(), "220", p.done, p.LogText)
+	if gone {
+		p.cmd = nil
 	}
+	return err
 }
 
 // Stop ends the instance and keeps its queue; Start runs it again.

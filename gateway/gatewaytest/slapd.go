@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,22 +178,11 @@ func (s *Slapd) Start(ctx context.Context) error {
 	}
 	s.done = make(chan error, 1)
 	go func(cmd *exec.Cmd, done chan<- error) { done <- cmd.Wait() }(s.cmd, s.done)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		d := net.Dialer{Timeout: time.Second}
-		if c, err := d.DialContext(ctx, "tcp", s.Addr()); err == nil {
-			return c.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("slapd did not listen: %w\n%s", ctx.Err(), s.LogText())
-		case err := <-s.done:
-			s.cmd = nil
-			return fmt.Errorf("slapd ended: %w\n%s", err, s.LogText())
-		case <-tick.C:
-		}
+	gone, err := started(ctx, "slapd", s.Addr(), "", s.done, s.LogText)
+	if gone {
+		s.cmd = nil
 	}
+	return err
 }
 
 // Stop ends the server and keeps what it holds.
