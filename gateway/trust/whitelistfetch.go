@@ -99,8 +99,9 @@ func KeepListFresh(ctx context.Context, current func() *Space) {
 			liveList.Store(s)
 			s.lister.adopt()
 			if s.lister.due() {
+				tried := s.lister.tried()
 				s.RefreshList(ctx) // it tells its faults
-				s.lister.spare()
+				s.lister.spare(tried)
 			}
 		}
 		select {
@@ -117,6 +118,12 @@ const (
 	listNoise = 0.1         // every operator of the country asks one host: each at a time of its own
 )
 
+func (l *lister) tried() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.Tried
+}
+
 func (l *lister) due() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,10 +135,11 @@ func (l *lister) due() bool {
 }
 
 // spare keeps a look that could not even be noted (locked, no room) from being repeated each second.
-func (l *lister) spare() {
+func (l *lister) spare(tried time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := l.space.cfg.Now(); !l.st.Next.After(now) || l.st.Source != sourceKey(l.cfg.URL) {
+	if l.st.Tried.Equal(tried) || l.st.Source != sourceKey(l.cfg.URL) {
+		now := l.space.cfg.Now()
 		l.st.Source, l.st.Tried, l.st.Next = sourceKey(l.cfg.URL), now, now.Add(listRetry)
 	}
 }
