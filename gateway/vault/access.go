@@ -107,11 +107,7 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 		fits2 := token.Equal(mark, r.code2) && ms(now) < r.code2Until
 		if fits1 || fits2 {
 			was = r.state
-			if r.opened == 0 {
-				r.opened = ms(now)
-			}
-			return one(tx.Exec(`UPDATE vault_deposits SET state = ?, wrong = 0, opened = ?, openings = openings + 1, changed = ? WHERE id = ?`,
-				Opened, r.opened, ms(now), r.id))
+			return v.opened(tx, r, string(r.mode), now)
 		}
 		e := &Error{Reason: WrongCode}
 		r.wrong++
@@ -149,6 +145,19 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 	return v.session(r.id, now.Add(sessionLife)), nil
 }
 
+// opened notes that a proof was given, and at which level the first one.
+func (v *Vault) opened(tx store.Tx, r *row, level string, now time.Time) error {
+	first := r.opened == 0
+	if first {
+		r.opened, r.level, r.state = ms(now), level, Opened
+	}
+	if err := one(tx.Exec(`UPDATE vault_deposits SET state = ?, wrong = 0, opened = ?, level = ?, openings = openings + 1, changed = ?, next_due = ? WHERE id = ?`,
+		Opened, r.opened, r.level, ms(now), v.nextDue(r), r.id)); err != nil || !first {
+		return err
+	}
+	return v.settled(tx, ms(now), r.id)
+}
+
 // session is a proof that a browser shows again: end and HMAC. What ends a deposit ends its sessions, because every use looks at
 // the row.
 func (v *Vault) session(id string, end time.Time) string {
@@ -172,8 +181,10 @@ type Content struct {
 	ID                string
 	Sender, Recipient message.Address
 	Expires           time.Time
-	plain             io.ReaderAt
-	blob              Blob
+	// Closed: the exchange takes no answer any more. Staff: it is for a member of the staff.
+	Closed, Staff bool
+	plain         io.ReaderAt
+	blob          Blob
 }
 
 // File reads the i-th file from any offset.
@@ -206,7 +217,7 @@ func (v *Vault) Open(ctx context.Context, link, session string) (*Content, error
 	if err == nil {
 		var m *Manifest
 		if m, err = readManifest(plain, size); err == nil {
-			return &Content{Manifest: m, ID: r.id, Sender: r.sender, Recipient: r.recipient, Expires: fromMS(r.expires), plain: plain, blob: blob}, nil
+			return &Content{Manifest: m, ID: r.id, Sender: r.sender, Recipient: r.recipient, Expires: fromMS(r.expires), Closed: r.closed, Staff: r.staff, plain: plain, blob: blob}, nil
 		}
 	}
 	blob.Close()

@@ -57,8 +57,8 @@ func (v *Vault) SendCode(ctx context.Context, link string) error {
 			return err
 		}
 		// A new code ends neither a lock nor its count: else asking again would be a way around both. Void codes start a new count.
-		return one(tx.Exec(`UPDATE vault_deposits SET code2 = code1, code2_until = code1_until, code1 = ?, code1_until = ?, changed = ?
-			WHERE id = ? AND header IS NOT NULL`, v.codeMark(r.id, code), ms(until), ms(now), r.id))
+		return one(tx.Exec(`UPDATE vault_deposits SET code2 = code1, code2_until = code1_until, code1 = ?, code1_until = ?, code_at = ?, changed = ?
+			WHERE id = ? AND header IS NOT NULL`, v.codeMark(r.id, code), ms(until), ms(now), ms(now), r.id))
 	})
 	if err != nil {
 		return fmt.Errorf("send code: %w", err)
@@ -76,6 +76,9 @@ func (v *Vault) SendCode(ctx context.Context, link string) error {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		uerr := v.db.Write(clean, func(tx store.Tx) error {
+			if _, err := tx.Exec(`UPDATE vault_deposits SET code_at = ? WHERE id = ? AND code_at = ?`, r.codeAt, r.id, ms(now)); err != nil {
+				return err
+			}
 			if _, err := tx.Exec(`DELETE FROM vault_codes WHERE deposit = ? AND at = ?`, r.id, ms(now)); err != nil || r.mode == BySMS {
 				return err // an SMS may have left all the same; then its code fits
 			}
@@ -119,6 +122,7 @@ func (v *Vault) limited(ctx context.Context, tx store.Tx, r *row, now time.Time)
 	return nil, nil
 }
 
+// handOver brings the code to the patient's telephone or to the sender.
 func (v *Vault) handOver(ctx context.Context, r *row, code string) error {
 	if r.mode == BySender {
 		d := &Deposit{ID: r.id, Code: code, Mode: r.mode, Created: fromMS(r.created), Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient}

@@ -31,6 +31,12 @@ type DepositRequest struct {
 	Lang   string // "fr" or "en", "" where unknown
 	// Expiry overrides the vault's.
 	Expiry time.Duration
+	// Sending is the message that this is one recipient's copy of: what SendingKey gave, "" where nobody is told of it.
+	Sending string
+	// Hold: its notice waits for a telephone number. It gets neither mode nor code before Complete.
+	Hold bool
+	// Staff: it is for a member of the clinic's staff, about a message from the trust space.
+	Staff bool
 
 	Subject, FromLabel, MessageID string
 	Date                          time.Time
@@ -49,6 +55,7 @@ type Deposit struct {
 	Sender, Recipient message.Address
 	MaskedPhone       string
 	Size              int64 // of the sealed payload
+	Staff             bool
 }
 
 // errGone tells a closure's caller that no row was in the state it needed.
@@ -68,7 +75,7 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 	rand.Read(raw[:])
 	id := hex.EncodeToString(raw[:])
 	secret := token.NewLink()
-	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient,
+	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff,
 		Created: now.UTC().Truncate(time.Millisecond), Expires: now.Add(r.Expiry).UTC().Truncate(time.Millisecond)}
 
 	var phone, phoneMark, resend, code []byte
@@ -91,11 +98,11 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		}
 		d.Mode, code, codeUntil = BySecret, v.codeMark(id, phrase), ms(d.Expires)
 	}
-	if d.Mode == BySender { // told once, so it lives as long as the deposit
+	if d.Mode == BySender && !r.Hold { // told once, so it lives as long as the deposit
 		d.Code = token.NewCode()
 		code, codeUntil = v.codeMark(id, d.Code), ms(d.Expires)
 	}
-	if !v.cfg.Strict {
+	if !v.cfg.Strict || r.Hold { // a held one has no notice yet: the record goes with it
 		if resend, err = seal.Value(v.cfg.Key, "resend", id, []byte(secret)); err != nil {
 			return nil, fmt.Errorf("deposit %s: %w", id, err)
 		}
@@ -110,11 +117,15 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		return nil, fmt.Errorf("deposit %s: %w", id, err)
 	}
 	err = v.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO vault_deposits
-			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		sending, err := v.join(tx, &r, d.Created)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`INSERT INTO vault_deposits
+			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, v.linkMark(secret), header, resend, phone, phoneMark, ms(d.Created), ms(d.Expires), ms(d.Created), ms(d.Created.Add(pendingLife)),
-			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil)
+			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, sending, r.Staff)
 		return err
 	})
 	if err != nil {
@@ -132,20 +143,45 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 
 // Activate opens a deposit to its recipient: the notice was accepted.
 func (v *Vault) Activate(ctx context.Context, id string) error {
+	if err := v.begin(ctx, id, Waiting); err != nil {
+		return fmt.Errorf("activate deposit %s: %w", id, err)
+	}
+	return nil
+}
+
+// Hold keeps a deposit whose notice waits for a telephone number: its sender was told so. Complete goes on with it; after HoldLife it ends.
+func (v *Vault) Hold(ctx context.Context, id string) error {
+	if err := v.begin(ctx, id, Held); err != nil {
+		return fmt.Errorf("hold deposit %s: %w", id, err)
+	}
+	return nil
+}
+
+// begin takes a deposit out of Pending. Of the same two people no exchange is closed any more: who writes again opens it.
+func (v *Vault) begin(ctx context.Context, id string, to State) error {
 	b, err := v.blobs.Open(id)
 	if err != nil {
-		return fmt.Errorf("activate deposit %s: %w", id, err)
+		return err
 	}
 	size := b.Size()
 	b.Close()
 	err = v.db.Write(ctx, func(tx store.Tx) error {
-		return one(tx.Exec(`UPDATE vault_deposits SET state = ?, size = ?, changed = ?, next_due = expires WHERE id = ? AND state = ?`,
-			Waiting, size, ms(v.cfg.Now()), id, Pending))
+		r, err := readRow(tx.QueryRow, `id = ?`, id)
+		if err != nil {
+			return err
+		}
+		r.state = to
+		if err := one(tx.Exec(`UPDATE vault_deposits SET state = ?, size = ?, changed = ?, next_due = ? WHERE id = ? AND state = ?`,
+			to, size, ms(v.cfg.Now()), v.nextDue(r), id, Pending)); err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE vault_deposits SET closed = 0 WHERE recipient = ? AND sender = ? AND closed = 1`, r.recipient.String(), r.sender.String())
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("activate deposit %s: %w", id, err)
+		return err
 	}
-	moved(Pending, Waiting)
+	moved(Pending, to)
 	bytesGauge.Add(float64(size))
 	return nil
 }
@@ -183,8 +219,11 @@ func (v *Vault) end(ctx context.Context, id string, to State) error {
 			return err
 		case from == Pending:
 			_, err = tx.Exec(`DELETE FROM vault_deposits WHERE id = ?`, id)
-		case from == Waiting || from == Opened:
-			_, err = tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, next_due = 0, `+forget+` WHERE id = ?`, to, ms(v.cfg.Now()), id)
+		case from.keeps():
+			now := ms(v.cfg.Now())
+			if _, err = tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, ended = ?, next_due = 0, `+forget+` WHERE id = ?`, to, now, now, id); err == nil {
+				err = v.settled(tx, now, id)
+			}
 		}
 		return err
 	})
@@ -194,7 +233,7 @@ func (v *Vault) end(ctx context.Context, id string, to State) error {
 	switch from {
 	case Pending:
 		moved(Pending, "")
-	case Waiting, Opened:
+	case Held, Waiting, Opened:
 		moved(from, to)
 		bytesGauge.Sub(float64(size))
 	}
@@ -215,7 +254,7 @@ func (v *Vault) Reissue(ctx context.Context, id string) (*Deposit, error) {
 		return nil, fmt.Errorf("reissue deposit %s: %w", id, err)
 	}
 	return &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + string(secret), Mode: r.mode, Lang: r.lang, Created: fromMS(r.created),
-		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, MaskedPhone: v.masked(r), Size: r.size}, nil
+		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, MaskedPhone: v.masked(r), Size: r.size, Staff: r.staff}, nil
 }
 
 // one is nil where exactly one row was changed.

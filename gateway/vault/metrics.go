@@ -11,7 +11,7 @@ import (
 var (
 	depositsGauge = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "passerelle_vault_deposits", Help: "Deposits by state.",
-	}, []string{"state"}) // pending, waiting, opened, expired, revoked, destroyed
+	}, []string{"state"}) // pending, held, waiting, opened, expired, revoked, destroyed
 	bytesGauge = promauto.NewGauge(prometheus.GaugeOpts{
 		Name: "passerelle_vault_bytes", Help: "Octets of sealed payloads of active deposits.",
 	})
@@ -23,7 +23,7 @@ var (
 	}, []string{"result"}) // right, wrong, slowed, locked, void
 )
 
-var states = []State{Pending, Waiting, Opened, Expired, Revoked, Destroyed}
+var states = []State{Pending, Held, Waiting, Opened, Expired, Revoked, Destroyed}
 
 // count sets the gauges from the database.
 func (v *Vault) count(ctx context.Context) error {
@@ -39,7 +39,7 @@ func (v *Vault) count(ctx context.Context) error {
 		if err := rows.Scan(&s, &c, &b); err != nil {
 			return fmt.Errorf("count deposits: %w", err)
 		}
-		if n[s] = c; s == Pending || s == Waiting || s == Opened {
+		if n[s] = c; s == Pending || s == Held || s == Waiting || s == Opened {
 			bytes += b
 		}
 	}

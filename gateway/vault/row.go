@@ -20,6 +20,9 @@ type row struct {
 	code1Until, code2Until          int64
 	wrong, locked, opened, openings int64
 	size, answers                   int64
+	reminders, ended, codeAt        int64
+	staff, closed                   bool
+	sending, level, noted           string
 	state                           State
 	mode                            Mode
 	lang                            string
@@ -27,15 +30,19 @@ type row struct {
 }
 
 const columns = `id, header, resend, phone, phone_mark, code1, code2, created, expires, code1_until, code2_until, wrong, locked, opened, openings,
-	size, answers, state, mode, lang, sender, recipient`
+	size, answers, state, mode, lang, sender, recipient, sending, staff, reminders, level, ended, code_at, closed, noted`
 
 // readRow asks by ask: a transaction, or the reading connections.
 func readRow(ask func(query string, args ...any) *sql.Row, where string, args ...any) (*row, error) {
+	return scanRow(ask(`SELECT `+columns+` FROM vault_deposits WHERE `+where, args...))
+}
+
+func scanRow(s interface{ Scan(...any) error }) (*row, error) {
 	r := &row{}
 	var sender, recipient string
-	err := ask(`SELECT `+columns+` FROM vault_deposits WHERE `+where, args...).Scan(&r.id, &r.header, &r.resend, &r.phone,
+	err := s.Scan(&r.id, &r.header, &r.resend, &r.phone,
 		&r.phoneMark, &r.code1, &r.code2, &r.created, &r.expires, &r.code1Until, &r.code2Until, &r.wrong, &r.locked, &r.opened, &r.openings,
-		&r.size, &r.answers, &r.state, &r.mode, &r.lang, &sender, &recipient)
+		&r.size, &r.answers, &r.state, &r.mode, &r.lang, &sender, &recipient, &r.sending, &r.staff, &r.reminders, &r.level, &r.ended, &r.codeAt, &r.closed, &r.noted)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, &Error{Reason: NotFound}
 	}
@@ -63,7 +70,7 @@ func (r *row) alive(now time.Time) bool {
 // check turns what is not alive into the error that the patient's page shows.
 func (r *row) check(now time.Time) error {
 	switch {
-	case r.state == Pending:
+	case r.state == Pending, r.state == Held:
 		return &Error{Reason: NotFound}
 	case !r.alive(now):
 		return &Error{Reason: Gone}

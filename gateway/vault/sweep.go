@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"passerelle/gateway/store"
@@ -11,7 +13,10 @@ import (
 
 const (
 	pendingLife = time.Hour // a deposit whose notice was not accepted by then is what a crash left
-	sweepBatch  = 500       // rows per commit, so that a large sweep does not hold up mail
+	sweepBatch  = 250       // rows per commit, so that a large sweep does not hold up mail
+	sweepPause  = 20 * time.Millisecond
+	// orphansEvery: payloads are held against rows at the start and then seldom, for there may be a million of them.
+	orphansEvery = time.Hour
 )
 
 // Swept counts what a sweep removed.
@@ -23,7 +28,8 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	var s Swept
 	now := v.cfg.Now()
 	for {
-		ids, err := v.ids(ctx, `SELECT id FROM vault_deposits WHERE next_due > 0 AND next_due <= ? ORDER BY next_due LIMIT ?`, ms(now), sweepBatch)
+		ids, err := v.ids(ctx, `SELECT id FROM vault_deposits WHERE next_due > 0 AND next_due <= ? AND (expires <= ? OR state IN (?, ?))
+			ORDER BY next_due LIMIT ?`, ms(now), ms(now), Pending, Held, sweepBatch)
 		if err != nil {
 			return s, fmt.Errorf("sweep: %w", err)
 		}
@@ -31,22 +37,25 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 			break
 		}
 		var expired, pending int
+		var gone []string // of those ids: a row may have been extended meanwhile
 		err = v.db.Write(ctx, func(tx store.Tx) error {
-			expired, pending = 0, 0
+			expired, pending, gone = 0, 0, gone[:0]
 			for _, id := range ids {
 				n, err := affected(tx.Exec(`DELETE FROM vault_deposits WHERE id = ? AND state = ? AND next_due <= ?`, id, Pending, ms(now)))
 				if err != nil {
 					return err
 				}
 				pending += n
-				n, err = affected(tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, next_due = 0, `+forget+`
-					WHERE id = ? AND state IN (?, ?) AND expires <= ?`, Expired, ms(now), id, Waiting, Opened, ms(now)))
+				m, err := affected(tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, ended = ?, next_due = 0, `+forget+`
+					WHERE id = ? AND (state IN (?, ?) AND expires <= ? OR state = ?) AND next_due <= ?`, Expired, ms(now), ms(now), id, Waiting, Opened, ms(now), Held, ms(now)))
 				if err != nil {
 					return err
 				}
-				expired += n
+				if expired += m; n+m > 0 {
+					gone = append(gone, id)
+				}
 			}
-			return nil
+			return v.settled(tx, ms(now), gone...)
 		})
 		if err != nil {
 			return s, fmt.Errorf("sweep: %w", err)
@@ -55,9 +64,22 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 			break // another gateway was faster; its deletions follow below as orphans
 		}
 		s.Expired, s.Pending = s.Expired+expired, s.Pending+pending
+		for _, id := range gone { // after the keys: a crash between leaves noise, which the next look at orphans removes
+			if err := v.blobs.Delete(ctx, id); err != nil {
+				return s, fmt.Errorf("sweep: %w", err)
+			}
+		}
+		select { // mail has the writer in between
+		case <-ctx.Done():
+			return s, fmt.Errorf("sweep: %w", ctx.Err())
+		case <-time.After(sweepPause):
+		}
 	}
-	if err := v.orphans(ctx, &s); err != nil {
-		return s, fmt.Errorf("sweep: %w", err)
+	if last := v.swept.Load(); last == 0 || ms(now)-last >= orphansEvery.Milliseconds() || ms(now) < last {
+		if err := v.orphans(ctx, &s); err != nil {
+			return s, fmt.Errorf("sweep: %w", err)
+		}
+		v.swept.Store(ms(now))
 	}
 	err := v.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec(`DELETE FROM vault_codes WHERE at <= ?`, ms(now.Add(-day)))
@@ -75,19 +97,28 @@ func (v *Vault) orphans(ctx context.Context, s *Swept) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range blobs {
-		var n int
-		err := v.db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM vault_deposits WHERE id = ? AND header IS NOT NULL`, id).Scan(&n)
+	for batch := range slices.Chunk(blobs, 500) {
+		args := make([]any, len(batch))
+		for i, id := range batch {
+			args[i] = id
+		}
+		living, err := v.ids(ctx, `SELECT id FROM vault_deposits WHERE header IS NOT NULL AND id IN (?`+strings.Repeat(", ?", len(batch)-1)+`)`, args...)
 		if err != nil {
 			return err
 		}
-		if n > 0 {
-			continue
+		keep := make(map[string]bool, len(living))
+		for _, id := range living {
+			keep[id] = true
 		}
-		if err := v.blobs.Delete(ctx, id); err != nil {
-			return err
+		for _, id := range batch {
+			if keep[id] {
+				continue
+			}
+			if err := v.blobs.Delete(ctx, id); err != nil {
+				return err
+			}
+			s.Orphans++
 		}
-		s.Orphans++
 	}
 	return nil
 }

@@ -5,8 +5,10 @@
 // A deposit's content is sealed so that neither the database nor the link alone opens it (crypto/seal). Its life:
 //
 //	pending -> waiting -> opened           Deposit, Activate (the notice was accepted), Prove
-//	   |          |          |
+//	   |  held /  |          |             Hold (its telephone is not known), Complete
 //	 (gone)    expired | revoked | destroyed   Sweep, Revoke, Destroy: the key header is removed, the blob deleted
+//
+// The deposits of one message are a sending (sending.go): its sender is told of all of them at once, and withdraws one or all.
 package vault
 
 import (
@@ -18,6 +20,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 	_ "time/tzdata" // people read Europe/Paris, also in a container without zone files
 
@@ -76,7 +79,11 @@ type Config struct {
 	Expiry time.Duration
 	// Strict leaves out the resend record: with database, blobs and server key stolen together nothing opens without the link.
 	Strict bool
-	Clinic Clinic
+	// Reminders are the ages at which a deposit that nobody opened is told of again; Report is the age at which its sender hears that it
+	// is not opened, 0 for never.
+	Reminders []time.Duration
+	Report    time.Duration
+	Clinic    Clinic
 	// NoticeLabel is the neutral display name of the notice's From; "" means "Messagerie sécurisée".
 	NoticeLabel string
 	// SMS sends a code to a telephone; nil means that every code is told by the sender.
@@ -95,12 +102,16 @@ type State string
 // The states of a deposit.
 const (
 	Pending   State = "pending"
+	Held      State = "held" // sealed, its notice waits for a telephone number
 	Waiting   State = "waiting"
 	Opened    State = "opened"
 	Expired   State = "expired"
 	Revoked   State = "revoked"
 	Destroyed State = "destroyed"
 )
+
+// keeps tells whether there is content in that state, other than one that nobody was told of.
+func (s State) keeps() bool { return s == Held || s == Waiting || s == Opened }
 
 // Reason says why the vault did not do what a person asked for.
 type Reason string
@@ -152,6 +163,7 @@ type Vault struct {
 	paris *time.Location
 	links *Limiter
 	peers *Limiter
+	swept *atomic.Int64 // when payloads were last held against rows
 }
 
 const schema = `
@@ -190,6 +202,32 @@ CREATE INDEX vault_codes_deposit ON vault_codes (deposit, at);
 CREATE INDEX vault_codes_phone ON vault_codes (phone, at);
 CREATE INDEX vault_codes_at ON vault_codes (at);`
 
+const schemaLife = `
+ALTER TABLE vault_deposits ADD COLUMN sending TEXT NOT NULL DEFAULT '';
+ALTER TABLE vault_deposits ADD COLUMN staff INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE vault_deposits ADD COLUMN reminders INTEGER NOT NULL DEFAULT 0; -- sent so far
+ALTER TABLE vault_deposits ADD COLUMN level TEXT NOT NULL DEFAULT '';       -- how the first opening was proved
+ALTER TABLE vault_deposits ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;     -- when the content went
+ALTER TABLE vault_deposits ADD COLUMN code_at INTEGER NOT NULL DEFAULT 0;   -- when a code was handed over last
+ALTER TABLE vault_deposits ADD COLUMN closed INTEGER NOT NULL DEFAULT 0;    -- no answer is taken any more
+ALTER TABLE vault_deposits ADD COLUMN noted TEXT NOT NULL DEFAULT '';       -- the state that the ledger was told of
+CREATE INDEX vault_deposits_sending ON vault_deposits (sending);
+CREATE INDEX vault_deposits_pair ON vault_deposits (recipient, sender);
+CREATE INDEX vault_deposits_state ON vault_deposits (state, size);
+UPDATE vault_deposits SET noted = state;
+CREATE INDEX vault_deposits_unnoted ON vault_deposits (changed) WHERE noted <> state AND state IN ('opened', 'expired', 'revoked', 'destroyed');
+CREATE TABLE vault_sendings (
+	id         TEXT PRIMARY KEY,
+	mark       BLOB NOT NULL,    -- HMAC of sender and content: a repeated attempt is the same sending
+	sender     TEXT NOT NULL,
+	message_id TEXT NOT NULL,
+	created    INTEGER NOT NULL,
+	told       INTEGER NOT NULL DEFAULT 0, -- the last summary that its sender was told
+	next_due   INTEGER NOT NULL
+);
+CREATE INDEX vault_sendings_mark ON vault_sendings (mark, created);
+CREATE INDEX vault_sendings_due ON vault_sendings (next_due);`
+
 // New opens the vault on a database and a blob place.
 func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, error) {
 	cfg, err := cfg.complete()
@@ -200,11 +238,11 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	if err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
-	if err := db.Migrate(ctx, "vault", schema); err != nil {
+	if err := db.Migrate(ctx, "vault", schema, schemaLife); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
-		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst)}
+		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64)}
 	if err := v.count(ctx); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}

@@ -1,0 +1,273 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"passerelle/crypto/seal"
+	"passerelle/crypto/token"
+	"passerelle/gateway/message"
+	"passerelle/gateway/store"
+)
+
+// nextDue is when a deposit has to be looked at again: for its next reminder, the end of its hold, or its expiry.
+func (v *Vault) nextDue(r *row) int64 {
+	switch {
+	case r.state == Held:
+		return min(r.created+HoldLife.Milliseconds(), r.expires)
+	case r.state == Waiting && r.resend != nil && int(r.reminders) < len(v.cfg.Reminders):
+		return min(r.created+v.cfg.Reminders[r.reminders].Milliseconds(), r.expires)
+	}
+	return r.expires
+}
+
+// Dues are what is to be done now: deposits to remind of, by their ids, each with the number of that reminder; sendings whose senders are
+// to be told. The same is given again until Reminded and Told.
+type Dues struct {
+	Remind   map[string]int
+	Sendings []string
+}
+
+// maxDues bounds one look.
+const maxDues = 1000
+
+// Due looks for what is to be done.
+func (v *Vault) Due(ctx context.Context) (Dues, error) {
+	now := ms(v.cfg.Now())
+	d := Dues{Remind: map[string]int{}}
+	due, err := v.statuses(ctx, `next_due > 0 AND next_due <= ? AND state = ? AND expires > ? ORDER BY next_due LIMIT ?`, now, Waiting, now, maxDues)
+	if err == nil {
+		for _, s := range due {
+			d.Remind[s.ID] = s.Reminders + 1
+		}
+		d.Sendings, err = v.ids(ctx, `SELECT id FROM vault_sendings WHERE next_due > 0 AND next_due <= ? ORDER BY next_due LIMIT ?`, now, maxDues)
+	}
+	if err != nil {
+		return d, fmt.Errorf("look for duties of the vault: %w", err)
+	}
+	return d, nil
+}
+
+// Remind gives the deposit with its link for reminder n; nil where that is no longer to be sent: it was, or the deposit was opened or ended.
+func (v *Vault) Remind(ctx context.Context, id string, n int) (*Deposit, error) {
+	r, err := v.row(ctx, `id = ?`, id)
+	if Why(err) == NotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("remind of deposit %s: %w", id, err)
+	}
+	if r.state != Waiting || !r.alive(v.cfg.Now()) || int(r.reminders) != n-1 || r.resend == nil {
+		return nil, nil
+	}
+	return v.Reissue(ctx, id)
+}
+
+// Reminded notes that reminder n was accepted. After the last one the link's record goes: nobody needs it any more.
+func (v *Vault) Reminded(ctx context.Context, id string, n int) error {
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		r, err := readRow(tx.QueryRow, `id = ?`, id)
+		if err != nil {
+			return err
+		}
+		if int(r.reminders) != n-1 {
+			return nil
+		}
+		if r.reminders = int64(n); n >= len(v.cfg.Reminders) {
+			r.resend = nil
+		}
+		_, err = tx.Exec(`UPDATE vault_deposits SET reminders = ?, resend = ?, next_due = CASE WHEN next_due > 0 THEN ? ELSE 0 END WHERE id = ?`, n, r.resend, v.nextDue(r), id)
+		return err
+	})
+	if err != nil && Why(err) != NotFound {
+		return fmt.Errorf("note reminder of deposit %s: %w", id, err)
+	}
+	return nil
+}
+
+// Complete gives a held deposit its telephone number, or with "" the mode in which the sender tells the code, and the deposit as its
+// notice needs it. It stays held until Release: a notice that is not accepted changes nothing.
+func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error) {
+	fail := func(err error) (*Deposit, error) { return nil, fmt.Errorf("complete deposit %s: %w", id, err) }
+	var sealed, mark, code []byte
+	mode, until, plain := BySender, int64(0), ""
+	if phone != "" {
+		e164, mobile, err := ParsePhone(phone)
+		if err != nil {
+			return fail(err)
+		}
+		if sealed, err = seal.Value(v.cfg.Key, "phone", id, []byte(e164)); err != nil {
+			return fail(err)
+		}
+		mark = seal.Mark(v.cfg.Key, "phone", e164)
+		if mobile && v.cfg.SMS != nil {
+			mode = BySMS
+		}
+	}
+	var r *row
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		var err error
+		if r, err = readRow(tx.QueryRow, `id = ?`, id); err != nil {
+			return err
+		}
+		if r.state != Held || ms(v.cfg.Now()) >= r.expires {
+			return &Error{Reason: Gone}
+		}
+		if mode == BySender {
+			plain = token.NewCode()
+			code, until = v.codeMark(id, plain), r.expires
+		}
+		return one(tx.Exec(`UPDATE vault_deposits SET phone = ?, phone_mark = ?, mode = ?, code1 = ?, code1_until = ?, changed = ? WHERE id = ?`,
+			sealed, mark, mode, code, until, ms(v.cfg.Now()), id))
+	})
+	if err != nil {
+		return fail(err)
+	}
+	secret, err := seal.OpenValue(v.cfg.Key, "resend", id, r.resend)
+	if err != nil {
+		return fail(err)
+	}
+	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + string(secret), Code: plain, Mode: mode, Lang: r.lang, Created: fromMS(r.created),
+		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, Size: r.size, Staff: r.staff}
+	if sealed != nil {
+		r.phone = sealed
+		d.MaskedPhone = v.masked(r)
+	}
+	return d, nil
+}
+
+// Release opens a held deposit to its recipient: the notice was accepted.
+func (v *Vault) Release(ctx context.Context, id string) error {
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		r, err := readRow(tx.QueryRow, `id = ?`, id)
+		if err != nil {
+			return err
+		}
+		r.state = Waiting
+		if v.cfg.Strict {
+			r.resend = nil
+		}
+		if err := one(tx.Exec(`UPDATE vault_deposits SET state = ?, resend = ?, changed = ?, next_due = ? WHERE id = ? AND state = ?`,
+			Waiting, r.resend, ms(v.cfg.Now()), v.nextDue(r), id, Held)); err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE vault_sendings SET told = 0, next_due = ? WHERE id = ?`, ms(v.cfg.Now().Add(gather)), r.sending)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("release deposit %s: %w", id, err)
+	}
+	moved(Held, Waiting)
+	return nil
+}
+
+// Extend gives a living deposit a later end, at most a year from now; told codes and agreed phrases live as long.
+func (v *Vault) Extend(ctx context.Context, id string, end time.Time) error {
+	now := v.cfg.Now()
+	if !end.After(now) || end.After(now.AddDate(1, 0, 0)) {
+		return fmt.Errorf("extend deposit %s: the new end must be later than now and within a year", id)
+	}
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		r, err := readRow(tx.QueryRow, `id = ?`, id)
+		if err != nil {
+			return err
+		}
+		if !r.alive(now) {
+			return &Error{Reason: Gone}
+		}
+		old := r.expires
+		r.expires = ms(end)
+		for _, until := range []*int64{&r.code1Until, &r.code2Until} {
+			if *until == old {
+				*until = r.expires
+			}
+		}
+		return one(tx.Exec(`UPDATE vault_deposits SET expires = ?, code1_until = ?, code2_until = ?, changed = ?, next_due = ? WHERE id = ?`,
+			r.expires, r.code1Until, r.code2Until, ms(now), v.nextDue(r), id))
+	})
+	if err != nil {
+		return fmt.Errorf("extend deposit %s: %w", id, err)
+	}
+	return nil
+}
+
+// CloseExchange ends, for all messages between these two, that the recipient can answer; closed false opens it again.
+func (v *Vault) CloseExchange(ctx context.Context, sender, recipient message.Address, closed bool) error {
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`UPDATE vault_deposits SET closed = ?, changed = ? WHERE recipient = ? AND sender = ?`, closed, ms(v.cfg.Now()), recipient.String(), sender.String())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("close exchange: %w", err)
+	}
+	return nil
+}
+
+// Status gives one deposit's.
+func (v *Vault) Status(ctx context.Context, id string) (Status, error) {
+	r, err := v.row(ctx, `id = ?`, id)
+	if err != nil {
+		return Status{}, err
+	}
+	return v.status(r), nil
+}
+
+// Filter says which deposits are listed; what is empty does not count.
+type Filter struct {
+	State             State
+	Sender, Recipient string // lower case, whole addresses
+	Since             time.Time
+	Limit             int // 0 is 100
+}
+
+// List gives deposits, the newest first.
+func (v *Vault) List(ctx context.Context, f Filter) ([]Status, error) {
+	where, args := `state <> ?`, []any{Pending}
+	add := func(cond string, a any) { where, args = where+" AND "+cond, append(args, a) }
+	if f.State != "" {
+		add(`state = ?`, f.State)
+	}
+	if f.Sender != "" {
+		add(`LOWER(sender) = ?`, f.Sender)
+	}
+	if f.Recipient != "" {
+		add(`LOWER(recipient) = ?`, f.Recipient)
+	}
+	if !f.Since.IsZero() {
+		add(`created >= ?`, ms(f.Since))
+	}
+	if f.Limit <= 0 {
+		f.Limit = 100
+	}
+	out, err := v.statuses(ctx, where+` ORDER BY created DESC LIMIT ?`, append(args, f.Limit)...)
+	if err != nil {
+		return nil, fmt.Errorf("list deposits: %w", err)
+	}
+	return out, nil
+}
+
+// Unnoted gives deposits of which the ledger does not know yet that they were opened or have ended.
+func (v *Vault) Unnoted(ctx context.Context, limit int) ([]Status, error) {
+	out, err := v.statuses(ctx, `noted <> state AND state IN ('opened', 'expired', 'revoked', 'destroyed') ORDER BY changed LIMIT ?`, limit) // as its index says
+	if err != nil {
+		return nil, fmt.Errorf("look for what the ledger does not know: %w", err)
+	}
+	return out, nil
+}
+
+// Noted tells that the ledger knows these states.
+func (v *Vault) Noted(ctx context.Context, ss ...Status) error {
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		for _, s := range ss {
+			if _, err := tx.Exec(`UPDATE vault_deposits SET noted = ? WHERE id = ?`, s.State, s.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("note what the ledger knows: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package vault
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"passerelle/crypto/seal"
+	"passerelle/gateway/message"
+	"passerelle/gateway/store"
+)
+
+// Summary is what a sender is told of one message, each at most once and in this order; what is told later includes what was not.
+type Summary int
+
+// The summaries.
+const (
+	NoSummary  Summary = iota
+	SentTo             // whom it waits for
+	NotOpened          // somebody has not opened it for Config.Report
+	AllSettled         // everybody opened it, or it is gone
+)
+
+const (
+	// HoldLife is how long a deposit without a telephone number waits for one.
+	HoldLife = 48 * time.Hour
+	// gather is how long the recipients of one message have to come together before its sender is told.
+	gather = time.Minute
+	// sendingLife is how long a repeated attempt belongs to the sending that it repeats, as the ledger's memory has it.
+	sendingLife = 7 * 24 * time.Hour
+)
+
+// Sending is one message that waits, or waited, for its recipients.
+type Sending struct {
+	ID        string
+	Sender    message.Address
+	MessageID string // of the message's header
+	Created   time.Time
+	Deposits  []Status // in the order of their making
+	told      Summary
+}
+
+// Status is what a deposit's sender and the operator may know of it, also when its content is gone.
+type Status struct {
+	ID, Sending                             string
+	Sender, Recipient                       message.Address
+	State                                   State
+	Mode                                    Mode
+	Staff, Closed                           bool
+	MaskedPhone                             string // "" where none is known, or the content is gone
+	Level                                   string // how the first opening was proved, "" where there was none
+	Created, Expires, Opened, Ended, CodeAt time.Time
+	Openings, Answers, Reminders            int
+	Size                                    int64
+	noted                                   string
+}
+
+// SendingKey tells one message of one sender from all others, however often it is tried.
+func (v *Vault) SendingKey(sender message.Address, content [32]byte) string {
+	return string(seal.Mark(v.cfg.Key, "sending", sender.Key(), hex.EncodeToString(content[:])))
+}
+
+// join gives the sending that a deposit belongs to, "" for none.
+func (v *Vault) join(tx store.Tx, r *DepositRequest, now time.Time) (id string, err error) {
+	if r.Sending == "" || r.Sender.IsNull() {
+		return "", nil
+	}
+	err = tx.QueryRow(`SELECT id FROM vault_sendings WHERE mark = ? AND created > ? ORDER BY created DESC LIMIT 1`, []byte(r.Sending), ms(now.Add(-sendingLife))).Scan(&id)
+	due := ms(now.Add(gather))
+	switch {
+	case err == nil: // another recipient, or another attempt
+		_, err = tx.Exec(`UPDATE vault_sendings SET told = 0, next_due = ? WHERE id = ?`, due, id)
+	case errors.Is(err, sql.ErrNoRows):
+		var raw [16]byte
+		rand.Read(raw[:])
+		id = hex.EncodeToString(raw[:])
+		_, err = tx.Exec(`INSERT INTO vault_sendings (id, mark, sender, message_id, created, next_due) VALUES (?, ?, ?, ?, ?, ?)`,
+			id, []byte(r.Sending), r.Sender.String(), r.MessageID, ms(now), due)
+	}
+	return id, err
+}
+
+// settled makes the last summary due for the sendings of these deposits that nobody is waited for any more.
+func (v *Vault) settled(tx store.Tx, now int64, deposits ...string) error {
+	if len(deposits) == 0 {
+		return nil
+	}
+	args := make([]any, 0, len(deposits)+4)
+	args = append(args, now+gather.Milliseconds(), AllSettled)
+	for _, id := range deposits {
+		args = append(args, id)
+	}
+	args = append(args, Pending, Held, Waiting)
+	_, err := tx.Exec(`UPDATE vault_sendings SET next_due = ? WHERE told < ? AND id IN (SELECT sending FROM vault_deposits WHERE id IN (?`+
+		strings.Repeat(", ?", len(deposits)-1)+`)) AND NOT EXISTS (SELECT 1 FROM vault_deposits d WHERE d.sending = vault_sendings.id AND d.state IN (?, ?, ?))`, args...)
+	return err
+}
+
+// Sending gives one message's deposits; those whose notice was never accepted are not among them.
+func (v *Vault) Sending(ctx context.Context, id string) (*Sending, error) {
+	s := &Sending{ID: id}
+	var sender string
+	var created int64
+	err := v.db.Read().QueryRowContext(ctx, `SELECT sender, message_id, created, told FROM vault_sendings WHERE id = ?`, id).Scan(&sender, &s.MessageID, &created, &s.told)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, &Error{Reason: NotFound}
+	}
+	if err == nil {
+		s.Created = fromMS(created)
+		s.Sender, err = message.ParseAddress(sender, true)
+	}
+	if err == nil {
+		s.Deposits, err = v.statuses(ctx, `sending = ? AND state <> ? ORDER BY created, id`, id, Pending)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read sending %s: %w", id, err)
+	}
+	return s, nil
+}
+
+// Due tells which summary its sender is to be told now.
+func (s *Sending) Due(now time.Time, report time.Duration) Summary {
+	open := false
+	for _, d := range s.Deposits {
+		open = open || d.State == Waiting || d.State == Held
+	}
+	var due Summary
+	switch {
+	case len(s.Deposits) == 0:
+		return NoSummary
+	case !open:
+		due = AllSettled
+	case report > 0 && !now.Before(s.Created.Add(report)):
+		due = NotOpened
+	default:
+		due = SentTo
+	}
+	if due <= s.told {
+		return NoSummary
+	}
+	return due
+}
+
+// Told notes that a summary was accepted, and when the next may be due.
+func (v *Vault) Told(ctx context.Context, id string, what Summary) error {
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(`UPDATE vault_sendings SET told = MAX(told, ?), next_due = CASE WHEN MAX(told, ?) = ? AND ? > 0 THEN created + ? ELSE 0 END WHERE id = ?`,
+			what, what, SentTo, v.cfg.Report.Milliseconds(), v.cfg.Report.Milliseconds(), id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("note summary of sending %s: %w", id, err)
+	}
+	return nil
+}
+
+// statuses reads deposits; where ends with the order and limit.
+func (v *Vault) statuses(ctx context.Context, where string, args ...any) ([]Status, error) {
+	rows, err := v.db.Read().QueryContext(ctx, `SELECT `+columns+` FROM vault_deposits WHERE `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Status
+	for rows.Next() {
+		r, err := scanRow(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v.status(r))
+	}
+	return out, rows.Err()
+}
+
+func (v *Vault) status(r *row) Status {
+	return Status{ID: r.id, Sending: r.sending, Sender: r.sender, Recipient: r.recipient, State: r.state, Mode: r.mode, Staff: r.staff, Closed: r.closed,
+		MaskedPhone: v.masked(r), Level: r.level, Created: fromMS(r.created), Expires: fromMS(r.expires), Opened: fromMS(r.opened), Ended: fromMS(r.ended),
+		CodeAt: fromMS(r.codeAt), Openings: int(r.openings), Answers: int(r.answers), Reminders: int(r.reminders), Size: r.size, noted: r.noted}
+}
