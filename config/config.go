@@ -250,18 +250,6 @@ type EncryptSMIME struct {
 	Cipher string `yaml:"cipher"`
 }
 
-// Pickup is the patient's page.
-type Pickup struct {
-	// URL is what patients see: https://courrier.clinic.example. http is for loopback alone.
-	URL string `yaml:"url"`
-	// Expiry is how long a deposit waits.
-	Expiry Duration `yaml:"expiry"`
-	// Strict keeps no resend key: no reminders, no resent links.
-	Strict bool `yaml:"strict"`
-	// Code is sms or sender (told by telephone); "" is sms where a mobile is known and sms.url is set, else sender.
-	Code string `yaml:"code"`
-}
-
 // SMS is the provider's HTTP interface.
 type SMS struct {
 	URL     Secret            `yaml:"url"` // some providers want their key in it
@@ -317,7 +305,7 @@ func Default() *Config {
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
 		Encrypt: Encrypt{Subject: "Message sécurisé", SMIME: EncryptSMIME{Cipher: "auto"}},
-		Pickup:  Pickup{Expiry: Duration(30 * day)},
+		Pickup:  defaultPickup(),
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),
 			Body:   `{"to": {{.To | json}}, "text": {{.Text | json}}}`,

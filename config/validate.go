@@ -328,22 +328,6 @@ func (v *validator) encrypt() {
 	}
 }
 
-func (v *validator) pickup() {
-	p := v.c.Pickup
-	v.oneOf("pickup.code", p.Code, "", "sms", "sender")
-	if p.Code == "sms" && v.c.SMS.URL == "" {
-		v.fault("pickup.code", "sms needs sms.url")
-	}
-	if p.URL != "" {
-		v.weburl("pickup.url", p.URL, true)
-	} else if v.ok("pickup.url") && v.reaches(policy.Pickup) {
-		v.fault("pickup.url", "must be set: %s", v.why(policy.Pickup))
-	}
-	if v.c.Listen.Portal.Addr == "" && !v.broken["listen"] && v.ok("listen.portal.addr") && v.reaches(policy.Pickup) {
-		v.fault("listen.portal.addr", "must be set: %s", v.why(policy.Pickup))
-	}
-}
-
 func (v *validator) sms() {
 	s := v.c.SMS
 	if s.URL != "" {

@@ -21,9 +21,10 @@ var arrows = map[string][]string{
 	"docs":                nil,
 
 	"gateway": {"config", "policy", "crypto/*", "gateway/message", "gateway/smtpd", "gateway/directory", "gateway/trust", "gateway/protect",
-		"gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook"},
+		"gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook", "gateway/duties"},
 	"gateway/message":              nil,
 	"gateway/store":                nil,
+	"gateway/duties":               nil,
 	"gateway/console":              nil,
 	"gateway/web":                  nil,
 	"gateway/gatewaytest":          nil,

@@ -43,6 +43,7 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	if k := f.answer.KnownAs; g.set.knownAs != knownOff && !k.Address.IsNull() {
 		f.KnownAs, f.KnownAsConfirmed, f.KnownAsDomain = true, k.Confirmed, k.Address.Domain
 	}
+	f.answer.Contact = g.givenPhone(m, r.Address, f.answer.Contact)
 	if c := f.answer.Contact; c != nil {
 		f.Contact, f.Person, f.Preferred, f.Form = c.Listed(), c.Person, policy.Route(c.Prefer), c.Form
 		f.SMIME = c.Certificate != nil && smime.Usable(c.Certificate, g.now()) == nil

@@ -129,7 +129,7 @@ type asCame struct {
 
 // sendAsCame hands the message on as it came to those whose server refused it with its documents for its size: a convenience loses no mail.
 func (g *Gateway) sendAsCame(ctx context.Context, m *mail, ways []way, group []int) {
-	if m.asCame == nil {
+	if m.asCame == nil || m.phones.taken {
 		return
 	}
 	var large []int

@@ -41,6 +41,11 @@
 //	reason        one line that names the rule and the facts it read
 //	later         no route: the client keeps the message (4xx) and repeats
 //	deposit       content sealed in the vault for one recipient
+//	sending       the deposits of one message: its sender is told of all at once, and withdraws one or all
+//	held          of a deposit: its notice waits for a telephone number
+//	receipt       what tells a sender how his sending stands
+//	exchange      what a professional and a patient write each other; closed, it takes no answer of the patient
+//	duty          what is due later: a reminder, a receipt
 //	notice        the neutral mail with the link to a deposit
 //	code          the short number that opens a deposit together with its link
 //	ledger entry  the durable record of one recipient's outcome
@@ -71,7 +76,7 @@
 //	gateway              -> every room, config
 //	config               -> policy
 //	policy, crypto/*     -> nothing of ours
-//	message, store, web  -> nothing of ours
+//	message, store, web, duties -> nothing of ours
 //	every room           -> message at most; beyond that:
 //	protect, vault       -> crypto/*
 //	directory, ledger    -> store

@@ -13,6 +13,7 @@ import (
 	"passerelle/gateway/addressbook"
 	"passerelle/gateway/collect"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/duties"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
@@ -68,6 +69,7 @@ type lasting struct {
 	reloaded   chan struct{} // another state is in force
 	exchangers *exchangers
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
+	queue      *duties.Queue   // what the vault has to do later; nil without one
 	closers    []func() error
 }
 
@@ -138,6 +140,11 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 			claim.Release()
 		}
 	}()
+	if m.reports {
+		if err := g.takePhones(m); err != nil {
+			return g.outcome(nil, all(env, err))
+		}
+	}
 	ways := make([]way, len(env.Recipients))
 	for i, r := range env.Recipients {
 		if e, served := claim.Served(i); served { // an earlier attempt did this; its reply never arrived
@@ -178,6 +185,8 @@ type mail struct {
 	discreet []byte
 	// reports: who handed the message in is told of success where the next hop will not (relayed.go).
 	reports bool
+	// phones are what its sender gave for codes.
+	phones phones
 	// pledge makes what the clinic's server says of it outlive this process: of collected mail.
 	pledge *relay.Pledge
 	// twins are the recipients of the same mailbox as an earlier one, by a link or an alias (twins.go).

@@ -168,7 +168,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	switch d.Route {
 	case policy.Local:
 		if !w.sealed {
-			g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m))
+			g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m.came()))
 			g.sendAsCame(ctx, m, ways, group)
 			break
 		}

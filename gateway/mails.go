@@ -1,24 +1,16 @@
 package gateway
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"mime"
 	"mime/quotedprintable"
-	"time"
 
 	"passerelle/gateway/message"
 )
 
 // ownMail builds a short text mail of our own to the clinic's staff: French, UTF-8, quoted-printable, never to be answered by a robot.
 func (g *Gateway) ownMail(to message.Address, subject, text string) *message.Body {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "From: %s <%s>\r\nTo: <%s>\r\n", message.Phrase("Passerelle "+g.set.clinicName), g.set.postmaster, to)
-	fmt.Fprintf(&b, "Subject: %s\r\nDate: %s\r\nMessage-ID: <%s@%s>\r\n", mime.QEncoding.Encode("utf-8", subject), g.now().Format(time.RFC1123Z), newID(), g.set.hostname)
-	b.WriteString("Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n")
-	writeQP(&b, text)
-	return message.BytesBody(b.Bytes())
+	return g.tellSender(to, "", subject, text)
 }
 
 func writeQP(w io.Writer, text string) {

@@ -20,6 +20,9 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) error 
 	w := &ways[i]
 	seal := func() (*vault.Deposit, error) { return g.deposit(ctx, m, w, i) }
 	return g.entrust(ctx, m, w, seal, func(dep *vault.Deposit) error {
+		if dep.Held {
+			return g.askForPhone(ctx, dep)
+		}
 		notice, err := g.vault.Notice(dep, vault.NoticeRequest{From: g.set.noticeFrom, Keep: g.keep(m)})
 		if err != nil {
 			return fmt.Errorf("write notice: %w", err)
@@ -68,8 +71,20 @@ func (g *Gateway) entrust(ctx context.Context, m *mail, w *way, seal func() (*va
 	if err := tell(dep); err != nil || w.fault != nil {
 		return err
 	}
-	if err := g.vault.Activate(ctx, dep.ID); err != nil {
+	begin := g.vault.Activate
+	if dep.Held {
+		begin = g.vault.Hold
+	}
+	if err := begin(ctx, dep.ID); err != nil {
 		return fmt.Errorf("activate deposit: %w", err)
+	}
+	return nil
+}
+
+// askForPhone tells the sender that his message waits for a telephone number, with the page where he gives it. The 250 stands on that mail.
+func (g *Gateway) askForPhone(ctx context.Context, dep *vault.Deposit) error {
+	if err := g.toClinic(ctx, message.Address{}, dep.Sender, nil, g.heldMail(dep)); err != nil {
+		return fmt.Errorf("ask the sender for a telephone number: %w", err)
 	}
 	return nil
 }
@@ -85,6 +100,8 @@ func (g *Gateway) deposit(ctx context.Context, m *mail, w *way, i int) (*vault.D
 	if err != nil {
 		return nil, err
 	}
+	req.Sending = g.vault.SendingKey(req.Sender, m.body.Sum())
+	g.proof(&req, w.answer.Contact)
 	dep, err := g.vault.Deposit(ctx, req)
 	if err != nil {
 		return nil, fmt.Errorf("seal deposit: %w", err)
@@ -160,6 +177,22 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 		req.Files = append(req.Files, vault.File{Name: name, Type: p.Type, Size: p.End - p.HeaderEnd, Open: partOf(m.body, p)})
 	}
 	return req, nil
+}
+
+// proof says how the recipient will prove himself: by a code that an SMS brings, by the phrase agreed with him, by a code that the sender
+// tells; where codes go by SMS and no number is known the deposit is held until the sender gives one.
+func (g *Gateway) proof(req *vault.DepositRequest, c *directory.Contact) {
+	if c != nil {
+		req.Phone = c.Phone
+	}
+	bySMS := g.sms != nil && req.Mode != vault.BySender
+	switch {
+	case bySMS && c.Mobile():
+	case c != nil && c.Secret != "" && req.Mode != vault.BySender:
+		req.Mode, req.Secret = vault.BySecret, string(c.Secret)
+	case req.Phone == "": // a landline is called
+		req.Hold = g.cfg.Pickup.NoPhone == "hold" || g.cfg.Pickup.NoPhone == "" && bySMS
+	}
 }
 
 // text reads a text part for the page.

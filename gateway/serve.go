@@ -50,6 +50,13 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 		})
 	}
 	wg.Go(func() { g.duties(ctx) })
+	if g.queue != nil {
+		wg.Go(func() {
+			if err := g.queue.Run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
 	wg.Go(func() { g.collecting(ctx) })
 	wg.Go(func() { directory.KeepFresh(ctx, func() *directory.Directory { return g.current().directory }) })
 	wg.Go(func() { trust.KeepFresh(ctx, func() *trust.Space { return g.current().space }) })
@@ -214,7 +221,7 @@ func webDoor(name string, l net.Listener, t *tls.Config, h http.Handler, long ti
 	}}
 }
 
-// duties sweeps the vault: expired and abandoned deposits lose their content for good. It reads the files of the trust space again:
+// duties tends the vault: expired and abandoned deposits lose their content for good, reminders and receipts leave. It reads the files of the trust space again:
 // a revocation list lives for days, and with an old one every peer waits.
 func (g *Gateway) duties(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
@@ -223,8 +230,8 @@ func (g *Gateway) duties(ctx context.Context) {
 		now := g.current()
 		steady := g.clock.steady(g.now)
 		if now.vault != nil && steady {
-			if _, err := now.vault.Sweep(ctx); err != nil && ctx.Err() == nil {
-				g.log.Error("sweep of the vault failed", "err", err)
+			if err := now.tendVault(ctx); err != nil && ctx.Err() == nil {
+				g.log.Error("duties of the vault failed, they are tried again in a minute", "err", err)
 			}
 		}
 		if now.space != nil && n%trustEvery == trustEvery-1 {

@@ -20,6 +20,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/duties"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/portal"
@@ -118,6 +119,13 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		return nil, err
 	}
 	g.closers = append(g.closers, g.directory.Close, g.traffic.close)
+	if g.vault != nil {
+		g.queue, err = duties.Open(ctx, duties.Config{Dir: cfg.StateDir, Do: func(ctx context.Context, d duties.Duty) error { return g.current().doDuty(ctx, d) }, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		g.closers = append(g.closers, g.queue.Close)
+	}
 	g.inForce.Store(g)
 	mReload.WithLabelValues("ok") // shown from the start: an alarm looks for their growth
 	mReload.WithLabelValues("failed")
@@ -196,7 +204,7 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 		return err
 	}
 	set := vault.Config{Key: derive(g.key, "vault"), PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"),
-		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
+		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Reminders: durations(cfg.Pickup.Reminders), Report: time.Duration(cfg.Pickup.Report), Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
 			return g.toClinic(ctx, message.Address{}, to, nil, body)
 		}, Now: g.now, Log: g.log}
@@ -212,11 +220,19 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
 	if err != nil {
 		return fmt.Errorf("portal: %w", err)
 	}
 	return nil
+}
+
+func durations(ds []config.Duration) []time.Duration {
+	out := make([]time.Duration, len(ds))
+	for i, d := range ds {
+		out[i] = time.Duration(d)
+	}
+	return out
 }
 
 // localProxies: what comes to the portal from this machine comes through a proxy in front, and the patient is the last one in its

@@ -48,7 +48,7 @@ func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.Close()
-	if p.cfg.Answer == nil || c.Sender.IsNull() {
+	if p.cfg.Answer == nil || c.Sender.IsNull() || c.Closed {
 		p.showMessage(w, r, http.StatusForbidden, c, page{Fault: "fault.answer"})
 		return
 	}

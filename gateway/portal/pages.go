@@ -25,6 +25,9 @@ type page struct {
 	Minutes     int    // to wait, of some faults
 	View        *vault.View
 	Content     *vault.Content
+	Sending     *vault.Sending
+	CanResend   bool
+	stands      func(vault.Status, string) string
 	Frame       bool // the message has HTML to show
 	FrameOpen   bool
 	CanAnswer   bool
@@ -51,6 +54,16 @@ func (p page) Date(t time.Time) string {
 	}
 	return strings.ReplaceAll(vault.DateFR(t), " h ", "\u00a0h\u00a0")
 }
+
+// Stands says how one recipient's deposit stands.
+func (p page) Stands(d vault.Status) string { return p.stands(d, p.Lang) }
+
+// Living tells whether there is content left, Held whether it waits for a number, Unread whether its notice may be sent again.
+func (p page) Living(d vault.Status) bool {
+	return d.State == vault.Held || d.State == vault.Waiting || d.State == vault.Opened
+}
+func (p page) Held(d vault.Status) bool   { return d.State == vault.Held && p.CanResend }
+func (p page) Unread(d vault.Status) bool { return d.State == vault.Waiting && p.CanResend }
 
 // Name is a file's name as it is downloaded; the one in the message may be made to deceive.
 func (p page) Name(f vault.Entry) string { return fileName(f.Name) }
@@ -158,7 +171,7 @@ func (p *Portal) showMessage(w http.ResponseWriter, r *http.Request, code int, c
 	d.Path, d.Content, d.Title = p.path(r), c, c.Subject
 	d.Frame = c.HTML != ""
 	d.FrameOpen = d.Frame && (strings.TrimSpace(c.Text) == "" || r.URL.Query().Get("vue") == "html")
-	d.CanAnswer = p.cfg.Answer != nil && !c.Sender.IsNull()
+	d.CanAnswer = p.cfg.Answer != nil && !c.Sender.IsNull() && !c.Closed
 	p.render(w, r, code, "message", d)
 }
 

@@ -37,6 +37,10 @@ type Config struct {
 	// Answer hands a patient's answer to the clinic's mail server, and returns when it was accepted; nil means that patients
 	// cannot answer. The files are closed after it returned.
 	Answer func(context.Context, Answer) error
+	// Resend sends the notice of a deposit again, and Complete gives a held one its telephone number ("": the sender tells the code) and
+	// sends its notice; nil means that the sender's page does not offer it. The error may be vault.ErrPhone.
+	Resend   func(ctx context.Context, id string) error
+	Complete func(ctx context.Context, id, phone string) error
 	// Budget is the memory that answers in hand share with the messages; nil means 64 MiB of their own.
 	Budget *message.Budget
 	// MaxFiles and MaxAnswer bound the files of an answer; 0 means 10 and 20 MiB.
@@ -66,6 +70,7 @@ type Portal struct {
 	base   string // path of the public URL, "" or "/x"
 	secure bool
 	peers  *vault.Limiter
+	again  *vault.Limiter // notices that a sender has sent again, by deposit
 	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
 	answers chan struct{}
 	// formTime is the constant; tests shorten it.
@@ -98,6 +103,7 @@ func New(cfg Config) (*Portal, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading),
+		again: vault.NewLimiter(10*time.Minute, 2),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+sheet.Path, sheet)
@@ -111,6 +117,7 @@ func New(cfg Config) (*Portal, error) {
 	for _, form := range []string{"code", "reponse", "fermer"} { // a telephone that loads again what a form showed
 		mux.HandleFunc("GET /r/{secret}/"+form, func(w http.ResponseWriter, r *http.Request) { p.back(w, r, "again", "") })
 	}
+	p.senders(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.fail(w, r, &vault.Error{Reason: vault.NotFound}) })
 	cross := http.NewCrossOriginProtection()
 	if err := cross.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {

@@ -125,7 +125,7 @@ func (v *Vault) limited(ctx context.Context, tx store.Tx, r *row, now time.Time)
 // handOver brings the code to the patient's telephone or to the sender.
 func (v *Vault) handOver(ctx context.Context, r *row, code string) error {
 	if r.mode == BySender {
-		d := &Deposit{ID: r.id, Code: code, Mode: r.mode, Created: fromMS(r.created), Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient}
+		d := &Deposit{ID: r.id, Code: code, Mode: r.mode, Created: fromMS(r.created), Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, Sending: r.sending}
 		body, err := v.CodeForSender(d, NoticeRequest{})
 		if err != nil {
 			return err

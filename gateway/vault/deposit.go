@@ -55,7 +55,8 @@ type Deposit struct {
 	Sender, Recipient message.Address
 	MaskedPhone       string
 	Size              int64 // of the sealed payload
-	Staff             bool
+	Staff, Held       bool
+	Sending           string // its id, "" for none
 }
 
 // errGone tells a closure's caller that no row was in the state it needed.
@@ -75,7 +76,7 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 	rand.Read(raw[:])
 	id := hex.EncodeToString(raw[:])
 	secret := token.NewLink()
-	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff,
+	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff, Held: r.Hold,
 		Created: now.UTC().Truncate(time.Millisecond), Expires: now.Add(r.Expiry).UTC().Truncate(time.Millisecond)}
 
 	var phone, phoneMark, resend, code []byte
@@ -117,15 +118,15 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		return nil, fmt.Errorf("deposit %s: %w", id, err)
 	}
 	err = v.db.Write(ctx, func(tx store.Tx) error {
-		sending, err := v.join(tx, &r, d.Created)
-		if err != nil {
+		var err error
+		if d.Sending, err = v.join(tx, &r, d.Created); err != nil {
 			return err
 		}
 		_, err = tx.Exec(`INSERT INTO vault_deposits
 			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, v.linkMark(secret), header, resend, phone, phoneMark, ms(d.Created), ms(d.Expires), ms(d.Created), ms(d.Created.Add(pendingLife)),
-			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, sending, r.Staff)
+			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff)
 		return err
 	})
 	if err != nil {
@@ -254,7 +255,7 @@ func (v *Vault) Reissue(ctx context.Context, id string) (*Deposit, error) {
 		return nil, fmt.Errorf("reissue deposit %s: %w", id, err)
 	}
 	return &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + string(secret), Mode: r.mode, Lang: r.lang, Created: fromMS(r.created),
-		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, MaskedPhone: v.masked(r), Size: r.size, Staff: r.staff}, nil
+		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, MaskedPhone: v.masked(r), Size: r.size, Staff: r.staff, Sending: r.sending}, nil
 }
 
 // one is nil where exactly one row was changed.

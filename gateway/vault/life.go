@@ -129,7 +129,7 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 		return fail(err)
 	}
 	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + string(secret), Code: plain, Mode: mode, Lang: r.lang, Created: fromMS(r.created),
-		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, Size: r.size, Staff: r.staff}
+		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, Size: r.size, Staff: r.staff, Sending: r.sending}
 	if sealed != nil {
 		r.phone = sealed
 		d.MaskedPhone = v.masked(r)

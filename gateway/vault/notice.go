@@ -36,6 +36,8 @@ type NoticeRequest struct {
 	ReplyTo message.Address
 	// Keep is whole header fields, each ended by CRLF, to be copied (headers.keep).
 	Keep []byte
+	// Again: it is a reminder, or was asked for again.
+	Again bool
 	// Staff: the notice is for a member of the clinic's staff, about a message from the trust space.
 	Staff bool
 }
@@ -46,6 +48,8 @@ type noticeData struct {
 	Link                 string
 	UntilFR, UntilEN     string
 	BySMS, BySecret      bool
+	Again                bool
+	Track                string // the sender's page of the message
 	Code, Phone          string
 	Recipient, CreatedFR string
 }
@@ -59,10 +63,15 @@ func (v *Vault) Notice(d *Deposit, r NoticeRequest) (*message.Body, error) {
 		return nil, fmt.Errorf("notice of deposit %s: no From", d.ID)
 	}
 	data := v.noticeData(d)
+	data.Again = r.Again
 	if r.Staff {
 		return v.mail(v.cfg.NoticeLabel, r, d.Recipient, "Un message MSSanté vous attend / An MSSanté message is waiting for you", "staff", data)
 	}
-	return v.mail(v.cfg.NoticeLabel, r, d.Recipient, "Un message vous attend / A message is waiting for you", "notice", data)
+	subject := "Un message vous attend / A message is waiting for you"
+	if r.Again {
+		subject = "Rappel : un message vous attend / Reminder: a message is waiting for you"
+	}
+	return v.mail(v.cfg.NoticeLabel, r, d.Recipient, subject, "notice", data)
 }
 
 // CodeForSender makes the mail that brings the sender the code to be told by telephone. It names the recipient, because a sender
@@ -77,7 +86,11 @@ func (v *Vault) CodeForSender(d *Deposit, r NoticeRequest) (*message.Body, error
 	if r.From.IsNull() {
 		r.From = d.Sender
 	}
-	return v.mail(v.cfg.NoticeLabel, r, d.Sender, "Code à donner par téléphone / Code to tell by telephone", "code", v.noticeData(d))
+	data := v.noticeData(d)
+	if d.Sending != "" {
+		data.Track = v.SendingLink(d.Sending)
+	}
+	return v.mail(v.cfg.NoticeLabel, r, d.Sender, "Code à donner par téléphone / Code to tell by telephone", "code", data)
 }
 
 func (v *Vault) noticeData(d *Deposit) noticeData {

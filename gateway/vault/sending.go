@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"passerelle/crypto/seal"
+	"passerelle/crypto/token"
 	"passerelle/gateway/message"
 	"passerelle/gateway/store"
 )
@@ -146,6 +147,11 @@ func (s *Sending) Due(now time.Time, report time.Duration) Summary {
 	return due
 }
 
+// Step names the summary that is due in the queue of duties: another attempt of the message makes another one.
+func (s *Sending) Step(now time.Time, report time.Duration) int {
+	return int(s.Due(now, report)) + 10*len(s.Deposits)
+}
+
 // Told notes that a summary was accepted, and when the next may be due.
 func (v *Vault) Told(ctx context.Context, id string, what Summary) error {
 	err := v.db.Write(ctx, func(tx store.Tx) error {
@@ -157,6 +163,20 @@ func (v *Vault) Told(ctx context.Context, id string, what Summary) error {
 		return fmt.Errorf("note summary of sending %s: %w", id, err)
 	}
 	return nil
+}
+
+// SendingLink is the address of the sender's page of one message. Who has it may withdraw the message, and sees nothing of its content.
+func (v *Vault) SendingLink(id string) string {
+	return v.cfg.PublicURL + "/s/" + id + hex.EncodeToString(seal.Mark(v.cfg.Key, "sending link", id)[:16])
+}
+
+// SendingOf gives the sending that a sender's page is of; wrong and unknown links take the same path.
+func (v *Vault) SendingOf(ctx context.Context, link string) (*Sending, error) {
+	link = strings.ToLower(strings.TrimSpace(link))
+	if len(link) != 64 || !token.Equal([]byte(link[32:]), []byte(hex.EncodeToString(seal.Mark(v.cfg.Key, "sending link", link[:32])[:16]))) {
+		return nil, &Error{Reason: NotFound}
+	}
+	return v.Sending(ctx, link[:32])
 }
 
 // statuses reads deposits; where ends with the order and limit.

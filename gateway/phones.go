@@ -1,0 +1,146 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"mime"
+	"regexp"
+	"slices"
+	"strings"
+
+	"passerelle/gateway/directory"
+	"passerelle/gateway/message"
+	"passerelle/gateway/vault"
+)
+
+// telTag is a telephone number in a subject: [tel:06 12 34 56 78].
+var telTag = regexp.MustCompile(`(?i)\s*\[tel:\s*([+0-9][0-9 .()\-\x{00a0}\x{202f}]{5,30})\]\s*`)
+
+// maxPhones bounds the numbers that one message brings.
+const maxPhones = 100
+
+// phones are the numbers that a sender gave with his message: in the subject, or in the field that pickup.phone_header names.
+type phones struct {
+	only string            // of a message with one recipient outside the clinic
+	of   map[string]string // by address, as message.Address.Key
+	// taken: they were taken out of the message, asCame has it whole.
+	taken bool
+}
+
+// takePhones reads the numbers that a sender gave and takes them out of the message: it leaves without them by every way but local, whose
+// copy stays as it came.
+func (g *Gateway) takePhones(m *mail) error {
+	subject, field := m.header.Text("Subject"), g.cfg.Pickup.PhoneHeader
+	tag := telTag.FindStringSubmatch(subject)
+	given := g.vault != nil && field != "" && len(m.header.Values(field)) > 0
+	if g.vault == nil || tag == nil && !given {
+		return nil
+	}
+	if tag != nil {
+		m.phones.only = tag[1]
+	}
+	if given {
+		for _, v := range m.header.Values(field) {
+			m.phones.read(v)
+		}
+	}
+	var h message.Header
+	for _, f := range m.header.Fields() {
+		switch {
+		case given && strings.EqualFold(f.Name, field):
+		case tag != nil && strings.EqualFold(f.Name, "Subject"):
+			rest := strings.TrimSpace(telTag.ReplaceAllString(subject, " "))
+			if err := h.Append(f.Name, foldable(mime.QEncoding.Encode("utf-8", rest))); err != nil {
+				continue // what cannot be written without the number does not leave with it
+			}
+		default:
+			h.AppendRaw(f)
+		}
+	}
+	w := g.budget.NewWriter(m.body.Size())
+	if _, err := w.Write(h.Bytes()); err != nil {
+		w.Abort()
+		return err
+	}
+	if _, err := io.Copy(w, m.body.Section(m.start, -1)); err != nil {
+		w.Abort()
+		return fmt.Errorf("write the message without its number: %w", err)
+	}
+	body, err := w.Body()
+	if err != nil {
+		return err
+	}
+	m.asCame = &asCame{body: m.body, header: m.header, start: m.start}
+	m.body, m.own, m.index, m.phones.taken = body, body, nil, true
+	if m.header, m.start, err = message.ReadHeader(body, g.set.maxHeader); err != nil {
+		return fmt.Errorf("read the message without its number: %w", err)
+	}
+	return nil
+}
+
+// foldable: what the encoder breaks into lines is one value here.
+func foldable(s string) string { return strings.ReplaceAll(s, "\r\n", "") }
+
+// read takes "06 12 34 56 78" or "patient@example=0612345678, ...".
+func (p *phones) read(value string) {
+	for _, one := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ';' }) {
+		to, number, named := strings.Cut(one, "=")
+		if !named {
+			p.only = strings.TrimSpace(one)
+			continue
+		}
+		if a, err := message.ParseAddress(strings.Trim(strings.TrimSpace(to), "<>"), true); err == nil && len(p.of) < maxPhones {
+			if p.of == nil {
+				p.of = map[string]string{}
+			}
+			p.of[a.Key()] = strings.TrimSpace(number)
+		}
+	}
+}
+
+// phoneFor is the number that the sender gave for one recipient, "" where none. A number without an address counts only where nobody else
+// outside the clinic is written to, in the envelope and in the header: another's code must not reach him.
+func (g *Gateway) phoneFor(m *mail, to message.Address) string {
+	if n := m.phones.of[to.Key()]; n != "" {
+		return n
+	}
+	if m.phones.only == "" {
+		return ""
+	}
+	other := func(a message.Address) bool { return a.Key() != to.Key() && !g.set.ownDomains[a.Domain] }
+	if slices.ContainsFunc(m.env.Recipients, func(r message.Recipient) bool { return other(r.Address) }) {
+		return ""
+	}
+	for _, name := range []string{"To", "Cc", "Bcc", "Resent-To", "Resent-Cc"} {
+		for _, v := range m.header.Values(name) {
+			list, err := message.ParseMailboxes(v)
+			if err != nil || slices.ContainsFunc(list, func(b message.Mailbox) bool { return other(b.Address) }) {
+				return "" // somebody else is written to, or who is not known
+			}
+		}
+	}
+	return m.phones.only
+}
+
+// givenPhone puts the number that the sender gave in the place of the list's: he knows his patient's newest one. What is no number is none.
+func (g *Gateway) givenPhone(m *mail, to message.Address, c *directory.Contact) *directory.Contact {
+	e164, _, err := vault.ParsePhone(g.phoneFor(m, to))
+	if err != nil {
+		return c
+	}
+	with := directory.Contact{Address: to.Key()}
+	if c != nil {
+		with = *c
+	}
+	with.Phone = e164
+	return &with
+}
+
+// came is the message as the clinic's own people get it: with what was taken out of it for everybody else.
+func (m *mail) came() *mail {
+	if !m.phones.taken {
+		return m
+	}
+	as := &mail{env: m.env, body: m.asCame.body, header: m.asCame.header, start: m.asCame.start, trace: m.trace, marks: m.marks, origin: m.origin, pledge: m.pledge}
+	return as
+}

@@ -1,0 +1,196 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"passerelle/config"
+	"passerelle/gateway/duties"
+	"passerelle/gateway/ledger"
+	"passerelle/gateway/message"
+	"passerelle/gateway/relay"
+	"passerelle/gateway/vault"
+)
+
+// What the duties in the background are called.
+const (
+	dutyRemind  = "remind"  // the notice again, to who has not opened his message
+	dutyReceipt = "receipt" // a summary, to the sender
+)
+
+// tendVault does what time brings to deposits: what is past its end goes, what the ledger does not know is noted, reminders and receipts get
+// into the queue. All of it may be cut short and run again.
+func (g *Gateway) tendVault(ctx context.Context) error {
+	_, err := g.vault.Sweep(ctx)
+	if g.queue == nil {
+		return err
+	}
+	return errors.Join(err, g.noteDeposits(ctx), g.queueDuties(ctx))
+}
+
+// queueDuties finds reminders and receipts in the vault's rows, which are what remembers them: a queue that was lost is filled again.
+func (g *Gateway) queueDuties(ctx context.Context) error {
+	due, err := g.vault.Due(ctx)
+	if err != nil {
+		return err
+	}
+	var ds []duties.Duty
+	for id, n := range due.Remind {
+		ds = append(ds, duties.Duty{What: dutyRemind, Of: id, Step: n})
+	}
+	for _, id := range due.Sendings {
+		s, err := g.vault.Sending(ctx, id)
+		if err != nil {
+			return err
+		}
+		ds = append(ds, duties.Duty{What: dutyReceipt, Of: id, Step: s.Step(g.now(), time.Duration(g.cfg.Pickup.Report))})
+	}
+	return g.queue.Add(ctx, ds...)
+}
+
+// doDuty is what the queue calls, until it succeeds.
+func (g *Gateway) doDuty(ctx context.Context, d duties.Duty) error {
+	if g.vault == nil {
+		return nil
+	}
+	switch d.What {
+	case dutyRemind:
+		return g.remind(ctx, d.Of, d.Step)
+	case dutyReceipt:
+		return g.receipt(ctx, d.Of)
+	}
+	g.log.Error("duty of an unknown kind is dropped", "what", d.What)
+	return nil
+}
+
+// remind sends the notice of a deposit again. A refusal for good counts as sent: the next one may find the mailbox open.
+func (g *Gateway) remind(ctx context.Context, id string, n int) error {
+	dep, err := g.vault.Remind(ctx, id, n)
+	if err != nil || dep == nil {
+		return err
+	}
+	if err := g.sendNotice(ctx, dep, vault.NoticeRequest{Again: true}); err != nil {
+		if f := asFault(err); !f.permanent() {
+			return fmt.Errorf("send reminder: %w", err)
+		}
+		g.log.Warn("a reminder was refused", "deposit", id, "err", err)
+	}
+	return g.vault.Reminded(ctx, id, n)
+}
+
+// sendNotice hands a deposit's notice to the hop that takes it, outside of the message that it came from.
+func (g *Gateway) sendNotice(ctx context.Context, dep *vault.Deposit, r vault.NoticeRequest) error {
+	r.From, r.Staff = g.set.noticeFrom, dep.Staff
+	notice, err := g.vault.Notice(dep, r)
+	if err != nil {
+		return fmt.Errorf("write notice: %w", err)
+	}
+	defer notice.Close()
+	l := relay.Letter{Sender: dep.Sender, Recipients: []message.Recipient{{Address: dep.Recipient, Raw: dep.Recipient.String()}}, Ret: "HDRS", Body: notice, EightBit: true,
+		SMTPUTF8: !dep.Recipient.IsASCII()}
+	hop := g.set.hopClinic
+	if dep.Staff {
+		l.Sender = g.set.noticeFrom
+	} else {
+		hop = g.internetHop("", dep.Recipient.Domain)
+		if err := g.sign(&l, false); err != nil {
+			return fmt.Errorf("sign notice: %w", err)
+		}
+	}
+	return g.relay.Send(ctx, hop, l)[0].Err
+}
+
+// receipt tells a sender of one message, where he is to be told of that.
+func (g *Gateway) receipt(ctx context.Context, id string) error {
+	s, err := g.vault.Sending(ctx, id)
+	if vault.Why(err) == vault.NotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	what := s.Due(g.now(), time.Duration(g.cfg.Pickup.Report))
+	if g.wantsReceipt(what) {
+		if err := g.toClinic(ctx, message.Address{}, s.Sender, nil, g.receiptMail(s, what)); err != nil {
+			if f := asFault(err); !f.permanent() {
+				return fmt.Errorf("hand over receipt: %w", err)
+			}
+			g.log.Warn("a receipt was refused", "sending", id, "err", err)
+		}
+	}
+	return g.vault.Told(ctx, id, what)
+}
+
+func (g *Gateway) wantsReceipt(what vault.Summary) bool {
+	name := map[vault.Summary]string{vault.SentTo: config.ReceiptSent, vault.NotOpened: config.ReceiptUnopened, vault.AllSettled: config.ReceiptEnd}[what]
+	for _, r := range g.cfg.Pickup.Receipts {
+		if r == name {
+			return true
+		}
+	}
+	return false
+}
+
+// notesAtOnce bounds one round of noteDeposits.
+const notesAtOnce = 200
+
+// noteDeposits tells the ledger of openings, with their level of proof, and of ends. Its memory keeps a note that was written, and not marked
+// in the vault before a crash, from being written again.
+func (g *Gateway) noteDeposits(ctx context.Context) error {
+	for {
+		states, err := g.vault.Unnoted(ctx, notesAtOnce)
+		if err != nil || len(states) == 0 {
+			return err
+		}
+		if err := g.ledger.Ready(); err != nil {
+			return fmt.Errorf("note deposits: %w", err)
+		}
+		asks := make([]ledger.Ask, len(states))
+		for i, s := range states {
+			asks[i] = ledger.Ask{Client: "vault", Sender: s.Sender.String(), Recipient: s.Recipient.String(), Body: sha256.Sum256([]byte(s.ID + " " + string(s.State)))}
+		}
+		claim, err := g.ledger.Claim(ctx, asks, nil)
+		if err != nil {
+			return fmt.Errorf("note deposits: %w", err)
+		}
+		var entries []ledger.Entry
+		for i, s := range states {
+			if _, known := claim.Served(i); known {
+				continue
+			}
+			entries = append(entries, ledger.Entry{I: i, MessageID: s.Sending, Sender: s.Sender.String(), Recipient: s.Recipient.String(), Route: "pickup", Rule: "deposit",
+				Reason: depositReason(s), Outcome: ledger.Delivered, Code: 250, Enhanced: "2.0.0", DepositID: s.ID, Size: s.Size, First: depositTime(s), Last: depositTime(s)})
+		}
+		if len(entries) > 0 {
+			err = claim.Note(ctx, entries)
+		}
+		claim.Release()
+		if err == nil {
+			err = g.vault.Noted(ctx, states...)
+		}
+		if err != nil {
+			return fmt.Errorf("note deposits: %w", err)
+		}
+	}
+}
+
+func depositTime(s vault.Status) time.Time {
+	if s.State == vault.Opened {
+		return s.Opened
+	}
+	return s.Ended
+}
+
+// depositReason is what the ledger says of a deposit's state, with the level of proof.
+func depositReason(s vault.Status) string {
+	switch {
+	case s.State == vault.Opened:
+		return "deposit opened, proved by " + s.Level
+	case s.Opened.IsZero():
+		return "deposit " + string(s.State) + ", never opened"
+	}
+	return "deposit " + string(s.State) + ", opened first on " + s.Opened.Format(time.RFC3339)
+}
