@@ -16,9 +16,16 @@ import (
 
 // pickup keeps the copy of one recipient in the vault and sends a neutral notice instead. Its 250 stands also on a code for the sender to
 // tell, which the clinic's server accepted.
-func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) error {
+func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err error) {
 	w := &ways[i]
 	seal := func() (*vault.Deposit, error) { return g.deposit(ctx, m, w, i) }
+	defer func() {
+		if err == nil && w.fault == nil && endsExchange(m.header) {
+			if err := g.vault.CloseExchange(ctx, notifyAddress(w.decision.Notify, m.env.Sender), m.env.Recipients[i].Address, true); err != nil {
+				g.log.Error("an exchange stays open that its sender closed", "id", m.env.ID, "err", err)
+			}
+		}
+	}()
 	return g.entrust(ctx, m, w, seal, func(dep *vault.Deposit) error {
 		if dep.Held {
 			return g.askForPhone(ctx, dep)
@@ -47,6 +54,11 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) error 
 		}
 		return nil
 	})
+}
+
+// endsExchange tells whether the message is the last of its exchange: the patient reads it and answers no more.
+func endsExchange(h message.Header) bool {
+	return strings.EqualFold(strings.TrimSpace(h.Get("X-MSS-MES")), "FIN") || strings.HasPrefix(strings.ToUpper(strings.TrimSpace(h.Text("Subject"))), "[FIN]")
 }
 
 // entrust is what every deposit promises: the 250 stands on content sealed on disk and a notice that was accepted; what tells leaves its refusal

@@ -179,6 +179,13 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 			ds = append(ds, d)
 		}
 	}
+	if g.queue != nil && err == nil {
+		d, cerr := g.controlDoor()
+		if cerr != nil {
+			return nil, cerr
+		}
+		ds = append(ds, d)
+	}
 	for name, l := range given {
 		bound = append(bound, l)
 		err = errors.Join(err, fmt.Errorf("socket %q was handed over, but there is no such listener: lmtp, smtp, trust (with trust.domains), portal (with pickup.url), metrics, addressbook, ldap", name))

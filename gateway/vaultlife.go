@@ -100,7 +100,10 @@ func (g *Gateway) sendNotice(ctx context.Context, dep *vault.Deposit, r vault.No
 			return fmt.Errorf("sign notice: %w", err)
 		}
 	}
-	return g.relay.Send(ctx, hop, l)[0].Err
+	if r := g.relay.Send(ctx, hop, l)[0]; r.Err != nil {
+		return r.Err
+	}
+	return nil
 }
 
 // receipt tells a sender of one message, where he is to be told of that.

@@ -173,6 +173,18 @@ func (a Address) Key() string {
 	}, a.String())
 }
 
+// MarshalText gives what String gives, UnmarshalText takes it: JSON of our own.
+func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText reads an address; "" is the null path.
+func (a *Address) UnmarshalText(text []byte) (err error) {
+	*a = Address{}
+	if len(text) > 0 {
+		*a, err = ParseAddress(string(text), true)
+	}
+	return err
+}
+
 // IsNull tells whether this is the null reverse-path.
 func (a Address) IsNull() bool { return a == Address{} }
 

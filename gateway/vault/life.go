@@ -221,6 +221,9 @@ type Filter struct {
 	Limit             int // 0 is 100
 }
 
+// SetState takes the word of a state.
+func (f *Filter) SetState(s string) { f.State = State(s) }
+
 // List gives deposits, the newest first.
 func (v *Vault) List(ctx context.Context, f Filter) ([]Status, error) {
 	where, args := `state <> ?`, []any{Pending}

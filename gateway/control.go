@@ -1,0 +1,232 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"passerelle/config"
+	"passerelle/gateway/store"
+	"passerelle/gateway/vault"
+)
+
+// controlSocket is where a running gateway takes what its operator's commands ask for. It lies in the state folder, whose files are the
+// service's alone: who may open it may do all that the service may.
+const controlSocket = "control.sock"
+
+// Deposit is what may be known of one.
+type Deposit = vault.Status
+
+// DepositFilter says which deposits are listed.
+type DepositFilter = vault.Filter
+
+// ErrNoDeposit: no deposit has that id.
+var ErrNoDeposit = errors.New("no such deposit")
+
+// ErrNoVault: pickup.url is not set.
+var ErrNoVault = errors.New("pickup.url is not set: there are no deposits")
+
+// Deposits works on deposits by way of the gateway that runs, or on the state folder itself where none does. Close ends it.
+type Deposits struct {
+	house *Gateway // nil where another process has the folder
+	http  *http.Client
+}
+
+// OpenDeposits finds the gateway that runs with this config, or opens its state folder.
+func OpenDeposits(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Deposits, error) {
+	if cfg.Pickup.URL == "" {
+		return nil, ErrNoVault
+	}
+	g, err := Open(ctx, cfg, log)
+	var locked *store.LockedError
+	if !errors.As(err, &locked) {
+		return &Deposits{house: g}, err
+	}
+	path := filepath.Join(cfg.StateDir, controlSocket)
+	return &Deposits{http: &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", path)
+	}}}}, nil
+}
+
+// Close gives the folder back.
+func (d *Deposits) Close() error {
+	if d.house != nil {
+		return d.house.Close()
+	}
+	return nil
+}
+
+// The deeds of one deposit.
+const (
+	deedRevoke = "revoke"
+	deedResend = "resend"
+	deedExtend = "extend"
+)
+
+// List gives deposits, the newest first.
+func (d *Deposits) List(ctx context.Context, f DepositFilter) (out []Deposit, err error) {
+	return out, d.ask(ctx, "list", f, &out)
+}
+
+// Show gives one deposit.
+func (d *Deposits) Show(ctx context.Context, id string) (out Deposit, err error) {
+	return out, d.ask(ctx, "show", deed{ID: id}, &out)
+}
+
+// Revoke destroys the content for good.
+func (d *Deposits) Revoke(ctx context.Context, id string) error {
+	return d.ask(ctx, deedRevoke, deed{ID: id}, nil)
+}
+
+// Resend sends the notice again.
+func (d *Deposits) Resend(ctx context.Context, id string) error {
+	return d.ask(ctx, deedResend, deed{ID: id}, nil)
+}
+
+// Extend gives a later end.
+func (d *Deposits) Extend(ctx context.Context, id string, end time.Time) error {
+	return d.ask(ctx, deedExtend, deed{id, end}, nil)
+}
+
+// deed is a question about one deposit.
+type deed struct {
+	ID  string
+	End time.Time
+}
+
+// ask goes to the house itself, or over its socket: the question and the answer are the same JSON.
+func (d *Deposits) ask(ctx context.Context, what string, question, answer any) error {
+	q, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
+	var b []byte
+	if d.house != nil {
+		b, err = d.house.control(ctx, what, q)
+	} else {
+		b, err = d.overSocket(ctx, what, q)
+	}
+	if err != nil || answer == nil {
+		return err
+	}
+	return json.Unmarshal(b, answer)
+}
+
+func (d *Deposits) overSocket(ctx context.Context, what string, question []byte) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://gateway/deposits/"+what, bytes.NewReader(question))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := d.http.Do(r)
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		return nil, fmt.Errorf("ask the running gateway over %s in state_dir: %w", controlSocket, u.Err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxControl))
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode == http.StatusNotFound:
+		return nil, ErrNoDeposit
+	case resp.StatusCode != http.StatusOK:
+		return nil, errors.New(string(bytes.TrimSpace(b)))
+	}
+	return b, nil
+}
+
+const maxControl = 16 << 20
+
+// control does what an operator asks for.
+func (g *Gateway) control(ctx context.Context, what string, question []byte) ([]byte, error) {
+	v := g.vault
+	if v == nil {
+		return nil, ErrNoVault
+	}
+	if what == "list" {
+		var f DepositFilter
+		if err := json.Unmarshal(question, &f); err != nil {
+			return nil, err
+		}
+		f.Limit = min(f.Limit, 10000)
+		list, err := v.List(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(list)
+	}
+	var d deed
+	if err := json.Unmarshal(question, &d); err != nil {
+		return nil, err
+	}
+	s, err := v.Status(ctx, d.ID)
+	if vault.Why(err) == vault.NotFound {
+		return nil, ErrNoDeposit
+	}
+	if err == nil {
+		switch what {
+		case "show":
+		case deedRevoke:
+			err = v.Revoke(ctx, d.ID)
+		case deedResend:
+			err = g.Resend(ctx, d.ID)
+		case deedExtend:
+			err = v.Extend(ctx, d.ID, d.End)
+		default:
+			err = fmt.Errorf("%q is nothing that can be done with a deposit", what)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if what != "show" {
+		g.log.Info("deposit: done as the operator asked", "what", what, "deposit", d.ID)
+	}
+	return json.Marshal(s)
+}
+
+// controlDoor takes the operator's commands while the gateway runs. A socket that a dead process left is taken away: the folder's lock says
+// that nobody else serves.
+func (g *Gateway) controlDoor() (door, error) {
+	path := filepath.Join(g.cfg.StateDir, controlSocket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return door{}, fmt.Errorf("control socket: %w", err)
+	}
+	old := syscall.Umask(0o177) // the socket is the owner's from its first moment
+	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
+	if err != nil {
+		return door{}, fmt.Errorf("control socket: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /deposits/{what}", func(w http.ResponseWriter, r *http.Request) {
+		question, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
+		var b []byte
+		if err == nil {
+			b, err = g.current().control(r.Context(), r.PathValue("what"), question)
+		}
+		switch {
+		case errors.Is(err, ErrNoDeposit):
+			http.Error(w, err.Error(), http.StatusNotFound)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusConflict)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			w.Write(b)
+		}
+	})
+	return webDoor("control", l, nil, mux, 2*time.Minute), nil
+}
