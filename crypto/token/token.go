@@ -19,20 +19,43 @@ const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 // LinkLength is the length of a link's secret: 26 characters of 5 bits are 130 bits.
 const LinkLength = 26
 
-// NewLink makes a link's secret in its one canonical spelling. 256 is a multiple of 32, so every character is equally likely.
-func NewLink() string {
-	var b [LinkLength]byte
-	rand.Read(b[:])
+// ShortLength is the length of what is typed in the place of a link: 16 characters of 5 bits are 80 bits.
+const ShortLength = 16
+
+// NewLink makes a link's secret in its one canonical spelling.
+func NewLink() string { return draw(LinkLength) }
+
+// NewShort makes a secret to be typed by hand, in its one canonical spelling.
+func NewShort() string { return draw(ShortLength) }
+
+// SpacedShort gives it as it is shown to people: "K7QF 2M9X 4TRC 8WPA".
+func SpacedShort(s string) string {
+	if len(s) != ShortLength {
+		return s
+	}
+	s = strings.ToUpper(s)
+	return s[:4] + " " + s[4:8] + " " + s[8:12] + " " + s[12:]
+}
+
+// draw: 256 is a multiple of 32, so every character is equally likely.
+func draw(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
 	for i := range b {
 		b[i] = alphabet[b[i]%32]
 	}
-	return string(b[:])
+	return string(b)
 }
 
 // ParseLink gives the canonical spelling of a link's secret as it came back: upper case, hyphens and spaces, o for 0, i and l for
 // 1, and the punctuation that mail programs glue to the end of a link are forgiven. ok is false for everything else.
-func ParseLink(s string) (secret string, ok bool) {
-	if len(s) > 3*LinkLength {
+func ParseLink(s string) (secret string, ok bool) { return parse(s, LinkLength) }
+
+// ParseShort does the same for what was typed by hand.
+func ParseShort(s string) (secret string, ok bool) { return parse(s, ShortLength) }
+
+func parse(s string, length int) (secret string, ok bool) {
+	if len(s) > 3*length {
 		return "", false
 	}
 	s = strings.TrimRight(s, ".,;:!?)>]}\"'")
@@ -56,7 +79,7 @@ func ParseLink(s string) (secret string, ok bool) {
 		}
 		b.WriteByte(c)
 	}
-	return b.String(), b.Len() == LinkLength
+	return b.String(), b.Len() == length
 }
 
 // CodeLength is the number of digits of a code.

@@ -159,6 +159,29 @@ func (p *Portal) show(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// typed leads who typed the access code by hand to the page of his link.
+func (p *Portal) typed(w http.ResponseWriter, r *http.Request) {
+	link, err := p.cfg.Vault.Typed(r.Context(), p.code(w, r), p.client(r))
+	switch vault.Why(err) {
+	case vault.NotFound:
+		p.render(w, r, http.StatusNotFound, "typed", page{Path: p.base + "/retrait", Fault: "fault.typed"})
+		return
+	case vault.SlowDown:
+		p.render(w, r, http.StatusTooManyRequests, "typed", page{Path: p.base + "/retrait", Fault: "fault.slow"})
+		return
+	}
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	to := p.base + "/r/" + link
+	if q := r.URL.Query().Encode(); q != "" {
+		to += "?" + q
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	count("typed", http.StatusSeeOther)
+}
+
 func (p *Portal) showLink(w http.ResponseWriter, r *http.Request, code int, d page) {
 	d.Path = p.path(r)
 	if now := p.cfg.Vault.Now(); d.Fault == "" && d.View.LockedUntil.After(now) {

@@ -118,6 +118,14 @@ func New(cfg Config) (*Portal, error) {
 		mux.HandleFunc("GET /r/{secret}/"+form, func(w http.ResponseWriter, r *http.Request) { p.back(w, r, "again", "") })
 	}
 	p.senders(mux)
+	mux.HandleFunc("GET /retrait", func(w http.ResponseWriter, r *http.Request) {
+		p.render(w, r, http.StatusOK, "typed", page{Path: p.base + "/retrait"})
+	})
+	mux.HandleFunc("POST /retrait", p.typed)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, p.base+"/retrait", http.StatusSeeOther)
+		count("typed", http.StatusSeeOther)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.fail(w, r, &vault.Error{Reason: vault.NotFound}) })
 	cross := http.NewCrossOriginProtection()
 	if err := cross.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {

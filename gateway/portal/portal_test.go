@@ -106,7 +106,7 @@ func TestUnknownAndWrongLinksLookTheSame(t *testing.T) {
 	d := s.deposit()
 	b := &browser{s: s}
 	var pages []string
-	for _, u := range []string{"/r/" + strings.Repeat("0", 26), "/r/trop-court", d.Link[len(s.srv.URL) : len(d.Link)-1], "/r/a/b/c", "/nulle-part", "/"} {
+	for _, u := range []string{"/r/" + strings.Repeat("0", 26), "/r/trop-court", d.Link[len(s.srv.URL) : len(d.Link)-1], "/r/a/b/c", "/nulle-part"} {
 		r, page := b.do("GET", s.srv.URL+u, nil)
 		if r.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: %s", u, r.Status)

@@ -2,7 +2,9 @@ package vault
 
 import (
 	"context"
+	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -47,6 +49,31 @@ func (v *Vault) find(ctx context.Context, link string) (*row, string, error) {
 		return nil, "", err
 	}
 	return r, secret, r.check(v.cfg.Now())
+}
+
+// Typed gives the link's secret for the code that its recipient typed in its place. It is no proof: what opens is asked for behind it.
+func (v *Vault) Typed(ctx context.Context, typed string, from netip.Addr) (link string, err error) {
+	short, ok := token.ParseShort(typed)
+	if !ok {
+		return "", &Error{Reason: NotFound}
+	}
+	if !v.peers.Allow(Range(from), v.cfg.Now()) {
+		return "", &Error{Reason: SlowDown}
+	}
+	var id string
+	var sealed []byte
+	err = v.db.Read().QueryRowContext(ctx, `SELECT id, short_link FROM vault_deposits WHERE short = ?`, v.shortMark(short)).Scan(&id, &sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", &Error{Reason: NotFound}
+	}
+	if err != nil {
+		return "", fmt.Errorf("find what was typed: %w", err)
+	}
+	secret, err := seal.OpenValue(v.shortKey(short), "short", id, sealed)
+	if err != nil {
+		return "", &Error{Reason: Broken, Err: fmt.Errorf("open the short form of deposit %s: %w", id, err)}
+	}
+	return string(secret), nil
 }
 
 // Look tells what a link's page may show. It changes nothing, however often and by whomever it is called.

@@ -48,6 +48,7 @@ type DepositRequest struct {
 type Deposit struct {
 	ID                string
 	Link              string // URL of the patient's page
+	Short             string // what is typed on the page of PublicURL/retrait in the place of the link
 	Code              string // BySender: the code to be told; else ""
 	Mode              Mode
 	Lang              string
@@ -76,7 +77,8 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 	rand.Read(raw[:])
 	id := hex.EncodeToString(raw[:])
 	secret := token.NewLink()
-	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff, Held: r.Hold,
+	short := token.NewShort()
+	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Short: short, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff, Held: r.Hold,
 		Created: now.UTC().Truncate(time.Millisecond), Expires: now.Add(r.Expiry).UTC().Truncate(time.Millisecond)}
 
 	var phone, phoneMark, resend, code []byte
@@ -104,9 +106,13 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		code, codeUntil = v.codeMark(id, d.Code), ms(d.Expires)
 	}
 	if !v.cfg.Strict || r.Hold { // a held one has no notice yet: the record goes with it
-		if resend, err = seal.Value(v.cfg.Key, "resend", id, []byte(secret)); err != nil {
+		if resend, err = seal.Value(v.cfg.Key, "resend", id, []byte(secret+short)); err != nil {
 			return nil, fmt.Errorf("deposit %s: %w", id, err)
 		}
+	}
+	shortLink, err := seal.Value(v.shortKey(short), "short", id, []byte(secret))
+	if err != nil {
+		return nil, fmt.Errorf("deposit %s: %w", id, err)
 	}
 	lock, err := seal.NewLock(v.cfg.Key, []byte(secret), id)
 	if err != nil {
@@ -123,10 +129,10 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 			return err
 		}
 		_, err = tx.Exec(`INSERT INTO vault_deposits
-			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff, short, short_link)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, v.linkMark(secret), header, resend, phone, phoneMark, ms(d.Created), ms(d.Expires), ms(d.Created), ms(d.Created.Add(pendingLife)),
-			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff)
+			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff, v.shortMark(short), shortLink)
 		return err
 	})
 	if err != nil {
@@ -205,7 +211,7 @@ func (v *Vault) Revoke(ctx context.Context, id string) error {
 }
 
 // forget is the part of an UPDATE that removes every key and every secret of a row.
-const forget = `header = NULL, resend = NULL, phone = NULL, phone_mark = NULL, code1 = NULL, code2 = NULL`
+const forget = `header = NULL, resend = NULL, short = NULL, short_link = NULL, phone = NULL, phone_mark = NULL, code1 = NULL, code2 = NULL`
 
 func (v *Vault) end(ctx context.Context, id string, to State) error {
 	var from State
@@ -250,12 +256,24 @@ func (v *Vault) Reissue(ctx context.Context, id string) (*Deposit, error) {
 	if !r.alive(v.cfg.Now()) {
 		return nil, fmt.Errorf("reissue deposit %s: %w", id, errGone)
 	}
-	secret, err := seal.OpenValue(v.cfg.Key, "resend", id, r.resend)
+	link, short, err := v.resendRecord(r)
 	if err != nil {
 		return nil, fmt.Errorf("reissue deposit %s: %w", id, err)
 	}
-	return &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + string(secret), Mode: r.mode, Lang: r.lang, Created: fromMS(r.created),
+	return &Deposit{ID: id, Link: link, Short: short, Mode: r.mode, Lang: r.lang, Created: fromMS(r.created),
 		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, MaskedPhone: v.masked(r), Size: r.size, Staff: r.staff, Sending: r.sending}, nil
+}
+
+// resendRecord gives the link and its short form; a deposit of an older version has no short form.
+func (v *Vault) resendRecord(r *row) (link, short string, err error) {
+	b, err := seal.OpenValue(v.cfg.Key, "resend", r.id, r.resend)
+	if err == nil && len(b) < token.LinkLength {
+		err = errors.New("the resend record is too short")
+	}
+	if err != nil {
+		return "", "", err
+	}
+	return v.cfg.PublicURL + "/r/" + string(b[:token.LinkLength]), string(b[token.LinkLength:]), nil
 }
 
 // one is nil where exactly one row was changed.
@@ -270,6 +288,14 @@ func one(res sql.Result, err error) error {
 }
 
 func (v *Vault) linkMark(secret string) []byte { return seal.Mark(v.cfg.Key, "link", secret) }
+
+func (v *Vault) shortMark(short string) []byte { return seal.Mark(v.cfg.Key, "short", short) }
+
+// shortKey seals the link's secret for who has the short form and the server key.
+func (v *Vault) shortKey(short string) (k seal.Key) {
+	copy(k[:], seal.Mark(v.cfg.Key, "short key", short))
+	return k
+}
 
 // parsePhrase is an agreed phrase as it is compared. The word before it tells it from a code of six digits.
 func parsePhrase(s string) (string, bool) {

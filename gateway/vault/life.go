@@ -124,11 +124,11 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 	if err != nil {
 		return fail(err)
 	}
-	secret, err := seal.OpenValue(v.cfg.Key, "resend", id, r.resend)
+	link, short, err := v.resendRecord(r)
 	if err != nil {
 		return fail(err)
 	}
-	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + string(secret), Code: plain, Mode: mode, Lang: r.lang, Created: fromMS(r.created),
+	d := &Deposit{ID: id, Link: link, Short: short, Code: plain, Mode: mode, Lang: r.lang, Created: fromMS(r.created),
 		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, Size: r.size, Staff: r.staff, Sending: r.sending}
 	if sealed != nil {
 		r.phone = sealed

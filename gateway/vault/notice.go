@@ -45,7 +45,7 @@ type NoticeRequest struct {
 // noticeData is what the templates may show. It holds nothing of the message.
 type noticeData struct {
 	Clinic               Clinic
-	Link                 string
+	Link, Short, Typed   string // the link; what is typed in its place, and where
 	UntilFR, UntilEN     string
 	BySMS, BySecret      bool
 	Again                bool
@@ -94,7 +94,7 @@ func (v *Vault) CodeForSender(d *Deposit, r NoticeRequest) (*message.Body, error
 }
 
 func (v *Vault) noticeData(d *Deposit) noticeData {
-	return noticeData{Clinic: v.cfg.Clinic, Link: d.Link, UntilFR: DateFR(v.Local(d.Expires)), UntilEN: DateEN(v.Local(d.Expires)),
+	return noticeData{Clinic: v.cfg.Clinic, Link: d.Link, Short: token.SpacedShort(d.Short), Typed: v.cfg.PublicURL + "/retrait", UntilFR: DateFR(v.Local(d.Expires)), UntilEN: DateEN(v.Local(d.Expires)),
 		BySMS: d.Mode == BySMS, BySecret: d.Mode == BySecret, Code: token.SpacedCode(d.Code), Phone: d.MaskedPhone, Recipient: d.Recipient.String(), CreatedFR: DateFR(v.Local(d.Created))}
 }
 

@@ -204,6 +204,8 @@ CREATE INDEX vault_codes_at ON vault_codes (at);`
 
 const schemaLife = `
 ALTER TABLE vault_deposits ADD COLUMN sending TEXT NOT NULL DEFAULT '';
+ALTER TABLE vault_deposits ADD COLUMN short BLOB;      -- HMAC of the code that is typed in the place of the link
+ALTER TABLE vault_deposits ADD COLUMN short_link BLOB; -- the link's secret, sealed under that code and the server key
 ALTER TABLE vault_deposits ADD COLUMN staff INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE vault_deposits ADD COLUMN reminders INTEGER NOT NULL DEFAULT 0; -- sent so far
 ALTER TABLE vault_deposits ADD COLUMN level TEXT NOT NULL DEFAULT '';       -- how the first opening was proved
@@ -211,6 +213,7 @@ ALTER TABLE vault_deposits ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;     -- w
 ALTER TABLE vault_deposits ADD COLUMN code_at INTEGER NOT NULL DEFAULT 0;   -- when a code was handed over last
 ALTER TABLE vault_deposits ADD COLUMN closed INTEGER NOT NULL DEFAULT 0;    -- no answer is taken any more
 ALTER TABLE vault_deposits ADD COLUMN noted TEXT NOT NULL DEFAULT '';       -- the state that the ledger was told of
+CREATE UNIQUE INDEX vault_deposits_short ON vault_deposits (short) WHERE short IS NOT NULL;
 CREATE INDEX vault_deposits_sending ON vault_deposits (sending);
 CREATE INDEX vault_deposits_pair ON vault_deposits (recipient, sender);
 CREATE INDEX vault_deposits_state ON vault_deposits (state, size);
