@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -97,6 +98,10 @@ func (v *Vault) orphans(ctx context.Context, s *Swept) error {
 	if err != nil {
 		return err
 	}
+	blobs = slices.DeleteFunc(blobs, func(name string) bool { // what has another name is nobody's payload: somebody else's file
+		b, err := hex.DecodeString(name)
+		return err != nil || len(b) != 16
+	})
 	for batch := range slices.Chunk(blobs, 500) {
 		args := make([]any, len(batch))
 		for i, id := range batch {
