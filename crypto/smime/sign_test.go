@@ -22,7 +22,7 @@ import (
 )
 
 func signs(c *x509.Certificate) {
-	c.KeyUsage = x509.KeyUsageDigitalSignature
+	c.KeyUsage |= x509.KeyUsageDigitalSignature // beside that for opening: NSS signs with no other
 	c.SubjectKeyId = []byte{1, 2, 3, 4}
 }
 
@@ -38,7 +38,7 @@ func issued(t testing.TB, algo string, edit func(*x509.Certificate)) (p person, 
 	issue := func(who, by person, name string, edit func(*x509.Certificate)) *x509.Certificate {
 		tmpl := *who.cert
 		tmpl.SignatureAlgorithm, tmpl.RawSubject = 0, nil
-		tmpl.SerialNumber = big.NewInt(int64(len(name)))
+		tmpl.SerialNumber = new(big.Int).Add(who.cert.SerialNumber, big.NewInt(1))
 		tmpl.Subject.CommonName = name
 		if edit != nil {
 			edit(&tmpl)
@@ -216,7 +216,7 @@ func TestVerifyFaults(t *testing.T) {
 		return run(t, entity, "openssl", append([]string{"cms", "-sign", "-binary", "-outform", "DER", "-signer", p.crt, "-inkey", p.key, "-certfile", p.crt + ".middle"}, args...)...)
 	}
 	other, otherKey, _ := issued(t, "p256", nil)
-	two := open("-signer", other.crt, "-inkey", other.key, "-certfile", other.crt+".middle")
+	two := open("-signer", other.crt, "-inkey", other.key)
 	both := roots.Clone()
 	both.AddCert(otherKey.Chain[0])
 	for _, c := range []struct {
