@@ -2,14 +2,13 @@ package openpgp
 
 import (
 	"bytes"
-	"errors"
+	"crypto"
 	"fmt"
 	"io"
 	"slices"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
@@ -127,7 +126,7 @@ func contain(err *error, as func(error) error) {
 // Micalg is the parameter of multipart/signed (RFC 3156 section 5) that goes with SignDetached.
 const Micalg = "pgp-sha256"
 
-// SignDetached writes the armoured signature of entity, a MIME entity with CRLF line ends.
+// SignDetached writes the armoured signature of entity, a MIME entity with CRLF line ends. Its own lines end with LF.
 func SignDetached(w io.Writer, entity io.Reader, key *PrivateKey, now time.Time) (err error) {
 	defer contain(&err, func(err error) error { return fmt.Errorf("sign: %w", err) })
 	if err := key.CanSign(now); err != nil {
@@ -138,7 +137,7 @@ func SignDetached(w io.Writer, entity io.Reader, key *PrivateKey, now time.Time)
 		return fmt.Errorf("sign: %w", err)
 	}
 	c := config(now)
-	c.DefaultHash = 5 // crypto.SHA256; Micalg says so
+	c.DefaultHash = crypto.SHA256 // Micalg says so
 	if err := openpgp.DetachSign(a, []*openpgp.Entity{key.entity}, entity, c); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
@@ -147,7 +146,3 @@ func SignDetached(w io.Writer, entity io.Reader, key *PrivateKey, now time.Time)
 	}
 	return nil
 }
-
-var errNoKnown = errors.New("the key is not known")
-
-var _ = packet.SigTypeBinary
