@@ -15,10 +15,10 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
-// ours is a key made by GnuPG, behind a passphrase, as an operator exports it.
-func ours(t testing.TB, gpg func([]byte, ...string) []byte, name, algo string, now time.Time) *PrivateKey {
+// ours is a key made by GnuPG as an operator exports it, with a passphrase or "".
+func ours(t testing.TB, gpg func([]byte, ...string) []byte, name, algo, word string, now time.Time) *PrivateKey {
 	t.Helper()
-	locked := []string{"--passphrase", "geheim"}
+	locked := []string{"--passphrase", word}
 	if algo == "rsa2048" {
 		gpg(nil, append(locked, "--quick-generate-key", name, "rsa2048", "default", "never")...)
 		fpr := strings.Split(strings.Split(string(gpg(nil, "--with-colons", "-k", name)), "fpr:::::::::")[1], ":")[0]
@@ -28,11 +28,14 @@ func ours(t testing.TB, gpg func([]byte, ...string) []byte, name, algo string, n
 	}
 	block := gpg(nil, append(locked, "--armor", "--export-secret-keys", name)...)
 	for _, wrong := range []string{"", "other"} {
+		if word == "" {
+			break
+		}
 		if _, err := ParsePrivateKeys(block, []byte(wrong), now); err == nil || strings.Contains(err.Error(), "geheim") {
 			t.Errorf("passphrase %q: %v", wrong, err)
 		}
 	}
-	keys, err := ParsePrivateKeys(block, []byte("geheim"), now)
+	keys, err := ParsePrivateKeys(block, []byte(word), now)
 	if err != nil || len(keys) != 1 {
 		t.Fatal(len(keys), err)
 	}
@@ -51,9 +54,9 @@ func TestDecryptGnuPG(t *testing.T) {
 	content := bytes.Repeat([]byte("Content-Type: text/plain\r\n\r\nBonjour é\r\n"), 5000)
 	for _, algo := range []string{"future-default", "rsa2048"} {
 		to := algo + " <" + algo + "@clinic.test>"
-		own := ours(t, gpg, to, algo, now)
+		own := ours(t, gpg, to, algo, "", now)
 		keys := []*PrivateKey{{entity(t, nil)}, own}
-		locked := []string{"--passphrase", "geheim", "--trust-model", "always", "--yes", "-r", algo + "@clinic.test", "-u", algo + "@clinic.test"}
+		options := []string{"--trust-model", "always", "--yes", "-r", algo + "@clinic.test", "-u", algo + "@clinic.test"}
 		for _, c := range []struct {
 			args []string
 			want Verdict
@@ -67,7 +70,7 @@ func TestDecryptGnuPG(t *testing.T) {
 			{[]string{"--armor", "--sign", "--encrypt", "--digest-algo", "SHA512", "--textmode"}, Good},
 			{[]string{"--armor", "--sign", "--encrypt", "--digest-algo", "SHA1"}, Bad},
 		} {
-			sealed := gpg(content, append(locked, c.args...)...)
+			sealed := gpg(content, append(options, c.args...)...)
 			var out bytes.Buffer
 			info, err := Decrypt(&out, bytes.NewReader(sealed), keys, nil, 1<<20, now)
 			same := bytes.Equal(out.Bytes(), content) || strings.Contains(strings.Join(c.args, " "), "textmode") && bytes.Equal(bytes.ReplaceAll(out.Bytes(), []byte("\r\n"), []byte("\n")), bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n")))
@@ -85,7 +88,7 @@ func TestDecryptGnuPG(t *testing.T) {
 			}
 		}
 		if algo == "rsa2048" { // GnuPG 2.2 still writes it
-			sealed := gpg(content, append(locked, "--encrypt", "--rfc2440", "--disable-mdc", "--cipher-algo", "AES", "--compress-algo", "none")...)
+			sealed := gpg(content, append(options, "--encrypt", "--rfc2440", "--disable-mdc", "--cipher-algo", "AES", "--compress-algo", "none")...)
 			if _, err := Decrypt(io.Discard, bytes.NewReader(sealed), keys, nil, 1<<20, now); !errors.Is(err, ErrUnprotected) {
 				t.Errorf("without MDC: %v", err)
 			}
@@ -98,7 +101,7 @@ func TestDecryptGnuPG(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := ParsePrivateKeys(gpg(nil, "--passphrase", "geheim", "--export-secret-keys", "rsa2048@clinic.test"), []byte("geheim"), now)
+	keys, err := ParsePrivateKeys(gpg(nil, "--export-secret-keys", "rsa2048@clinic.test"), nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +153,7 @@ func sealedFor(t testing.TB, e *openpgp.Entity, content []byte, now time.Time) [
 // TestDecryptTampered: no bit of what is sealed can change, and nothing can be cut off.
 func TestDecryptTampered(t *testing.T) {
 	now := time.Now().Add(time.Minute)
-	content := bytes.Repeat([]byte("Lettre. "), 40)
+	content := bytes.Repeat([]byte("Lettre. "), 10)
 	for name, e := range map[string]*openpgp.Entity{"MDC": entity(t, nil), "AEAD": entity(t, &packet.Config{V6Keys: true, AEADConfig: &packet.AEADConfig{DefaultMode: packet.AEADModeOCB}})} {
 		keys := []*PrivateKey{{e}}
 		der := sealedFor(t, e, content, now)
@@ -178,10 +181,15 @@ func TestDecryptTampered(t *testing.T) {
 	}
 }
 
+// TestLocked: the passphrase is wanted, and not told.
+func TestLocked(t *testing.T) {
+	ours(t, gnupg(t), "C <c@clinic.test>", "future-default", "geheim", time.Now().Add(time.Minute))
+}
+
 func TestSignDetached(t *testing.T) {
 	gpg := gnupg(t)
 	now := time.Now().Add(time.Minute)
-	own := ours(t, gpg, "C <c@clinic.test>", "future-default", now)
+	own := ours(t, gpg, "C <c@clinic.test>", "future-default", "", now)
 	content := []byte("Content-Type: text/plain\r\n\r\nBonjour\r\n")
 	var sig bytes.Buffer
 	if err := SignDetached(&sig, bytes.NewReader(content), own, now); err != nil {
@@ -198,7 +206,7 @@ func TestSignDetached(t *testing.T) {
 	if _, err := exec.LookPath("rnp"); err != nil {
 		t.Fatal("rnp is missing: install the Debian package rnp")
 	}
-	for _, theirs := range [][]byte{sig.Bytes(), gpg(content, "--passphrase", "geheim", "--armor", "--detach-sign"), gpg(content, "--passphrase", "geheim", "--detach-sign")} {
+	for _, theirs := range [][]byte{sig.Bytes(), gpg(content, "--armor", "--detach-sign"), gpg(content, "--detach-sign")} {
 		got, err := Verify(bytes.NewReader(content), bytes.NewReader(theirs), []*Key{own.Public()}, now)
 		if err != nil || got.Verdict != Good || got.Fingerprint != own.Fingerprint() || got.Time.IsZero() {
 			t.Errorf("got %+v, %v", got, err)
