@@ -91,16 +91,20 @@ func ParsePrivateKeys(block, passphrase []byte, now time.Time) (keys []*PrivateK
 		if e.PrivateKey == nil {
 			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: "is a public key: the private one is wanted"}
 		}
+		if len(passphrase) == 0 && locked(e) {
+			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: "has a passphrase, and none is given"}
+		}
 		if err := e.DecryptPrivateKeys(passphrase); err != nil {
-			reason := "the passphrase does not open it"
-			if len(passphrase) == 0 {
-				reason = "has a passphrase, and none is given"
-			}
-			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: reason}
+			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: "the passphrase does not open it"}
 		}
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// locked tells whether any part of the key wants a passphrase.
+func locked(e *openpgp.Entity) bool {
+	return e.PrivateKey.Encrypted || slices.ContainsFunc(e.Subkeys, func(s openpgp.Subkey) bool { return s.PrivateKey != nil && s.PrivateKey.Encrypted })
 }
 
 // ParseSigners reads public keys to verify with; they need not be able to be encrypted to. The error is a *KeyError.
