@@ -35,7 +35,9 @@ type Config struct {
 	SMS       SMS       `yaml:"sms"`
 	Headers   Headers   `yaml:"headers"`
 	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
-	DKIM  []DKIM        `yaml:"dkim"`
+	DKIM []DKIM `yaml:"dkim"`
+	// Keys are the clinic's private keys for S/MIME and OpenPGP.
+	Keys  []OwnKey      `yaml:"keys"`
 	Rules []policy.Rule `yaml:"rules"`
 	// Expect are the operator's own tests of the rules, run by `passerelle check`.
 	Expect []policy.Expectation `yaml:"expect"`

@@ -52,6 +52,7 @@ type Gateway struct {
 	// collectCerts are the mailboxes' own certificates, by the names of their boxes.
 	collectCerts map[string]*keyPair
 	tls          map[string]listenerTLS // of the doors, by their names
+	keys         *ownKeys               // the clinic's private keys
 }
 
 // lasting is what every state of a gateway shares.

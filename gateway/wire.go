@@ -141,6 +141,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	if g.set, err = newSettings(cfg, g.key); err != nil {
 		return err
 	}
+	if g.keys, err = loadOwnKeys(cfg.Keys, g.log, g.now); err != nil {
+		return err
+	}
 	if g.tls, err = listenersTLS(cfg, g.log); err != nil {
 		return err
 	}

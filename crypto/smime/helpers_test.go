@@ -7,10 +7,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
@@ -58,7 +60,11 @@ func newKey(t testing.TB, algo string) crypto.Signer {
 func newPerson(t testing.TB, algo string, edit func(*x509.Certificate)) person {
 	t.Helper()
 	key := newKey(t, algo)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "A " + algo}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0),
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "A " + algo}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0),
 		EmailAddresses: []string{"a@dest.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}, KeyUsage: x509.KeyUsageKeyAgreement}
 	if _, ok := key.(*rsa.PrivateKey); ok {
 		tmpl.KeyUsage = x509.KeyUsageKeyEncipherment
@@ -211,3 +217,8 @@ func (p person) nss(t testing.TB) func(der []byte) ([]byte, error) {
 		return run("cmsutil", "-D", "-d", dir, "-i", in)
 	}
 }
+
+// fingerprint is how GnuPG's trustlist.txt names a certificate.
+func fingerprint(c *x509.Certificate) string { return fmt.Sprintf("%X", sha1.Sum(c.Raw)) }
+
+func keyOf(p person) *rsa.PublicKey { return p.cert.PublicKey.(*rsa.PublicKey) }
