@@ -2,8 +2,11 @@ package message
 
 import (
 	"bytes"
+	"path"
 	"strings"
 )
+
+const holdsTNEF = "it holds Outlook's own format (TNEF)"
 
 // describe fills in what the header says of the part, and gives the reasons why another reader may see it otherwise.
 func (p *Part) describe(h Header) (faults []string) {
@@ -28,6 +31,9 @@ func (p *Part) describe(h Header) (faults []string) {
 		fault(why)
 		p.Disposition = d
 		if params["filename"] != "" {
+			if endsApart(p.Name, params["filename"]) {
+				fault("its file has two names of different kinds")
+			}
 			p.Name = params["filename"]
 		}
 	}
@@ -39,6 +45,12 @@ func (p *Part) describe(h Header) (faults []string) {
 			fault("a transfer encoding is not known")
 		}
 	}
+	if p.Params["boundary"] != "" && !strings.HasPrefix(p.Type, "multipart/") {
+		fault("a part that is no multipart names a boundary")
+	}
+	if cs := strings.ToLower(p.Params["charset"]); strings.Contains(cs, "utf-7") || strings.Contains(cs, "utf7") {
+		fault("its text is in UTF-7")
+	}
 	p.ContentID = strings.Trim(h.Get("Content-ID"), "<> \t")
 	switch p.Type {
 	case "multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime":
@@ -48,14 +60,33 @@ func (p *Part) describe(h Header) (faults []string) {
 	case "message/external-body":
 		fault("a part lies elsewhere (message/external-body)")
 	case "application/ms-tnef", "application/vnd.ms-tnef":
-		fault("it holds Outlook's own format (TNEF)")
-	case "text/x-uuencode", "application/x-uuencode", "application/mac-binhex40", "application/x-yencode":
+		fault(holdsTNEF)
+	case "multipart/appledouble", "multipart/header-set", "application/applefile", "application/x-applefile":
+		fault("it holds a Macintosh file in two pieces")
+	case "text/x-uuencode", "application/x-uuencode", "application/uuencode", "application/mac-binhex40", "application/binhex", "application/mac-binhex",
+		"application/x-binhex40", "application/x-yencode", "application/x-yenc":
 		fault("it holds a file in an old encoding")
 	}
 	if strings.EqualFold(p.Name, "winmail.dat") {
-		fault("it holds Outlook's own format (TNEF)")
+		fault(holdsTNEF)
 	}
 	return faults
+}
+
+// endsApart tells whether two names of one file end apart: a reader by the one shows a document, by the other a program.
+func endsApart(a, b string) bool {
+	a, b = strings.ToLower(path.Ext(a)), strings.ToLower(path.Ext(b))
+	return a != "" && b != "" && a != b
+}
+
+// folded tells whether the field of that name stands on more than one line.
+func folded(h Header, name string) bool {
+	for _, f := range h.Fields() {
+		if strings.EqualFold(f.Name, name) && bytes.IndexByte(bytes.TrimRight(f.Raw, "\r\n"), '\n') >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // headerFaults gives the reasons in the fields themselves.
@@ -102,7 +133,7 @@ func (p *parser) textLine(line []byte) {
 	switch line[0] {
 	case 'b':
 		if rest, ok := bytes.CutPrefix(line, []byte("begin")); ok && isUUBegin(rest) {
-			p.unclear("its text holds a file (uuencode)")
+			p.packed("its text holds a file (uuencode)")
 		}
 	case '=':
 		if bytes.HasPrefix(line, []byte("=ybegin ")) {
