@@ -51,7 +51,7 @@ func TestPanicOnALane(t *testing.T) {
 func TestWholeDepositHidesTheOthers(t *testing.T) {
 	g := bare()
 	m := take(t, g, "Received: from secret-host by x; y\nTo: autre@dest.test\nBcc : cache@dest.test\nSubject: x\nContent-Type: multipart/mixed; boundary=a; boundary=b\n\n--a\n\nle texte\n--a--\n", "p@dest.test")
-	req, err := g.depositRequest(m, &way{}, 0)
+	req, _, err := g.depositRequest(m, &way{}, 0)
 	if err != nil || len(req.Files) != 1 || req.Files[0].Name != "message.eml" {
 		t.Fatalf("%v, %d files", err, len(req.Files))
 	}
@@ -73,7 +73,7 @@ func TestTextThatNoPageShows(t *testing.T) {
 		"too long":        "Content-Type: text/plain\n\n" + strings.Repeat("mot ", 300) + "\n",
 		"unknown charset": "Content-Type: text/plain; charset=x-klingon\n\nmot\n",
 	} {
-		req, err := g.depositRequest(take(t, g, raw, "p@dest.test"), &way{}, 0)
+		req, _, err := g.depositRequest(take(t, g, raw, "p@dest.test"), &way{}, 0)
 		if err != nil || req.Text != "" || len(req.Files) != 1 {
 			t.Errorf("%s: %v, text %q, %d files", name, err, req.Text, len(req.Files))
 		}

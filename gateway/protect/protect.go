@@ -3,7 +3,8 @@
 // gateway says about messages: the trace, the marks, reports of failure.
 //
 // On a protecting route the outer header is built anew from a closed list; what stands in the message stays in the message. What
-// cannot be read unambiguously (message.Index.Unclear) is never taken apart: it is sealed as one message/rfc822.
+// cannot be read unambiguously (message.Index.Whole) is never taken apart: it is sealed as one message/rfc822. Where a message is taken
+// apart anyway, files in uuencode and in Outlook's winmail.dat become ordinary ones (message.Unpack).
 package protect
 
 import (
