@@ -15,7 +15,9 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net/mail"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
@@ -119,40 +121,64 @@ func matches(low string, globs []string) bool {
 }
 
 // outer builds the header of a protecting route. The list is closed: From, To with this recipient alone, Date, Message-ID, Reply-To,
-// In-Reply-To, References, Subject (neutral), and what the operator keeps. Fields are written anew, so that no fold or doubled field
-// of the original can be read in two ways. Content fields are the caller's.
+// In-Reply-To, References, Subject (neutral), and what the operator keeps. Fields are written anew from what they mean, so that no fold,
+// comment or line of nonsense in the original leaves, nor can be read in two ways. Content fields are the caller's.
 func outer(env *message.Envelope, h message.Header, to message.Recipient, o Options) message.Header {
 	var out message.Header
-	one := func(name string) {
-		if v := h.Get(name); v != "" {
-			out.Append(name, v) // a value with NUL is left out
+	one := func(name, value string) {
+		if value != "" {
+			out.Append(name, value)
 		}
 	}
-	if h.Get("From") == "" && !env.Sender.IsNull() {
-		out.Append("From", "<"+env.Sender.String()+">")
-	} else {
-		one("From")
+	from := mailboxes(h.Get("From"))
+	if from == "" && !env.Sender.IsNull() {
+		from = "<" + env.Sender.String() + ">"
 	}
-	one("Reply-To")
+	one("From", from)
+	one("Reply-To", mailboxes(h.Get("Reply-To")))
 	out.Append("To", "<"+to.Address.String()+">")
 	subject := o.Subject
 	if subject == "" {
 		subject = neutralSubject
 	}
 	out.Append("Subject", encodeWords(subject))
-	if h.Get("Date") == "" {
-		out.Append("Date", o.now().Format(time.RFC1123Z))
-	} else {
-		one("Date")
+	date, err := mail.ParseDate(h.Get("Date"))
+	if err != nil {
+		date = o.now()
 	}
-	for _, name := range []string{"Message-ID", "In-Reply-To", "References"} {
-		one(name)
-	}
+	out.Append("Date", date.Format(time.RFC1123Z))
+	one("Message-ID", messageIDs(h.Get("Message-ID"), 1))
+	one("In-Reply-To", messageIDs(h.Get("In-Reply-To"), maxReferences))
+	one("References", messageIDs(h.Get("References"), maxReferences))
 	for _, f := range Kept(h, o.Keep) {
 		out.Append(f.Name, f.Value())
 	}
 	out.Append("MIME-Version", "1.0")
 	return out
+}
+
+// mailboxes writes the addresses of a field with their names, without its comments; "" where it cannot be read.
+func mailboxes(value string) string {
+	list, err := message.ParseMailboxes(value)
+	if err != nil {
+		return ""
+	}
+	var out []string
+	for _, m := range list {
+		out = append(out, m.String())
+	}
+	return strings.Join(out, ", ")
+}
+
+// maxReferences is how long a thread may be: the newest of its ids leave.
+const maxReferences = 50
+
+var messageID = regexp.MustCompile(`<[^\s<>@()\\",:;]{1,250}@[^\s<>@()\\",;]{1,250}>`)
+
+// messageIDs gives the last n ids of a field (RFC 5322 section 3.6.4), and nothing else of it.
+func messageIDs(value string, n int) string {
+	ids := messageID.FindAllString(value, -1)
+	return strings.Join(ids[max(0, len(ids)-n):], " ")
 }
 
 func encodeWords(s string) string {
