@@ -106,6 +106,11 @@ func headerFaults(h Header) (faults []string) {
 			faults = append(faults, "a header is folded with an empty line")
 		}
 		name := strings.ToLower(f.Name)
+		if single[name] {
+			if once[name]++; once[name] == 2 {
+				faults = append(faults, "a field that may stand once stands twice")
+			}
+		}
 		if strings.HasPrefix(name, "content-") || name == "mime-version" {
 			if f.Value() == "" {
 				faults = append(faults, "a field that describes the content is empty")
@@ -117,6 +122,9 @@ func headerFaults(h Header) (faults []string) {
 	}
 	return faults
 }
+
+// single are fields that mail programs show the first or the last of (RFC 5322 section 3.6).
+var single = map[string]bool{"from": true, "sender": true, "reply-to": true, "to": true, "cc": true, "subject": true, "date": true, "message-id": true}
 
 // blankFold tells whether a continuation line holds blanks alone: some parsers end the header there (RFC 5322 section 4.2).
 func blankFold(raw []byte) bool {

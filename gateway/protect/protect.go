@@ -130,12 +130,12 @@ func outer(env *message.Envelope, h message.Header, to message.Recipient, o Opti
 			out.Append(name, value)
 		}
 	}
-	from := mailboxes(h.Get("From"))
+	from := mailboxes(h.Get("From"), true)
 	if from == "" && !env.Sender.IsNull() {
 		from = "<" + env.Sender.String() + ">"
 	}
 	one("From", from)
-	one("Reply-To", mailboxes(h.Get("Reply-To")))
+	one("Reply-To", mailboxes(h.Get("Reply-To"), false))
 	out.Append("To", "<"+to.Address.String()+">")
 	subject := o.Subject
 	if subject == "" {
@@ -157,17 +157,48 @@ func outer(env *message.Envelope, h message.Header, to message.Recipient, o Opti
 	return out
 }
 
-// mailboxes writes the addresses of a field with their names, without its comments; "" where it cannot be read.
-func mailboxes(value string) string {
-	list, err := message.ParseMailboxes(value)
+// mailboxes writes the addresses of a field, with their names where named; "" where it cannot be read. What stands in comments stays
+// inside, also where old mailers write a name there.
+func mailboxes(value string, named bool) string {
+	list, err := message.ParseMailboxes(withoutComments(value))
 	if err != nil {
 		return ""
 	}
 	var out []string
 	for _, m := range list {
+		if !named {
+			m.Name = ""
+		}
 		out = append(out, m.String())
 	}
 	return strings.Join(out, ", ")
+}
+
+// withoutComments takes the comments out of a structured field (RFC 5322 section 3.2.2).
+func withoutComments(s string) string {
+	var out []byte
+	depth, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '\\' && i+1 < len(s):
+			if i++; depth == 0 {
+				out = append(out, c, s[i])
+			}
+			continue
+		case c == '"' && depth == 0:
+			quoted = !quoted
+		case c == '(' && !quoted:
+			depth++
+		case c == ')' && depth > 0:
+			depth--
+			continue
+		}
+		if depth == 0 {
+			out = append(out, c)
+		}
+	}
+	return string(out)
 }
 
 // maxReferences is how long a thread may be: the newest of its ids leave.
