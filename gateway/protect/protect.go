@@ -147,7 +147,7 @@ func outer(env *message.Envelope, h message.Header, to message.Recipient, o Opti
 		date = o.now()
 	}
 	out.Append("Date", date.Format(time.RFC1123Z))
-	one("Message-ID", messageIDs(h.Get("Message-ID"), 1))
+	one("Message-ID", MessageID(h))
 	one("In-Reply-To", messageIDs(h.Get("In-Reply-To"), maxReferences))
 	one("References", messageIDs(h.Get("References"), maxReferences))
 	for _, f := range Kept(h, o.Keep) {
@@ -204,7 +204,10 @@ func withoutComments(s string) string {
 // maxReferences is how long a thread may be: the newest of its ids leave.
 const maxReferences = 50
 
-var messageID = regexp.MustCompile(`<[^\s<>@()\\",:;]{1,250}@[^\s<>@()\\",;]{1,250}>`)
+var messageID = regexp.MustCompile(`<[^\s<>()\\",;]{1,500}>`)
+
+// MessageID gives the message's id in its angle brackets, "" where it has none.
+func MessageID(h message.Header) string { return messageIDs(h.Get("Message-ID"), 1) }
 
 // messageIDs gives the last n ids of a field (RFC 5322 section 3.6.4), and nothing else of it.
 func messageIDs(value string, n int) string {
