@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"encoding/base64"
 	"io"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"passerelle/gateway/gatewaytest"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/policy"
@@ -62,6 +64,46 @@ func TestWholeDepositHidesTheOthers(t *testing.T) {
 	for _, s := range []string{"secret-host", "autre@", "cache@"} {
 		if strings.Contains(string(got), s) {
 			t.Errorf("the patient reads %q", s)
+		}
+	}
+}
+
+// A patient gets the files that only Outlook and old readers unpack as ordinary ones; winmail.dat goes along where not all of it was read.
+func TestPackedFilesAreFiles(t *testing.T) {
+	g := bare()
+	g.budget = message.NewBudget(1<<20, t.TempDir())
+	uu := gatewaytest.UUEncode("a.pdf", []byte("%PDF"))
+	tnef := func(class string) string {
+		return "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\nle texte\n--b\nContent-Type: application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding: base64\n\n" +
+			base64.StdEncoding.EncodeToString(gatewaytest.TNEF(class, gatewaytest.TNEFFile{Name: "a.pdf", Content: []byte("%PDF")})) + "\n--b--\n"
+	}
+	for name, c := range map[string]struct{ raw, want string }{
+		"uuencode": {"Subject: x\n\nle texte\n" + uu, "a.pdf=%PDF"},
+		"broken":   {"Subject: x\n\nle texte\n" + strings.TrimSuffix(uu, "end\n"), "message.eml"},
+		"tnef":     {tnef("IPM.Note"), "a.pdf=%PDF"},
+		"meeting":  {tnef("IPM.Schedule.Meeting.Request"), "a.pdf=%PDF winmail.dat"},
+	} {
+		req, done, err := g.depositRequest(take(t, g, c.raw, "p@dest.test"), &way{}, 0)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var got []string
+		for _, f := range req.Files {
+			content, err := io.ReadAll(f.Open())
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if f.Name == "a.pdf" {
+				f.Name += "=" + string(content)
+			}
+			got = append(got, f.Name)
+		}
+		if strings.Join(got, " ") != c.want || c.want != "message.eml" && strings.TrimSpace(req.Text) != "le texte" {
+			t.Errorf("%s: files %v, text %q", name, got, req.Text)
+		}
+		done()
+		if n := g.budget.Used(); n != 0 {
+			t.Errorf("%s: %d bytes of the budget are kept", name, n)
 		}
 	}
 }
