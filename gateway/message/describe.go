@@ -129,7 +129,7 @@ var single = map[string]bool{"from": true, "sender": true, "reply-to": true, "to
 // blankFold tells whether a continuation line holds blanks alone: some parsers end the header there (RFC 5322 section 4.2).
 func blankFold(raw []byte) bool {
 	for _, line := range bytes.SplitAfter(raw, []byte("\n"))[1:] {
-		if len(line) > 0 && len(bytes.TrimSpace(line)) == 0 {
+		if len(line) > 0 && len(bytes.Trim(line, " \t\r\n")) == 0 {
 			return true
 		}
 	}

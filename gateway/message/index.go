@@ -203,7 +203,7 @@ func (p *parser) line(line []byte, start int64) error {
 			p.textLine(line)
 		}
 	case inPreamble, inEpilogue:
-		if len(bytes.TrimSpace(line)) > 0 && !(p.state == inPreamble && usualPreamble(line)) {
+		if len(bytes.Trim(line, " \t\r\n")) > 0 && !(p.state == inPreamble && usualPreamble(line)) {
 			p.unclear("there is text before or after its parts")
 		}
 	}
