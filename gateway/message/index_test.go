@@ -180,6 +180,8 @@ func TestUnclear(t *testing.T) {
 		"bare CR in a body":   {"Subject: x\n\na\rb\n", "bare carriage return"},
 		"NUL in a body":       {"Subject: x\n\na\x00b\n", "NUL"},
 		"no-break space":      {"Content-Transfer-Encoding: \u00a0base64\n\nx", "not known"},
+		"quotes left out":     {"Content-Type: multipart/mixed; boundary=a=b\n\n--a=b\n\nx\n--a=b--\n", "lacks its quotes"},
+		"quotes of a name":    {"Content-Type: text/plain; name=a=b/c\n\nx", ""},
 		"utf-7":               {"Content-Type: text/plain; charset=utf-7\n\n+AGE-\n", "UTF-7"},
 		"appledouble":         {"Content-Type: multipart/appledouble; boundary=b\n\n--b\n\nx\n--b--\n", "Macintosh"},
 		"tnef by its bytes":   {fmt.Sprintf(multi, "--b\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\neJ8+IgAA\n"), "TNEF"},

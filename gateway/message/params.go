@@ -30,9 +30,13 @@ func parseParams(s string) (value string, params map[string]string, fault string
 			fault = "a parameter is malformed"
 			break
 		}
+		quoted := strings.HasPrefix(rest, `"`)
 		if v, rest, ok = paramValue(rest); !ok {
 			fault = "a parameter is malformed"
 			break
+		}
+		if !quoted && !isToken(v) && strings.HasPrefix(value, "multipart/") { // some parsers take no word of such a field, and show no parts
+			fault = "a parameter of a multipart lacks its quotes"
 		}
 		if key == "boundary" && (!isBoundary(v) || v != clean(v)) {
 			fault = "a boundary holds signs that parsers read apart"
