@@ -243,6 +243,9 @@ type Encrypt struct {
 	// Keys are armoured OpenPGP key files by address or by @domain.
 	Keys  map[string]string `yaml:"keys"`
 	SMIME EncryptSMIME      `yaml:"smime"`
+	// Unclear is what happens, on encrypt and pickup, to a message that mail programs may take apart differently: seal (all of it as one
+	// message.eml) or refuse (the sender is told to write it anew).
+	Unclear string `yaml:"unclear"`
 }
 
 // EncryptSMIME is for those whose certificate the clinic's list holds.
@@ -306,7 +309,7 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
-		Encrypt: Encrypt{Subject: "Message sécurisé", SMIME: EncryptSMIME{Cipher: "auto"}},
+		Encrypt: Encrypt{Subject: "Message sécurisé", SMIME: EncryptSMIME{Cipher: "auto"}, Unclear: "seal"},
 		Pickup:  defaultPickup(),
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),

@@ -324,6 +324,7 @@ func (v *validator) encrypt() {
 		v.file(key, v.c.Encrypt.Keys[who])
 	}
 	v.oneOf("encrypt.smime.cipher", v.c.Encrypt.SMIME.Cipher, "auto", "gcm", "cbc")
+	v.oneOf("encrypt.unclear", v.c.Encrypt.Unclear, "seal", "refuse")
 	if strings.ContainsAny(v.c.Encrypt.Subject, "\r\n") {
 		v.fault("encrypt.subject", "must be one line")
 	}
