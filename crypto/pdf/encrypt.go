@@ -1,20 +1,18 @@
 package pdf
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/pdfcpu/pdfcpu/pkg/pdfcpu"
 	"github.com/pdfcpu/pdfcpu/pkg/pdfcpu/model"
 	"github.com/pdfcpu/pdfcpu/pkg/pdfcpu/types"
-	"github.com/pdfcpu/pdfcpu/pkg/pdfcpu/validate"
 )
 
 const (
@@ -41,6 +39,9 @@ func Encrypt(ctx context.Context, in io.Reader, passphrase string) (out []byte, 
 	if len(file) > MaxSize {
 		return nil, ErrTooLarge
 	}
+	if !complete(file) {
+		return nil, fmt.Errorf("%w: it does not end as a PDF ends", ErrNotRewritten)
+	}
 	late, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
 	type result struct {
@@ -52,8 +53,7 @@ func Encrypt(ctx context.Context, in io.Reader, passphrase string) (out []byte, 
 		out, err := rewrite(late, file, passphrase)
 		done <- result{out, err}
 	}()
-	// pdfcpu looks at the context while it reads; while it checks and writes it does not. What it holds is its own, so a file on which it
-	// hangs keeps nobody waiting.
+	// What it holds is its own, so that a file on which the library hangs keeps nobody waiting.
 	select {
 	case r := <-done:
 		out, err = r.out, r.err
@@ -77,80 +77,44 @@ func rewrite(ctx context.Context, file []byte, passphrase string) (out []byte, e
 			out, err = nil, fmt.Errorf("%w: panic", ErrNotRewritten)
 		}
 	}()
-	x, err := pdfcpu.ReadWithContext(ctx, bytes.NewReader(file), configuration(file, passphrase))
+	x, err := pdfcpu.ReadWithContext(ctx, bytes.NewReader(file), configuration(file))
 	if errors.Is(err, pdfcpu.ErrEncrypted) {
 		return nil, ErrEncrypted
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := validate.XRefTable(x); err != nil {
-		return nil, err
-	}
 	if x.Encrypt != nil {
 		return nil, ErrEncrypted
 	}
-	if err := fit(x); err != nil {
+	if len(x.Signatures) > 0 {
+		return nil, ErrSigned
+	}
+	var w rewriting
+	w.out.Grow(len(file) + len(file)/16)
+	if err := w.write(ctx, x, passphrase); err != nil {
 		return nil, err
 	}
-	v := model.V20 // R 6; below it pdfcpu writes R 5, which is fast to guess at
-	x.RootVersion, x.HeaderVersion = &v, &v
-	x.Read.UsingXRefStreams = true // objects go into streams: names, and not strings alone, are encrypted
-	var draw [16]byte
-	rand.Read(draw[:])
-	id := types.HexLiteral(hex.EncodeToString(draw[:]))
-	x.ID = types.Array{id, id} // the one it had would tell of which file this is
-	var b bytes.Buffer
-	b.Grow(len(file) + len(file)/16)
-	x.Write.Writer = bufio.NewWriter(until{ctx, &b})
-	if err := pdfcpu.WriteContext(x); err != nil {
-		return nil, err
-	}
-	if err := x.Write.Flush(); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
-}
-
-// until is written to for as long as the context lives.
-type until struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (u until) Write(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.w.Write(p)
+	return w.out.Bytes(), nil
 }
 
 // configuration is all that pdfcpu is told. It is no default of the library's: those come from a folder in the home directory, and
 // lie in package state.
-func configuration(file []byte, passphrase string) *model.Configuration {
+func configuration(file []byte) *model.Configuration {
 	limits := model.DefaultResourceLimits()
 	limits.MaxStreamBytes = MaxSize
 	limits.MaxDecodeBytes = maxUnpacked / int64(1+objectStreams(file))
 	limits.MaxObjectCount, limits.MaxXRefEntries, limits.MaxObjectStreamCount = 500_000, 500_000, 100_000
 	return &model.Configuration{
-		Cmd:               model.ENCRYPT,
-		Reader15:          true,
-		ValidationMode:    model.ValidationRelaxed,
-		Offline:           true,
-		Eol:               types.EolLF,
-		WriteObjectStream: true,
-		WriteXRefStream:   true,
-		UserPW:            passphrase,
-		OwnerPW:           rand.Text(), // nobody's: who has the passphrase may do all
-		EncryptUsingAES:   true,
-		EncryptKeyLength:  256,
-		Permissions:       permitted,
-		Limits:            limits,
+		Cmd:            model.ENCRYPT, // refuses what is encrypted already
+		OwnerPW:        "none",        // it asks for one; nothing is encrypted by it
+		Reader15:       true,
+		ValidationMode: model.ValidationStrict, // what cannot be parsed is an error, and not left out
+		Offline:        true,
+		Eol:            types.EolLF,
+		Limits:         limits,
 	}
 }
-
-// permitted allows everything; its two lowest bits must be 0 (ISO 32000-2 table 22).
-const permitted = model.PermissionFlags(0xFFFC)
 
 // objectStreams counts the streams that the reader may unpack while it reads: those whose dictionary has a First or an Index, or
 // a # that may hide one.
@@ -174,23 +138,27 @@ func objectStreams(file []byte) (n int) {
 	}
 }
 
-// fit refuses what pdfcpu v0.15 would leave readable: the contents of a signature (and rewriting breaks it), a stream that names a crypt filter
-// or calls itself a cross reference.
-func fit(x *model.Context) error {
-	if len(x.Signatures) > 0 {
-		return ErrSigned
+// lastLines end a PDF (ISO 32000-2 section 7.5.5).
+var lastLines = regexp.MustCompile(`startxref\s+([0-9]{1,10})\s+%%EOF\s*$`)
+
+// complete tells whether the file ends with the place of its cross references, and these are there. pdfcpu would mend a file that was cut
+// off, and leave out what it does not find.
+func complete(file []byte) bool {
+	m := lastLines.FindSubmatch(bytes.TrimRight(file[max(0, len(file)-1024):], "\x00"))
+	if m == nil {
+		return false
 	}
-	for _, e := range x.Table {
-		if e == nil || e.Free || e.Object == nil {
-			continue
-		}
-		if err := plain(e.Object, 0); err != nil {
-			return err
-		}
+	at, err := strconv.Atoi(string(m[1]))
+	if err != nil || at >= len(file) {
+		return false
 	}
-	return nil
+	return references.Match(file[at:min(at+64, len(file))])
 }
 
+var references = regexp.MustCompile(`^\s*(xref\s|[0-9]+\s+[0-9]+\s+obj\b)`)
+
+// plain refuses what cannot be encrypted as everything else is, or must not be rewritten: a signature, a stream that names a crypt filter of its
+// own or calls itself a cross reference.
 func plain(o types.Object, depth int) error {
 	if depth > 200 {
 		return ErrNotRewritten

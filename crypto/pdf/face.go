@@ -75,7 +75,7 @@ func (f *face) glyphs(line string) (out []glyph, shown bool) {
 			r = '-'
 		}
 		if g := f.glyph(r); g.id != 0 {
-			out = append(out, g)
+			out, shown = append(out, g), shown && r != 0xfffd
 			continue
 		}
 		with := len(out)

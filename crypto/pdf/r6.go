@@ -69,7 +69,7 @@ func newKey(passphrase string) (key []byte, dict string) {
 	}
 	u, ue := entry([]byte(passphrase), nil)
 	o, oe := entry([]byte(rand.Text()), u)
-	const all = 0xFFFFFFFC // -4: what permitted says
+	const all = 0xFFFFFFFC // -4: everything; the two lowest bits must be 0 (ISO 32000-2 table 22)
 	perms := make([]byte, 16)
 	rand.Read(perms)
 	binary.LittleEndian.PutUint32(perms, all)

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf16"
-
-	"github.com/klauspost/compress/zlib"
 )
 
 // Writer makes an encrypted PDF while it writes it, strictly forward: pages of text (Heading, Text) and embedded files (File), in any order.
@@ -96,13 +94,7 @@ func (p *Writer) stream(n int, dict string, r io.Reader) (read int64, err error)
 
 // deflated is stream for what is small and compresses well.
 func (p *Writer) deflated(n int, dict string, b []byte) error {
-	var z bytes.Buffer
-	c := zlib.NewWriter(&z)
-	c.Write(b)
-	if err := c.Close(); err != nil {
-		return err
-	}
-	_, err := p.stream(n, dict+"/Filter/FlateDecode", &z)
+	_, err := p.stream(n, dict+"/Filter/FlateDecode", bytes.NewReader(deflate(b)))
 	return err
 }
 
@@ -117,11 +109,7 @@ func (p *Writer) text(s string) string {
 
 // ascii gives a string of bytes, encrypted.
 func (p *Writer) ascii(s string) string {
-	var out bytes.Buffer
-	c := newSealer(&out, p.key)
-	io.WriteString(c, s)
-	c.Close()
-	return fmt.Sprintf("<%x>", out.Bytes())
+	return string(appendSealed(nil, []byte(s), p.key))
 }
 
 // File embeds what r gives, byte for byte, under a name, and gives the name and the number of bytes: signs that systems give a meaning to
