@@ -64,7 +64,7 @@ func openPDFs(t testing.TB, sealed *message.Body) opened {
 		}
 		w.Close()
 		said, ok := run(t, "qpdf", "qpdf", "--password="+passphrase, "--check", "--show-encryption", file)
-		if !ok || !strings.Contains(said, "R = 6") || strings.Count(said, "AESv3") != 3 {
+		if !ok || !strings.Contains(said, "R = 6") || strings.Count(said, "AESv3") < 3 {
 			t.Errorf("%s: qpdf says %s", a.Name, said)
 		}
 		for _, wrong := range []string{"", "corail-menthe-sillon-7422"} {
