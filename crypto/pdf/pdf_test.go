@@ -299,7 +299,7 @@ func TestEncryptRefuses(t *testing.T) {
 		"cut at the end":     {good[:len(good)-40], ErrNotRewritten},
 		"too large":          {make([]byte, MaxSize+1), ErrTooLarge},
 		"nested arrays":      {sample("<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/X" + strings.Repeat("[", 1<<20)), ErrNotRewritten},
-		"nested dicts":       {sample("<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/X" + strings.Repeat("<</A", 1<<20)), ErrNotRewritten},
+		"nested dicts":       {sample("<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/X" + strings.Repeat("<</A", 1<<19)), ErrNotRewritten},
 	}
 	for name, c := range cases {
 		out, err := Encrypt(context.Background(), bytes.NewReader(c.in), passphrase)
@@ -318,7 +318,7 @@ func TestEncryptRefuses(t *testing.T) {
 }
 
 func TestPassphrase(t *testing.T) {
-	for _, s := range []string{"", "court", strings.Repeat("x", 128), "mot de passe long", "motdepasse-accentué"} {
+	for _, s := range []string{"", "court", strings.Repeat("x", 128), "motdepasse-accentué"} {
 		if _, err := NewWriter(io.Discard, s); !errors.Is(err, ErrPassphrase) {
 			t.Errorf("writer takes %q: %v", s, err)
 		}
