@@ -209,7 +209,7 @@ func sample(extra string) []byte {
 		"<</Type/Outlines/First 8 0 R/Last 8 0 R/Count 1>>",
 		"<</Title(" + marker + ")/Parent 7 0 R/Dest[3 0 R/Fit]>>",
 		"<</Type/Filespec/F(" + marker + ")/EF<</F 10 0 R>>>>",
-		stream("/Type/EmbeddedFile", marker),
+		stream("/Type/EmbeddedFile/Subtype/"+marker+"/X<</"+marker+"("+marker+")>>/PTEX.FileName("+marker+")", marker),
 		"<</Title(" + marker + ")/Author(" + marker + ")>>",
 		extra,
 	} {
@@ -290,6 +290,8 @@ func TestEncryptRefuses(t *testing.T) {
 		"signed": {sample("<</Type/Annot/Subtype/Widget/FT/Sig/T(s)/Rect[0 0 9 9]/V<</Type/Sig/Filter/Adobe.PPKLite/SubFilter/adbe.pkcs7.detached" +
 			"/ByteRange[0 1 2 3]/Contents<" + fmt.Sprintf("%x", marker) + ">>>>>"), ErrSigned},
 		"a crypt filter":     {sample(stream("/Filter/Crypt/DecodeParms<</Name/Identity>>", marker)), ErrNotRewritten},
+		"a key of words":     {sample(stream("/"+marker+" 1", "")), ErrNotRewritten},
+		"a filter of words":  {sample(stream("/Filter/"+marker, marker)), ErrNotRewritten},
 		"a false xref":       {sample(stream("/Type/XRef", marker)), ErrNotRewritten},
 		"a hidden signature": {sample("<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/X[[<</A<</FT/Sig/Contents(" + marker + ")>>>>]]>>"), ErrSigned},
 		"garbage":            {bytes.Repeat([]byte(marker), 50), ErrNotRewritten},
