@@ -3,7 +3,7 @@
 // where the passphrase comes from.
 //
 // Readable in an encrypted PDF stay the numbers of its skeleton: how many objects of which length, and in one that came from outside the
-// size of its pictures and the names of what its streams are. R 6 stretches the passphrase by some hundred hashes alone, so it must be
+// keys and numbers of its streams' dictionaries, as the size of pictures. R 6 stretches the passphrase by some hundred hashes alone, so it must be
 // long and random by itself.
 package pdf
 
