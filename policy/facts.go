@@ -165,7 +165,7 @@ type Decision struct {
 	// Qualified: the rule asserts that the patient's INS is qualified (Mon espace santé).
 	Qualified bool
 	// Fallback is on Trust Pickup where the rule wants it for a patient who has no Mon espace santé mailbox; on Encrypt what becomes of a
-	// message that the form turns out not to carry: Pickup, or Refuse where the rule makes encryption mandatory.
+	// message that the form turns out not to carry: Pickup, Refuse where the rule makes encryption mandatory, "" for a null sender's.
 	Fallback Route
 	Tried    []Trial
 }

@@ -92,8 +92,12 @@ func (p *Policy) sealed(f *Facts, c *choice, form string) Decision {
 		why += ", scope=" + scope
 	}
 	d := c.end(Encrypt, why, "")
-	d.Form, d.Scope, d.Fallback = form, scope, Pickup
-	if c.rule.Fallback == Refuse {
+	d.Form, d.Scope = form, scope
+	switch {
+	case f.Null: // never a deposit, and nobody to tell
+	case c.rule.Fallback != Refuse:
+		d.Fallback = Pickup
+	default:
 		d.Fallback, d.Text = Refuse, c.rule.Text
 		if d.Text == "" {
 			d.Text = textNotCarried

@@ -280,7 +280,7 @@ func TestLaws(t *testing.T) {
 		law(d.Route != Encrypt || d.Form != FormZIP && d.Form != FormPDF || f.Form == d.Form || slices.ContainsFunc(p.rules, func(r rule) bool { return r.Name == d.Rule && r.Form == d.Form }),
 			"zip and pdf are asked for")
 		law(d.Route != Encrypt || d.Form == FormAsIs || f.Sizes[d.Form] <= int64(p.opt.Limits[d.Form]), "what is encrypted is under its limit")
-		law(d.Route != Encrypt || d.Fallback == Pickup || d.Fallback == Refuse && d.Text != "", "what a form turns out not to carry has a way")
+		law(d.Route != Encrypt || d.Fallback == Pickup || d.Fallback == Refuse && d.Text != "" || f.Null, "what a form turns out not to carry has a way")
 		law((d.Scope != "") == (d.Route == Encrypt), "what is encrypted has a scope")
 		law(d.Scope != ScopeAttachments || f.Whole == "" && d.Form != FormSMIME && d.Form != FormAsIs, "attachments are sealed alone where that is possible")
 		law(f.TrustDoubt == "" || !out && d.Route != Trust, "nothing leaves on a doubtful white list")
