@@ -28,7 +28,7 @@ var sealed = promauto.NewCounterVec(prometheus.CounterOpts{
 	Name: "passerelle_protect_sealed_total",
 	Help: "Messages sealed for a recipient, by form and result.",
 }, []string{
-	"form",   // smime, openpgp, zip
+	"form",   // smime, openpgp, zip, pdf, as-is
 	"result", // split, whole (could not be read unambiguously), or the step that failed: key, passphrase, read, seal, room
 })
 
