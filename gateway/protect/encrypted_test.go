@@ -174,7 +174,7 @@ func TestOnlySaysEncrypted(t *testing.T) {
 		t.Fatalf("gpg begins with %#x", packets[0])
 	}
 	text := []byte(strings.Repeat(marker+" ", 10))
-	clear := append(append([]byte{0xc1, 12}, packets[2:14]...), append([]byte{0xd2, 0xff, 0, 0, byte(len(text) + 1>>8), byte(len(text) + 1), 1}, text...)...)
+	clear := append(append([]byte{0xc1, 12}, packets[2:14]...), append([]byte{0xd2, 0xff, 0, 0, byte((len(text) + 1) >> 8), byte(len(text) + 1), 1}, text...)...)
 	clear[2] = 3
 	fakeDER := bytes.Clone(der)
 	copy(fakeDER[len(fakeDER)-80:], text)
