@@ -238,9 +238,30 @@ type DirectoryFetch struct {
 type Encrypt struct {
 	// Subject is the outer subject of an encrypted message.
 	Subject string `yaml:"subject"`
+	// KeepSubject leaves the sender's own subject outside, where every server on the way reads it.
+	KeepSubject bool `yaml:"keep_subject"`
+	// Scope is what is sealed where a rule names none: message, or attachments; the text then stays readable.
+	Scope string `yaml:"scope"`
+	// Limits are how large a sealed message may be; over them the next form of the ladder is taken, and pickup at its end.
+	Limits EncryptLimits `yaml:"limits"`
 	// Keys are armoured OpenPGP key files by address or by @domain.
 	Keys  map[string]string `yaml:"keys"`
 	SMIME EncryptSMIME      `yaml:"smime"`
+	PDF   EncryptPDF        `yaml:"pdf"`
+}
+
+// EncryptLimits are sizes as transferred, by form; 0 is no limit.
+type EncryptLimits struct {
+	SMIME   Size `yaml:"smime"`
+	OpenPGP Size `yaml:"openpgp"`
+	ZIP     Size `yaml:"zip"`
+	PDF     Size `yaml:"pdf"`
+}
+
+// EncryptPDF is for those whose entry in the list, or a rule, asks for form: pdf.
+type EncryptPDF struct {
+	// Mode is each (one PDF of the text, every PDF of the message beside it) or whole (one PDF that holds all files).
+	Mode string `yaml:"mode"`
 }
 
 // EncryptSMIME is for those whose certificate the clinic's list holds.
@@ -316,7 +337,8 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
-		Encrypt: Encrypt{Subject: "Message sécurisé", SMIME: EncryptSMIME{Cipher: "auto"}},
+		Encrypt: Encrypt{Subject: "Message sécurisé", Scope: policy.ScopeMessage, SMIME: EncryptSMIME{Cipher: "auto"}, PDF: EncryptPDF{Mode: "each"},
+			Limits: EncryptLimits{SMIME: 25 << 20, OpenPGP: 25 << 20, ZIP: 25 << 20, PDF: 25 << 20}}, // what most mail servers take
 		Pickup:  Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),

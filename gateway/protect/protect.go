@@ -50,6 +50,10 @@ type Options struct {
 	Keep []string
 	// Subject of the outer message, "" for a neutral one.
 	Subject string
+	// KeepSubject leaves the message's own subject outside.
+	KeepSubject bool
+	// TextOutside seals the files and pictures alone and leaves the text readable, where the form can (ZIP, OpenPGP) and Whole says nothing.
+	TextOutside bool
 	// Lang is the recipient's language: "en" puts English first, everything else French.
 	Lang string
 	// Clinic and Phone say in the cover text who sent this and who can be called.
@@ -135,6 +139,9 @@ func outer(env *message.Envelope, h message.Header, to message.Recipient, o Opti
 	one("Reply-To")
 	out.Append("To", "<"+to.Address.String()+">")
 	subject := o.Subject
+	if own := h.Text("Subject"); o.KeepSubject && own != "" {
+		subject = own
+	}
 	if subject == "" {
 		subject = neutralSubject
 	}
