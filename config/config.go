@@ -258,6 +258,11 @@ type EncryptLimits struct {
 	PDF     Size `yaml:"pdf"`
 }
 
+// ByForm gives the limits by the names of the forms.
+func (l EncryptLimits) ByForm() map[string]Size {
+	return map[string]Size{policy.FormSMIME: l.SMIME, policy.FormOpenPGP: l.OpenPGP, policy.FormZIP: l.ZIP, policy.FormPDF: l.PDF}
+}
+
 // EncryptPDF is for those whose entry in the list, or a rule, asks for form: pdf.
 type EncryptPDF struct {
 	// Mode is each (one PDF of the text, every PDF of the message beside it) or whole (one PDF that holds all files).

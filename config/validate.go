@@ -158,8 +158,7 @@ func (v *validator) rules() {
 		a, _ := idna.Lookup.ToASCII(d)
 		own = append(own, a)
 	}
-	p, err := policy.Compile(v.c.Rules, policy.Options{ListedUnverified: u, ClinicDomains: own, Scope: v.c.Encrypt.Scope, Limits: map[string]policy.Size{
-		policy.FormSMIME: v.c.Encrypt.Limits.SMIME, policy.FormOpenPGP: v.c.Encrypt.Limits.OpenPGP, policy.FormZIP: v.c.Encrypt.Limits.ZIP, policy.FormPDF: v.c.Encrypt.Limits.PDF}})
+	p, err := policy.Compile(v.c.Rules, policy.Options{ListedUnverified: u, ClinicDomains: own, Scope: v.c.Encrypt.Scope, Limits: v.c.Encrypt.Limits.ByForm()})
 	for _, e := range split(err) {
 		var r *policy.RuleError
 		if errors.As(e, &r) {

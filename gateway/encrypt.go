@@ -39,9 +39,9 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 		return err
 	}
 	defer sealed.Close()
-	if limit := g.set.formLimits[w.decision.Form]; limit > 0 && sealed.Size() > limit && w.decision.Fallback != "" { // larger than was reckoned
+	if limit := g.set.formLimits[w.decision.Form]; limit > 0 && sealed.Size() > int64(limit) && w.decision.Fallback != "" { // larger than was reckoned
 		sealed.Close()
-		return g.instead(ctx, m, ways, i, w.decision.Form+" is over "+policy.Size(limit).String(), nil)
+		return g.instead(ctx, m, ways, i, w.decision.Form+" is over "+limit.String(), nil)
 	}
 	g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", to.Domain), m.letter(m.discreet, sealed, 0), false)
 	if w.fault != nil || !telling {

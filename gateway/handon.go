@@ -36,7 +36,7 @@ type way struct {
 	clear      bool // left in clear
 	// instead is why the copy did not leave in the form that was decided, for the reason.
 	instead string
-	onWay      bool // told to go on behind the reply
+	onWay   bool // told to go on behind the reply
 }
 
 // handOn carries out the decisions and waits for their end. Recipients whose copies are the same bytes to the same hop share a

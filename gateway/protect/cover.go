@@ -40,16 +40,18 @@ with your mail program.
 `
 
 // coverText says how to open the archive and who to call.
-func coverText(o Options) string {
-	fr, en := coverFrench, coverEnglish
+func coverText(o Options) string { return coverOf(coverFrench, coverEnglish, o) }
+
+// coverOf puts the recipient's language first.
+func coverOf(fr, en string, o Options) string {
 	name := o.Clinic
 	if o.Phone != "" {
 		fr += "\nUne question, un doute ? Appelez le " + o.Phone + callName(" (", o.Clinic) + ".\n"
 		en += "\nA question, a doubt? Call " + o.Phone + callName(" (", o.Clinic) + ".\n"
 	}
 	if name == "" {
-		fr = strings.Replace(fr, "CLINIC vous a envoyé", "L'expéditeur vous a envoyé", 1)
-		en = strings.Replace(en, "CLINIC has sent", "The sender has sent", 1)
+		fr = strings.Replace(fr, "CLINIC vous", "L'expéditeur vous", 1)
+		en = strings.Replace(en, "CLINIC has", "The sender has", 1)
 	}
 	fr, en = strings.Replace(fr, "CLINIC", name, 1), strings.Replace(en, "CLINIC", name, 1)
 	a, b := fr, en

@@ -15,6 +15,7 @@ import (
 // OpenPGP gives the message as PGP/MIME (RFC 3156 section 4) for one recipient. keys are blocks of public keys, armoured or binary; all
 // of them can open it. Inside stands the original MIME entity, its body byte for byte, with protected headers; outside a header
 // built anew. Where the message is Unclear, all of it stands inside as message/rfc822.
+// With Options.TextOutside the text stays readable, and each file is an attachment of its own: piece-01.pdf.pgp.
 func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, keys [][]byte, o Options) (body *message.Body, err error) {
 	defer count("openpgp", x.Unclear != "", &err)
 	now := o.now()
@@ -32,6 +33,9 @@ func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *mes
 	var hidden []*openpgp.Key
 	if o.Hidden {
 		all, hidden = nil, all
+	}
+	if o.textOutside(b, x) {
+		return pgpFiles(ctx, env, b, x, to, all, hidden, o)
 	}
 	mark := boundary()
 	h := outer(env, x.Header, to, o)
