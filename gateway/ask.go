@@ -117,7 +117,7 @@ func (g *Gateway) messageFacts(ctx context.Context, m *mail) (*policy.Facts, err
 	f.Calendar = x.Calendar()
 	f.Encrypted = protect.Encrypted(ctx, m.body, x) != ""
 	f.Sizes = sealedSizes(m.body, x)
-	if g.policy.SealsAttachments() {
+	if g.set.sealsFiles {
 		f.Whole = protect.Whole(m.body, x)
 	}
 	m.facts = f
