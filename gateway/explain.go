@@ -134,7 +134,10 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation, observed bool) (hop,
 		return named(h), "the message unchanged"
 	case policy.Encrypt:
 		h := named(g.internetHop("", x.Facts.RecipientDomain))
-		return h, sealedSees(d)
+		if g.set.protect.KeepSubject {
+			return h, sealedSees(d) + ", under its own subject"
+		}
+		return h, sealedSees(d) + ", under a neutral subject"
 	case policy.Pickup:
 		return named(g.internetHop("", x.Facts.RecipientDomain)), "a neutral notice with a link; the content after a code (SMS, or told by the sender)"
 	case policy.Later:
@@ -155,14 +158,14 @@ func sealedSees(d policy.Decision) string {
 	case policy.FormPDF:
 		return "a short cover text and encrypted PDF (AES-256); the passphrase comes by another channel"
 	case policy.FormSMIME:
-		return "an S/MIME message under a neutral subject"
+		return "an S/MIME message"
 	case policy.FormAsIs:
-		return "the message as its sender encrypted it, under a neutral subject"
+		return "the message as its sender encrypted it"
 	}
 	if files {
 		return "the text readable, a short cover text and each file encrypted (OpenPGP)"
 	}
-	return "a PGP/MIME message under a neutral subject"
+	return "a PGP/MIME message"
 }
 
 // as names whose session a letter goes in.

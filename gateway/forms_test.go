@@ -76,6 +76,11 @@ func (h *house) left(t *testing.T, name string) []byte {
 			t.Errorf("%s: %q left:\n%.1500s", name, s, data)
 		}
 	}
+	for _, other := range []string{"both", "pgp", "zip", "secret", "nobody"} { // who else gets it, as Bcc does, is nobody's to know
+		if other != name && bytes.Contains(data, []byte(other+"@dest.test")) {
+			t.Errorf("%s: %s@dest.test is named:\n%.800s", name, other, data)
+		}
+	}
 	if to := "\r\nTo: <" + name + "@dest.test>\r\n"; !bytes.Contains(data, []byte(to)) {
 		t.Errorf("%s: no %q in\n%.800s", name, to, data)
 	}

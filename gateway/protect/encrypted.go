@@ -1,6 +1,7 @@
 package protect
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -123,13 +124,20 @@ func sealedBytes(b *message.Body, x *message.Index) (kind string, sealed io.Read
 	case "application/pkcs7-mime", "application/x-pkcs7-mime":
 		return cms, message.DecodePart(b, p), nil
 	case "text/plain":
-		if len(x.Parts) > 1 || p.Disposition == "attachment" {
+		if len(x.Parts) > 1 || p.Disposition == "attachment" || !beginsArmour(message.DecodePart(b, p)) {
 			break
 		}
 		sealed, err = openArmour(newLines(message.DecodePart(b, p)), "")
 		return pgpInline, sealed, err
 	}
 	return "", nil, errors.New("nothing says that it is encrypted")
+}
+
+// beginsArmour looks at the first bytes alone: every letter is asked.
+func beginsArmour(text io.Reader) bool {
+	head := make([]byte, 512)
+	n, _ := io.ReadFull(text, head)
+	return bytes.HasPrefix(bytes.TrimLeft(head[:n], " \t\r\n"), []byte("-----BEGIN PGP MESSAGE-----"))
 }
 
 // textRun looks for what no cipher makes: 64 octets in a row that are text in ASCII, UTF-8 or UTF-16 with the letters of French. In random bytes
