@@ -248,6 +248,9 @@ type Encrypt struct {
 	Keys  map[string]string `yaml:"keys"`
 	SMIME EncryptSMIME      `yaml:"smime"`
 	PDF   EncryptPDF        `yaml:"pdf"`
+	// Unclear is what happens, on encrypt and pickup, to a message that mail programs may take apart differently: seal (all of it as one
+	// message.eml) or refuse (the sender is told to write it anew).
+	Unclear string `yaml:"unclear"`
 }
 
 // EncryptLimits are sizes as transferred, by form; 0 is no limit.
@@ -342,9 +345,9 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
-		Encrypt: Encrypt{Subject: "Message sécurisé", Scope: policy.ScopeMessage, SMIME: EncryptSMIME{Cipher: "auto"}, PDF: EncryptPDF{Mode: "each"},
+		Encrypt: Encrypt{Subject: "Message sécurisé", Scope: policy.ScopeMessage, SMIME: EncryptSMIME{Cipher: "auto"}, PDF: EncryptPDF{Mode: "each"}, Unclear: "seal",
 			Limits: EncryptLimits{SMIME: 25 << 20, OpenPGP: 25 << 20, ZIP: 25 << 20, PDF: 25 << 20}}, // what most mail servers take
-		Pickup:  Pickup{Expiry: Duration(30 * day)},
+		Pickup: Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),
 			Body:   `{"to": {{.To | json}}, "text": {{.Text | json}}}`,

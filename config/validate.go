@@ -325,6 +325,7 @@ func (v *validator) encrypt() {
 	v.oneOf("encrypt.smime.cipher", v.c.Encrypt.SMIME.Cipher, "auto", "gcm", "cbc")
 	v.oneOf("encrypt.pdf.mode", v.c.Encrypt.PDF.Mode, "each", "whole")
 	v.oneOf("encrypt.scope", v.c.Encrypt.Scope, policy.ScopeMessage, policy.ScopeAttachments)
+	v.oneOf("encrypt.unclear", v.c.Encrypt.Unclear, "seal", "refuse")
 	if strings.ContainsAny(v.c.Encrypt.Subject, "\r\n") {
 		v.fault("encrypt.subject", "must be one line")
 	}

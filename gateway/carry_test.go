@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"encoding/base64"
 	"io"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"passerelle/gateway/gatewaytest"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/policy"
@@ -51,7 +53,7 @@ func TestPanicOnALane(t *testing.T) {
 func TestWholeDepositHidesTheOthers(t *testing.T) {
 	g := bare()
 	m := take(t, g, "Received: from secret-host by x; y\nTo: autre@dest.test\nBcc : cache@dest.test\nSubject: x\nContent-Type: multipart/mixed; boundary=a; boundary=b\n\n--a\n\nle texte\n--a--\n", "p@dest.test")
-	req, err := g.depositRequest(m, &way{}, 0)
+	req, _, err := g.depositRequest(m, &way{}, 0)
 	if err != nil || len(req.Files) != 1 || req.Files[0].Name != "message.eml" {
 		t.Fatalf("%v, %d files", err, len(req.Files))
 	}
@@ -66,6 +68,46 @@ func TestWholeDepositHidesTheOthers(t *testing.T) {
 	}
 }
 
+// A patient gets the files that only Outlook and old readers unpack as ordinary ones; winmail.dat goes along where not all of it was read.
+func TestPackedFilesAreFiles(t *testing.T) {
+	g := bare()
+	g.budget = message.NewBudget(1<<20, t.TempDir())
+	uu := gatewaytest.UUEncode("a.pdf", []byte("%PDF"))
+	tnef := func(class string) string {
+		return "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\nle texte\n--b\nContent-Type: application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding: base64\n\n" +
+			base64.StdEncoding.EncodeToString(gatewaytest.TNEF(class, gatewaytest.TNEFFile{Name: "a.pdf", Content: []byte("%PDF")})) + "\n--b--\n"
+	}
+	for name, c := range map[string]struct{ raw, want string }{
+		"uuencode": {"Subject: x\n\nle texte\n" + uu, "a.pdf=%PDF"},
+		"broken":   {"Subject: x\n\nle texte\n" + strings.TrimSuffix(uu, "end\n"), "message.eml"},
+		"tnef":     {tnef("IPM.Note"), "a.pdf=%PDF"},
+		"meeting":  {tnef("IPM.Schedule.Meeting.Request"), "a.pdf=%PDF winmail.dat"},
+	} {
+		req, done, err := g.depositRequest(take(t, g, c.raw, "p@dest.test"), &way{}, 0)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var got []string
+		for _, f := range req.Files {
+			content, err := io.ReadAll(f.Open())
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if f.Name == "a.pdf" {
+				f.Name += "=" + string(content)
+			}
+			got = append(got, f.Name)
+		}
+		if strings.Join(got, " ") != c.want || c.want != "message.eml" && strings.TrimSpace(req.Text) != "le texte" {
+			t.Errorf("%s: files %v, text %q", name, got, req.Text)
+		}
+		done()
+		if n := g.budget.Used(); n != 0 {
+			t.Errorf("%s: %d bytes of the budget are kept", name, n)
+		}
+	}
+}
+
 // A text that no page can show is kept as a file; it does not wait for ever.
 func TestTextThatNoPageShows(t *testing.T) {
 	g := bare()
@@ -73,7 +115,7 @@ func TestTextThatNoPageShows(t *testing.T) {
 		"too long":        "Content-Type: text/plain\n\n" + strings.Repeat("mot ", 300) + "\n",
 		"unknown charset": "Content-Type: text/plain; charset=x-klingon\n\nmot\n",
 	} {
-		req, err := g.depositRequest(take(t, g, raw, "p@dest.test"), &way{}, 0)
+		req, _, err := g.depositRequest(take(t, g, raw, "p@dest.test"), &way{}, 0)
 		if err != nil || req.Text != "" || len(req.Files) != 1 {
 			t.Errorf("%s: %v, text %q, %d files", name, err, req.Text, len(req.Files))
 		}

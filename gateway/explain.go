@@ -79,6 +79,9 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	}
 	x.mailbox = m.mailbox()
 	x.Hop, x.Sees = g.sees(ctx, x, g.observed(&w))
+	if err := g.unclear(m, &w); err != nil && !g.observed(&w) {
+		x.Sees = "nothing; the sender is told: " + asFault(err).Text
+	}
 	if w.decision.Route == policy.Trust && !g.observed(&w) {
 		ways := []way{w}
 		if _, err := g.inSpace(ctx, m, ways, []int{0}); err != nil {

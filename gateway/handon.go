@@ -166,6 +166,10 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(why)))
 		return
 	}
+	if err := g.unclear(m, w); err != nil {
+		fail(err)
+		return
+	}
 	switch d.Route {
 	case policy.Local:
 		if !w.sealed {

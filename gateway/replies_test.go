@@ -340,9 +340,10 @@ func sealingReplies(t *testing.T, tab *replyTable) {
 	}
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "patient@dest.test"), "Incident interne")
 	h.stop() // what config.Load refuses
-	h.cfg.Pickup.URL, h.cfg.Listen.Portal.Addr = "", ""
+	h.cfg.Pickup.URL, h.cfg.Listen.Portal.Addr, h.cfg.Encrypt.Unclear = "", "", "refuse"
 	h.start()
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "other@dest.test"), "pickup.url")
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", strings.Replace(hello, "Subject", "Content-Type: multipart/mixed; boundary=a; boundary=b\nSubject", 1), "other@dest.test"), "ambigue")
 	h.stop()
 	h.cfg.Hops["clinic"] = config.Hop{}
 	h.start()

@@ -14,10 +14,10 @@ import (
 
 // OpenPGP gives the message as PGP/MIME (RFC 3156 section 4) for one recipient. keys are blocks of public keys, armoured or binary; all
 // of them can open it. Inside stands the original MIME entity, its body byte for byte, with protected headers; outside a header
-// built anew. Where the message is Unclear, all of it stands inside as message/rfc822.
+// built anew. Where the message must stay Whole, all of it stands inside as message/rfc822.
 // With Options.TextOutside the text stays readable, and each file is an attachment of its own: piece-01.pdf.pgp.
 func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, keys [][]byte, o Options) (body *message.Body, err error) {
-	defer count("openpgp", x.Unclear != "", &err)
+	defer count("openpgp", x.Whole(), &err)
 	now := o.now()
 	var all []*openpgp.Key
 	for _, block := range keys {
@@ -86,7 +86,7 @@ func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.I
 }
 
 // entityHeader is what stands before the body of what is encrypted. To names this recipient alone: the lists of the others do not
-// leave. An Unclear message has its own header below this one.
+// leave. A message that must stay Whole has its own header below this one.
 func entityHeader(x *message.Index, to message.Recipient) []byte {
 	var h message.Header
 	for _, name := range []string{"Subject", "From", "Date", "Message-ID"} {
@@ -95,7 +95,7 @@ func entityHeader(x *message.Index, to message.Recipient) []byte {
 		}
 	}
 	h.Append("To", "<"+to.Address.String()+">")
-	if x.Unclear != "" {
+	if x.Whole() {
 		h.Append("Content-Type", `message/rfc822; protected-headers="v1"`)
 		h.Append("Content-Disposition", `inline; filename="message.eml"`)
 		return append(h.Bytes(), Inside(x.Header)...)

@@ -13,7 +13,7 @@ import (
 // it. Inside stands what OpenPGP has inside: the original MIME entity, so that a signature in it still verifies, with protected
 // headers. CMS names each recipient by his certificate: who must not know of another gets a copy of his own.
 func SMIME(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, certs []*x509.Certificate, o Options) (body *message.Body, err error) {
-	defer count("smime", x.Unclear != "", &err)
+	defer count("smime", x.Whole(), &err)
 	suite := smime.Announced(certs)
 	switch o.Cipher {
 	case "gcm":

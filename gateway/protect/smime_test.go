@@ -140,7 +140,7 @@ func TestSMIMERoundTrip(t *testing.T) {
 				t.Errorf("%s: the body changed", name)
 			}
 			switch {
-			case x.Unclear != "":
+			case x.Whole():
 				if ix.Parts[0].Type != "message/rfc822" {
 					t.Errorf("%s: is unclear (%s) and was not sealed whole", name, x.Unclear)
 				}

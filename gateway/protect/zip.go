@@ -3,6 +3,7 @@ package protect
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -14,12 +15,22 @@ import (
 
 // ZIP gives a message whose attachment message.zip (AES-256, AE-2) holds the text and the files under neutral names, with a list of
 // the real ones, and whose text says how to open it. The passphrase goes another way, never with it; zipaes says what it must be. A
-// message that is Unclear, signed or encrypted as a whole, or broken in an encoding, lies in the archive as message.eml. With
-// Options.TextOutside the text stays readable and documents.zip holds the rest.
+// message that must stay Whole, is signed or encrypted as a whole, or broken in an encoding, lies in the archive as message.eml. Files in
+// uuencode and TNEF become ordinary ones. With Options.TextOutside the text stays readable and documents.zip holds the rest.
 func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase string, o Options) (body *message.Body, err error) {
-	whole := x.Unclear != "" || x.Parts[0].Opaque || x.Check(b) != nil
+	whole := x.Whole() || x.Parts[0].Opaque || x.Check(b) != nil
 	defer count("zip", whole, &err)
-	outside, name, cover := o.textOutside(b, x), "message.zip", coverText(o)
+	var u *message.Unpacked
+	if !whole {
+		switch u, err = message.Unpack(b, x, o.Budget); {
+		case errors.Is(err, message.ErrNotUnpacked):
+			whole = true
+		case err != nil:
+			return nil, asError(err)
+		}
+		defer u.Close()
+	}
+	outside, name, cover := !whole && o.textOutside(b, x), "message.zip", coverText(o)
 	if outside {
 		name, cover = "documents.zip", coverOf(coverZIPFilesFrench, coverZIPFilesEnglish, o)
 	}
@@ -42,7 +53,7 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 		if err != nil {
 			return &Error{Step: "passphrase", Err: err}
 		}
-		a := &archive{ctx: ctx, create: z.Create, b: b, x: x, outside: outside}
+		a := &archive{ctx: ctx, create: z.Create, b: b, x: x, u: u, outside: outside}
 		if err := a.fill(whole); err != nil {
 			return err
 		}
@@ -79,6 +90,7 @@ type archive struct {
 	create        func(name string, store bool) (io.Writer, error) // the next entry
 	b             *message.Body
 	x             *message.Index
+	u             *message.Unpacked
 	outside       bool // the texts are not in it
 	pieces, texts int
 	list          strings.Builder
@@ -126,32 +138,55 @@ func (a *archive) add(i int) error {
 		return nil
 	}
 	name, r, prefix := "", message.DecodePart(a.b, p), ""
+	unpacked := a.u.Part(i)
+	if unpacked != nil && unpacked.Text != nil {
+		r = unpacked.Text.Section(0, -1)
+	}
 	switch {
 	case p.Opaque && strings.HasPrefix(p.Type, "multipart/"): // its signature covers its bytes: the entity as it is
 		name, r = a.piece("eml"), a.b.Section(p.Start, p.End-p.Start)
 	case isMessageText(p):
 		name = a.text(p.Type)
-		if s, err := message.DecodeString(a.b, p); err == nil {
+		if s, err := p.UTF8(r); err == nil {
 			r = s
 			if p.Type == "text/html" {
 				prefix = "\ufeff" // stronger than the charset that the page itself names
 			}
 		}
+	case unpacked != nil && unpacked.Text == nil && !unpacked.Original:
 	default:
-		name = a.piece(extension(p))
+		name = a.piece(extension(p.Name, p.Type))
 	}
+	if name != "" {
+		if err := a.entry(name, p.Name, p.Type, prefix, r); err != nil {
+			return err
+		}
+	}
+	if unpacked == nil {
+		return nil
+	}
+	for _, f := range unpacked.Files {
+		if err := a.entry(a.piece(extension(f.Name, f.Type)), f.Name, f.Type, "", f.Open()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry writes one file, and a line of the list that says what it is called in truth.
+func (a *archive) entry(name, real, typ, prefix string, r io.Reader) error {
 	w, err := a.create(name, compressed[path.Ext(name)])
 	if err != nil {
 		return err
 	}
-	real := strings.Map(func(r rune) rune {
+	real = strings.Map(func(r rune) rune {
 		if r == '/' || r == '\\' {
 			return '_'
 		}
 		return r
-	}, p.Name)
+	}, real)
 	if real == "" {
-		real = "(" + p.Type + ")"
+		real = "(" + typ + ")"
 	}
 	fmt.Fprintf(&a.list, "  %s = %s\r\n", name, real)
 	if _, err := io.WriteString(w, prefix); err != nil {
@@ -200,11 +235,11 @@ var safe = func() map[string]bool {
 var compressed = map[string]bool{".jpg": true, ".jpeg": true, ".png": true, ".gif": true, ".webp": true, ".heic": true, ".docx": true, ".xlsx": true, ".pptx": true,
 	".odt": true, ".ods": true, ".odp": true, ".mp3": true, ".m4a": true, ".mp4": true}
 
-func extension(p message.Part) string {
-	if e := strings.ToLower(strings.TrimPrefix(path.Ext(p.Name), ".")); safe[e] {
+func extension(name, typ string) string {
+	if e := strings.ToLower(strings.TrimPrefix(path.Ext(name), ".")); safe[e] {
 		return e
 	}
-	if e := extensions[p.Type]; e != "" && path.Ext(p.Name) == "" {
+	if e := extensions[typ]; e != "" && path.Ext(name) == "" {
 		return e
 	}
 	return "bin"
