@@ -51,7 +51,8 @@ func TestSignatureSurvives(t *testing.T) {
 		_, err := author.Verify(mail)
 		return err
 	}
-	trim := func(p []byte) string { // without the fields that are not of the entity
+	trim := func(p []byte) string { // without the field that is not of the entity, in lines of mail
+		p = []byte(crlf(strings.ReplaceAll(string(p), "\r\n", "\n")))
 		return strings.TrimLeft(strings.TrimPrefix(string(p), "MIME-Version: 1.0"), "\r\n")
 	}
 	for name, c := range map[string]struct {
