@@ -304,3 +304,25 @@ func onDisk(t *testing.T, dir string, d gatewaytest.Dresses) {
 		t.Errorf("%d files, %v", files, err)
 	}
 }
+
+// TestNoTrickInTheText: where the text stays readable and the files are sealed, no trick makes a file pass for text. A letter that readers take
+// apart differently is sealed whole.
+func TestNoTrickInTheText(t *testing.T) {
+	w := hiding(t, ", scope: attachments")
+	dresses, split := gatewaytest.NewDresses(payload), 0
+	for _, trick := range gatewaytest.Tricks(payload) {
+		before := len(w.sink.Messages())
+		w.hand(trick.Bytes, "openpgp@dest.test", "zip@dest.test")
+		for _, m := range w.sink.Messages()[before:] {
+			if how := everywhere(dresses, m.Data); how != "" {
+				t.Errorf("%s to %s: readable as %s", trick.Name, m.Recipients[0], how)
+			}
+			if bytes.Contains(m.Data, []byte("Bonjour\r\n")) {
+				split++
+			}
+		}
+	}
+	if split < 4 {
+		t.Errorf("only %d copies with a readable text: this test sees nothing", split)
+	}
+}
