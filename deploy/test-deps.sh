@@ -16,6 +16,8 @@ need gnupg gpg
 need gpg-agent gpg-agent
 need gpgsm gpgsm # S/MIME as GnuPG opens it
 need p7zip-full 7z
+need qpdf qpdf
+need poppler-utils pdfdetach
 need sq sq
 need rnp rnp
 need openssl openssl

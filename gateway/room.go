@@ -16,7 +16,6 @@ const (
 	weighIndex   = 512 << 10 // at most; a message cannot have more parts than bytes
 	weighKey     = 256 << 10 // S/MIME, OpenPGP
 	weighZIP     = 1536 << 10
-	weighPDF     = 3 // times the message: an existing PDF is read, taken apart and written again in memory
 	weighDeposit = 256 << 10
 	weighText    = 4 // times the texts that a page shows, which are read into memory
 )
@@ -43,10 +42,8 @@ func (g *Gateway) sealingRoom(ctx context.Context, m *mail, w *way) (release fun
 	switch {
 	case w.decision.Route == policy.Pickup, w.sealed:
 		n = weighDeposit + weighText*min(m.body.Size(), 2*g.set.maxText)
-	case w.decision.Form == policy.FormZIP:
+	case w.decision.Form == policy.FormZIP, w.decision.Form == policy.FormPDF: // protect.PDF weighs the PDF of a message that it takes apart
 		n = weighZIP
-	case w.decision.Form == policy.FormPDF:
-		n = weighZIP + weighPDF*m.body.Size()
 	}
 	return g.budget.Reserve(ctx, min(n, g.budget.HalfWork())) // the message's own room is held meanwhile
 }

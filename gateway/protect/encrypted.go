@@ -147,7 +147,7 @@ type textRun struct {
 	found bool
 }
 
-var isText = func() (t [256]bool) {
+var textByte = func() (t [256]bool) {
 	for c := range t {
 		t[c] = c >= ' ' && c <= '~' || c == '\t' || c == '\r' || c == '\n' || c == 0 || c == 0xc3 || c >= 0xa0 && c <= 0xbf
 	}
@@ -156,7 +156,7 @@ var isText = func() (t [256]bool) {
 
 func (r *textRun) Write(p []byte) (int, error) {
 	for _, c := range p {
-		if !isText[c] {
+		if !textByte[c] {
 			r.n = 0
 		} else if r.n++; r.n == 64 {
 			r.found = true

@@ -55,13 +55,8 @@ func Whole(b *message.Body, x *message.Index) string {
 // descends tells whether a part is known by its parts alone.
 func descends(p message.Part) bool { return strings.HasPrefix(p.Type, "multipart/") && !p.Opaque }
 
-// isMessageText tells whether a part is what the sender wrote, and no file.
-func isMessageText(p message.Part) bool {
-	return (p.Type == "text/plain" || p.Type == "text/html") && p.Disposition != "attachment" && p.Name == "" && !p.Opaque
-}
-
 // isOutside tells whether a part stays readable.
-func isOutside(p message.Part) bool { return isMessageText(p) && !p.Inline }
+func isOutside(p message.Part) bool { return isText(p) && !p.Inline }
 
 // heldWithin says why a text does not stay outside.
 func heldWithin(b *message.Body, p message.Part) string {

@@ -32,7 +32,7 @@ var sealed = promauto.NewCounterVec(prometheus.CounterOpts{
 	Help: "Messages sealed for a recipient, by form and result.",
 }, []string{
 	"form",   // smime, openpgp, zip, pdf, as-is
-	"result", // split, whole (could not be read unambiguously), or the step that failed: key, passphrase, read, seal, room
+	"result", // split, whole (could not be read unambiguously), or the step that failed: key, passphrase, form, read, seal, room
 })
 
 // count notes how sealing ended; whole tells that the message was not taken apart.
@@ -80,7 +80,7 @@ func (o Options) now() time.Time {
 
 // Error says at which step a message could not be protected. Nothing of it may leave then.
 type Error struct {
-	Step string // "key", "passphrase", "read", "seal", "room"
+	Step string // "key", "passphrase", "form" (this message cannot take it, another form may), "read", "seal", "room"
 	// Passing is true where the same message may succeed later without anyone changing anything.
 	Passing bool
 	Err     error

@@ -145,7 +145,7 @@ func (a *archive) add(i int) error {
 	switch {
 	case p.Opaque && strings.HasPrefix(p.Type, "multipart/"): // its signature covers its bytes: the entity as it is
 		name, r = a.piece("eml"), a.b.Section(p.Start, p.End-p.Start)
-	case isMessageText(p):
+	case isText(p):
 		name = a.text(p.Type)
 		if s, err := p.UTF8(r); err == nil {
 			r = s
