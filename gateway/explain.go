@@ -159,6 +159,9 @@ func sealedSees(d policy.Decision) string {
 		}
 		return "a short cover text and message.zip (AES-256); the passphrase comes by another channel"
 	case policy.FormPDF:
+		if files {
+			return "the text readable, a short cover text and encrypted PDF (AES-256); the passphrase comes by another channel"
+		}
 		return "a short cover text and encrypted PDF (AES-256); the passphrase comes by another channel"
 	case policy.FormSMIME:
 		return "an S/MIME message"

@@ -82,7 +82,7 @@ func (p *Policy) sealed(f *Facts, c *choice, form string) Decision {
 		why = "encrypted end to end by its sender, form=" + form
 	case scope != ScopeAttachments:
 		scope = ScopeMessage
-	case form == FormSMIME || form == FormPDF: // CMS in mail seals an entity, which readers look for at the root; a PDF holds the text
+	case form == FormSMIME: // CMS in mail seals an entity, which readers look for at the root
 		scope = ScopeMessage
 		why += ", scope=message as " + form + " has no other"
 	case f.Whole != "":

@@ -206,7 +206,7 @@ func anyFacts() *rapid.Generator[Facts] {
 			Size: rapid.Int64Range(0, 100).Draw(t, "size"), Recipients: rapid.IntRange(0, 3).Draw(t, "recipients"),
 			Null: flag("null"), Auto: flag("auto"), List: flag("list"), Marked: flag("marked"),
 			Encrypted: flag("encrypted"), Whole: rapid.SampledFrom([]string{"", "unclear"}).Draw(t, "whole"),
-			Sizes: map[string]int64{FormSMIME: rapid.Int64Range(0, 60).Draw(t, "smime size"), FormZIP: rapid.Int64Range(0, 60).Draw(t, "zip size")},
+			Sizes:      map[string]int64{FormSMIME: rapid.Int64Range(0, 60).Draw(t, "smime size"), FormZIP: rapid.Int64Range(0, 60).Draw(t, "zip size")},
 			TrustDoubt: rapid.SampledFrom([]string{"", "", "", "too old"}).Draw(t, "trust doubt"),
 		}
 	})
@@ -282,7 +282,7 @@ func TestLaws(t *testing.T) {
 		law(d.Route != Encrypt || d.Form == FormAsIs || f.Sizes[d.Form] <= int64(p.opt.Limits[d.Form]), "what is encrypted is under its limit")
 		law(d.Route != Encrypt || d.Fallback == Pickup || d.Fallback == Refuse && d.Text != "" || f.Null, "what a form turns out not to carry has a way")
 		law((d.Scope != "") == (d.Route == Encrypt), "what is encrypted has a scope")
-		law(d.Scope != ScopeAttachments || f.Whole == "" && (d.Form == FormOpenPGP || d.Form == FormZIP), "attachments are sealed alone where that is possible")
+		law(d.Scope != ScopeAttachments || f.Whole == "" && d.Form != FormSMIME && d.Form != FormAsIs, "attachments are sealed alone where that is possible")
 		law(f.TrustDoubt == "" || !out && d.Route != Trust, "nothing leaves on a doubtful white list")
 		law(d.Route != Later || f.TrustDoubt != "" || f.Verdict == CouldNotAsk && f.TrustDomain && !f.PatientINS, "only a doubt about a listed domain waits")
 		law((d.Route != Refuse && d.Route != Later) || d.Text != "", "who is refused is told what to do")

@@ -55,3 +55,35 @@ To open them, with your private key:
 - iPhone, iPad: open them with PGPro (free).
 "contenu.txt.pgp" gives the real names of the documents.
 `
+
+const coverPDFFilesFrench = `CLINIC vous a envoyé les documents de ce message en pièces jointes PDF,
+chiffrées en AES-256. « message.pdf » les nomme et en contient.
+
+Le mot de passe vous parvient séparément, jamais dans ce message. Il
+est le même pour toutes.
+
+Pour les ouvrir :
+- Windows : enregistrez-les et ouvrez-les avec Adobe Acrobat Reader
+  (gratuit, get.adobe.com/fr/reader).
+- macOS : ouvrez-les avec Aperçu, ou avec Adobe Acrobat Reader.
+- iPhone, iPad : touchez-les, ou ouvrez-les dans Fichiers.
+- Android : ouvrez-les avec Adobe Acrobat Reader (gratuit).
+Seuls Adobe Acrobat Reader (panneau « Pièces jointes », le trombone) et
+Firefox montrent les documents à l'intérieur de « message.pdf ».
+`
+
+const coverPDFFilesEnglish = `CLINIC has sent you the documents of this message as PDF attachments,
+encrypted with AES-256. "message.pdf" names them and holds some.
+
+The password reaches you separately, never in this message. It is the
+same for all.
+
+To open them:
+- Windows: save them and open them with Adobe Acrobat Reader (free,
+  get.adobe.com/reader).
+- macOS: open them with Preview, or with Adobe Acrobat Reader.
+- iPhone, iPad: tap them, or open them in Files.
+- Android: open them with Adobe Acrobat Reader (free).
+Only Adobe Acrobat Reader (panel "Attachments", the paper clip) and
+Firefox show the documents inside "message.pdf".
+`

@@ -237,3 +237,46 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
+
+// TestPDFTextOutside: the text stays readable and stands in no PDF; each file opens with the passphrase.
+func TestPDFTextOutside(t *testing.T) {
+	in := letterWithFiles()
+	in = strings.Replace(in, "--m\nContent-Type: text/calendar", "--m\nContent-Type: application/pdf; name=bon.pdf\nContent-Transfer-Encoding: base64\n\n"+b64(report(t))+"\n--m\nContent-Type: text/calendar", 1)
+	b, x := indexed(t, crlf(in))
+	for _, mode := range []string{PDFEach, PDFWhole} {
+		o := options(t)
+		o.TextOutside = true
+		sealed, err := PDF(ctx, envelope, b, x, dest, passphrase, mode, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := all(t, sealed)
+		if how := leaks(out); how != "" {
+			t.Errorf("%s: readable outside: %s", mode, how)
+		}
+		ob, ox := indexed(t, string(out))
+		if ox.Unclear != "" || ox.Parts[1].Type != "multipart/alternative" || read(t, message.DecodePart(ob, ox.Parts[2])) != letterText ||
+			!strings.Contains(read(t, message.DecodePart(ob, ox.Parts[4])), "« message.pdf » les nomme") {
+			t.Errorf("%s: outside is %q\n%.3000s", mode, ox.Unclear, out)
+		}
+		got := openPDFs(t, sealed)
+		if strings.Contains(got.texts["message.pdf"], "demandés") || !strings.Contains(got.texts["message.pdf"], "résultat MARQUEUR.pdf") {
+			t.Errorf("%s: message.pdf shows\n%s", mode, got.texts["message.pdf"])
+		}
+		files := len(fileNames) - 1
+		if mode == PDFWhole {
+			files++
+		} else if !strings.Contains(got.texts["piece-01.pdf"], "MARQUEUR") {
+			t.Errorf("%s: %v", mode, got.texts)
+		}
+		if len(got.files) != files {
+			t.Errorf("%s: %d files are held, want %d", mode, len(got.files), files)
+		}
+		for name, p := range got.files {
+			if !strings.Contains(string(p), "MARQUEUR") || strings.Contains(string(p), "demandés") || otherRecipients(p) != "" {
+				t.Errorf("%s: %s holds %.80q", mode, name, p)
+			}
+		}
+		sealed.Close()
+	}
+}

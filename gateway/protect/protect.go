@@ -55,7 +55,7 @@ type Options struct {
 	Subject string
 	// KeepSubject leaves the message's own subject outside.
 	KeepSubject bool
-	// TextOutside seals the files and pictures alone and leaves the text readable, where the form can (ZIP, OpenPGP) and Whole says nothing.
+	// TextOutside seals the files and pictures alone and leaves the text readable, where the form can (ZIP, OpenPGP, PDF) and Whole says nothing.
 	TextOutside bool
 	// Lang is the recipient's language: "en" puts English first, everything else French.
 	Lang string
