@@ -85,8 +85,8 @@ func (g *Gateway) seal(ctx context.Context, m *mail, w *way, to message.Recipien
 
 // sealedSizes reckons how large a message will be, by form.
 func sealedSizes(b *message.Body, x *message.Index) map[string]int64 {
-	key, zip := protect.SealedSize(b), protect.ArchiveSize(x)
-	return map[string]int64{policy.FormSMIME: key, policy.FormOpenPGP: key, policy.FormZIP: zip, policy.FormPDF: zip}
+	key := protect.SealedSize(b)
+	return map[string]int64{policy.FormSMIME: key, policy.FormOpenPGP: key, policy.FormZIP: protect.ArchiveSize(x), policy.FormPDF: protect.PDFSize(x)}
 }
 
 // instead is the way of what the form that was decided does not carry: the vault or, where the rule makes encryption mandatory, back to the

@@ -52,7 +52,7 @@ func formsHouse(t *testing.T, text string) (*house, *gatewaytest.Correspondent, 
 	}
 	keyFile, list := filepath.Join(dir, "leroy.pgp"), filepath.Join(dir, "list.yaml")
 	entries := fmt.Sprintf("- {address: both@dest.test, certificate: %q, openpgp: %q}\n- {address: pgp@dest.test, openpgp: %q}\n", c.CertFile, keyFile, keyFile) +
-		"- {address: zip@dest.test, form: zip, secret: corail-menthe-sillon-7421}\n- {address: secret@dest.test, secret: corail-menthe-sillon-7421}\n"
+		"- {address: zip@dest.test, form: zip, secret: corail-menthe-sillon-7421}\n- {address: pdf@dest.test, form: pdf, secret: corail-menthe-sillon-7421}\n- {address: secret@dest.test, secret: corail-menthe-sillon-7421}\n"
 	for path, content := range map[string]string{keyFile: key.String(), list: entries} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -76,7 +76,7 @@ func (h *house) left(t *testing.T, name string) []byte {
 			t.Errorf("%s: %q left:\n%.1500s", name, s, data)
 		}
 	}
-	for _, other := range []string{"both", "pgp", "zip", "secret", "nobody"} { // who else gets it, as Bcc does, is nobody's to know
+	for _, other := range []string{"both", "pgp", "zip", "pdf", "secret", "nobody"} { // who else gets it, as Bcc does, is nobody's to know
 		if other != name && bytes.Contains(data, []byte(other+"@dest.test")) {
 			t.Errorf("%s: %s@dest.test is named:\n%.800s", name, other, data)
 		}
@@ -117,7 +117,7 @@ func TestLadder(t *testing.T) {
 	small, middle, large := formsLetter(1000), formsLetter(50<<10), formsLetter(100<<10)
 	for _, step := range []struct{ name, text, want string }{
 		{"both", small, "pkcs7-mime"}, {"both", middle, "multipart/encrypted"}, {"both", large, "http://"},
-		{"pgp", small, "multipart/encrypted"}, {"zip", small, "message.zip"}, {"zip", large, "http://"}, {"secret", small, "http://"}, {"nobody", small, "http://"},
+		{"pgp", small, "multipart/encrypted"}, {"zip", small, "message.zip"}, {"zip", large, "http://"}, {"pdf", small, "message.pdf"}, {"secret", small, "http://"}, {"nobody", small, "http://"},
 	} {
 		if got := h.send(h.lmtp, "dr@clinic.test", step.text, step.name+"@dest.test"); codes(got) != "250" {
 			t.Fatal(step.name, got)
@@ -163,10 +163,10 @@ func TestLadder(t *testing.T) {
 func TestScopeAttachments(t *testing.T) {
 	h, _, e := formsHouse(t, "encrypt: {scope: attachments}\nrules:\n  - {name: all, route: encrypt}\n")
 	text := formsLetter(1000)
-	if got := h.send(h.lmtp, "dr@clinic.test", text, "pgp@dest.test", "zip@dest.test", "both@dest.test"); codes(got) != "250 250 250" {
+	if got := h.send(h.lmtp, "dr@clinic.test", text, "pgp@dest.test", "zip@dest.test", "pdf@dest.test", "both@dest.test"); codes(got) != "250 250 250 250" {
 		t.Fatal(got)
 	}
-	for name, want := range map[string]string{"pgp": "piece-01.dcm.pgp", "zip": "documents.zip", "both": "pkcs7-mime"} {
+	for name, want := range map[string]string{"pgp": "piece-01.dcm.pgp", "zip": "documents.zip", "pdf": "message.pdf", "both": "pkcs7-mime"} {
 		data := h.left(t, name)
 		if !bytes.Contains(data, []byte(want)) || bytes.Contains(data, []byte("Bonjour docteur")) != (name != "both") {
 			t.Errorf("%s: what left is\n%.2000s", name, data)

@@ -9,7 +9,8 @@ import (
 // What surrounds a sealed message, in bytes, with room to spare: the outer header with what the operator keeps, the cover text, keys and tags.
 const (
 	sizeEnvelope = 8 << 10
-	sizeEntry    = 512 // of an archive: both headers of an entry and its line in the list
+	sizeFont     = 128 << 10 // of a PDF, with its pages
+	sizeEntry    = 512       // of an archive: both headers of an entry and its line in the list
 )
 
 // lined is n bytes as base64 in lines of 76 columns.
@@ -24,6 +25,11 @@ func SealedSize(b *message.Body) int64 {
 // ArchiveSize is how large a message will be as a ZIP at most: as if nothing in it could be made smaller.
 func ArchiveSize(x *message.Index) int64 {
 	return lined(archived(x, 0)) + sizeEnvelope
+}
+
+// PDFSize is about how large a message will be as PDF, rather more than less: a PDF that is rewritten may still surprise.
+func PDFSize(x *message.Index) int64 {
+	return ArchiveSize(x) + sizeFont + int64(len(x.Parts))<<10
 }
 
 // archived is what part i and its parts take in an archive.
