@@ -21,9 +21,11 @@ const (
 	// Memory says how many bytes rewriting takes for each byte of a usual file.
 	Memory = 4
 	// maxUnpacked bounds what all object streams of a file hold together: a few bytes of a hostile file would unpack to gigabytes.
-	maxUnpacked = 32 << 20
-	// maxTime is how long rewriting may take; 10 MB take a fraction of a second.
-	maxTime = 20 * time.Second
+	maxUnpacked = 16 << 20
+	// maxObjects bounds what stands outside streams. Reading takes about thirty times as much memory, and its time grows with it.
+	maxObjects = 4 << 20
+	// maxTime is how long rewriting may take; 10 MB take a fraction of a second. It also bounds what a file takes that lies to objects.
+	maxTime = 10 * time.Second
 )
 
 // Encrypt rewrites a PDF, encrypted under the passphrase; all that it lets one do it lets its reader do. out is nil where err is not. A
@@ -39,6 +41,10 @@ func Encrypt(ctx context.Context, in io.Reader, passphrase string) (out []byte, 
 	if len(file) > MaxSize {
 		return nil, ErrTooLarge
 	}
+	streams, objects := weigh(file)
+	if objects > maxObjects {
+		return nil, ErrTooLarge
+	}
 	if !complete(file) {
 		return nil, fmt.Errorf("%w: it does not end as a PDF ends", ErrNotRewritten)
 	}
@@ -50,7 +56,7 @@ func Encrypt(ctx context.Context, in io.Reader, passphrase string) (out []byte, 
 	}
 	done := make(chan result, 1)
 	go func() {
-		out, err := rewrite(late, file, passphrase)
+		out, err := rewrite(late, file, streams, passphrase)
 		done <- result{out, err}
 	}()
 	// What it holds is its own, so that a file on which the library hangs keeps nobody waiting.
@@ -71,13 +77,13 @@ func Encrypt(ctx context.Context, in io.Reader, passphrase string) (out []byte, 
 	return nil, ErrNotRewritten // the library's words may hold some of the file's
 }
 
-func rewrite(ctx context.Context, file []byte, passphrase string) (out []byte, err error) {
+func rewrite(ctx context.Context, file []byte, streams int, passphrase string) (out []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			out, err = nil, fmt.Errorf("%w: panic", ErrNotRewritten)
 		}
 	}()
-	x, err := pdfcpu.ReadWithContext(ctx, bytes.NewReader(file), configuration(file))
+	x, err := pdfcpu.ReadWithContext(ctx, bytes.NewReader(file), configuration(streams))
 	if errors.Is(err, pdfcpu.ErrEncrypted) {
 		return nil, ErrEncrypted
 	}
@@ -100,10 +106,10 @@ func rewrite(ctx context.Context, file []byte, passphrase string) (out []byte, e
 
 // configuration is all that pdfcpu is told. It is no default of the library's: those come from a folder in the home directory, and
 // lie in package state.
-func configuration(file []byte) *model.Configuration {
+func configuration(streams int) *model.Configuration {
 	limits := model.DefaultResourceLimits()
 	limits.MaxStreamBytes = MaxSize
-	limits.MaxDecodeBytes = maxUnpacked / int64(1+objectStreams(file))
+	limits.MaxDecodeBytes = maxUnpacked / int64(1+streams)
 	limits.MaxObjectCount, limits.MaxXRefEntries, limits.MaxObjectStreamCount = 500_000, 500_000, 100_000
 	return &model.Configuration{
 		Cmd:            model.ENCRYPT, // refuses what is encrypted already
@@ -116,13 +122,14 @@ func configuration(file []byte) *model.Configuration {
 	}
 }
 
-// objectStreams counts the streams that the reader may unpack while it reads: those whose dictionary has a First or an Index, or
-// a # that may hide one.
-func objectStreams(file []byte) (n int) {
+// weigh counts the streams that the reader may unpack while it reads (those whose dictionary has a First or is a cross reference, or a # that
+// may hide one), and the bytes outside all streams.
+func weigh(file []byte) (unpacked, objects int) {
+	objects = len(file)
 	for off := 0; ; {
 		i := bytes.Index(file[off:], []byte("stream"))
 		if i < 0 {
-			return n
+			return unpacked, objects
 		}
 		off += i + len("stream")
 		dict := file[max(0, off-1024) : off-len("stream")]
@@ -133,7 +140,11 @@ func objectStreams(file []byte) (n int) {
 			dict = dict[k:]
 		}
 		if bytes.Contains(dict, []byte("/First")) || bytes.Contains(dict, []byte("/XRef")) || bytes.IndexByte(dict, '#') >= 0 {
-			n++
+			unpacked++
+		}
+		if n := bytes.Index(file[off:], []byte("endstream")); n > 0 {
+			objects -= n
+			off += n
 		}
 	}
 }

@@ -20,8 +20,8 @@ const (
 
 var (
 	// ErrPassphrase is given for a passphrase that is too short, too long or not printable ASCII: readers prepare other bytes in
-	// differing ways (SASLprep). A space is not taken either: pdfcpu's preparation refuses it.
-	ErrPassphrase = errors.New("pdf passphrase must be printable ASCII without spaces, of 12 to 127 characters")
+	// differing ways (SASLprep).
+	ErrPassphrase = errors.New("pdf passphrase must be printable ASCII of 12 to 127 characters")
 	// ErrSigned: rewriting would break a signature in the file.
 	ErrSigned = errors.New("the PDF is signed")
 	// ErrEncrypted: the file is encrypted already.
@@ -33,7 +33,7 @@ var (
 )
 
 func checkPassphrase(s string) error {
-	if len(s) < MinPassphrase || len(s) > MaxPassphrase || strings.ContainsFunc(s, func(r rune) bool { return r <= 0x20 || r > 0x7e }) {
+	if len(s) < MinPassphrase || len(s) > MaxPassphrase || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 		return ErrPassphrase
 	}
 	return nil

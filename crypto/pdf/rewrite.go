@@ -5,11 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/pdfcpu/pdfcpu/pkg/pdfcpu/model"
@@ -102,7 +102,7 @@ func (w *rewriting) object(ctx context.Context, n int, o types.Object) error {
 	if err := plain(o, 0); err != nil {
 		return err
 	}
-	text, err := appendObject(nil, o, nil)
+	text, err := appendObject(nil, o)
 	if err != nil {
 		return err
 	}
@@ -157,13 +157,70 @@ func (w *rewriting) stream(n int, s *types.StreamDict) error {
 		if k == "Length" {
 			continue
 		}
+		v := s.Dict[k]
+		if !usual(k) {
+			return fmt.Errorf("%w: a stream has a key that would be read", ErrNotRewritten)
+		}
+		if !bare(v, k == "DecodeParms") {
+			if k == "Filter" || k == "DecodeParms" {
+				return fmt.Errorf("%w: a stream has a filter that is not known", ErrNotRewritten)
+			}
+			text, err := appendObject(nil, v)
+			if err != nil {
+				return err
+			}
+			apart := w.next()
+			if err := w.gather(apart, text); err != nil {
+				return err
+			}
+			v = *types.NewIndirectRef(apart, 0)
+		}
 		var err error
-		if dict, err = appendEntry(dict, k, s.Dict[k], w.key); err != nil {
+		if dict, err = appendEntry(dict, k, v); err != nil {
 			return err
 		}
 	}
 	w.begin(n)
 	return w.body(string(dict), s.Raw, true)
+}
+
+// A stream's dictionary is not encrypted. What of it may hold words goes into an object of its own; numbers, references and these names of
+// the standard stay, and so do its keys, which are letters.
+
+var standard = func() map[string]bool {
+	m := map[string]bool{}
+	for _, n := range strings.Fields(`XObject Image Form Group EmbeddedFile Metadata XML CMap Pattern FlateDecode Fl DCTDecode DCT JPXDecode CCITTFaxDecode CCF
+		JBIG2Decode LZWDecode LZW RunLengthDecode RL ASCII85Decode A85 ASCIIHexDecode AHx DeviceRGB DeviceGray DeviceCMYK Type1C CIDFontType0C OpenType`) {
+		m[n] = true
+	}
+	return m
+}()
+
+// bare tells whether a value holds no words. dicts allows dictionaries of such values.
+func bare(o types.Object, dicts bool) bool {
+	switch o := o.(type) {
+	case nil, types.Integer, types.Float, types.Boolean, types.IndirectRef, *types.IndirectRef:
+		return true
+	case types.Name:
+		return standard[string(o)]
+	case types.Array:
+		return !slices.ContainsFunc(o, func(v types.Object) bool { return !bare(v, dicts) })
+	case types.Dict:
+		for k, v := range o {
+			if !dicts || !usual(k) || !bare(v, false) {
+				return false
+			}
+		}
+		return dicts
+	}
+	return false
+}
+
+// usual tells whether a key is as the standard and the makers of software have them.
+func usual(key string) bool {
+	return len(key) <= 32 && !strings.ContainsFunc(key, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '.' && r != '_'
+	})
 }
 
 // body writes dictionary and content of the object that begins.
@@ -209,20 +266,20 @@ func (w *rewriting) end(x *model.Context, lock int) error {
 	return nil
 }
 
-func appendEntry(b []byte, key string, o types.Object, seal []byte) ([]byte, error) {
+func appendEntry(b []byte, key string, o types.Object) ([]byte, error) {
 	b = append(append(append(b, '/'), types.EncodeName(key)...), ' ')
-	return appendObject(b, o, seal)
+	return appendObject(b, o)
 }
 
-// appendObject writes an object; its strings are encrypted under the key seal, where there is one.
-func appendObject(b []byte, o types.Object, seal []byte) (out []byte, err error) {
+// appendObject writes an object as it stands in an object stream.
+func appendObject(b []byte, o types.Object) (out []byte, err error) {
 	switch o := o.(type) {
 	case nil:
 		return append(b, "null"...), nil
 	case types.Dict:
 		b = append(b, "<<"...)
 		for _, k := range slices.Sorted(maps.Keys(o)) {
-			if b, err = appendEntry(b, k, o[k], seal); err != nil {
+			if b, err = appendEntry(b, k, o[k]); err != nil {
 				return nil, err
 			}
 		}
@@ -233,30 +290,14 @@ func appendObject(b []byte, o types.Object, seal []byte) (out []byte, err error)
 			if i > 0 {
 				b = append(b, ' ')
 			}
-			if b, err = appendObject(b, v, seal); err != nil {
+			if b, err = appendObject(b, v); err != nil {
 				return nil, err
 			}
 		}
 		return append(b, ']'), nil
 	case types.Float: // the library's own form writes twelve digits
 		return strconv.AppendFloat(b, float64(o), 'f', -1, 64), nil
-	case types.StringLiteral:
-		if seal == nil {
-			return append(b, o.PDFString()...), nil
-		}
-		s, err := types.Unescape(o.Value())
-		return appendSealed(b, s, seal), err
-	case types.HexLiteral:
-		if seal == nil {
-			return append(b, o.PDFString()...), nil
-		}
-		digits := o.Value()
-		if len(digits)%2 == 1 {
-			digits += "0"
-		}
-		s, err := hex.DecodeString(digits)
-		return appendSealed(b, s, seal), err
-	case types.Name, types.Integer, types.Boolean, types.IndirectRef:
+	case types.StringLiteral, types.HexLiteral, types.Name, types.Integer, types.Boolean, types.IndirectRef:
 		return append(b, o.PDFString()...), nil
 	case *types.IndirectRef:
 		return append(b, o.PDFString()...), nil

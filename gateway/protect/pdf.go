@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"passerelle/crypto/pdf"
 	"passerelle/gateway/message"
@@ -135,12 +136,20 @@ func isText(p message.Part) bool {
 	return (p.Type == "text/plain" || p.Type == "text/html") && p.Disposition != "attachment" && p.Name == "" && !p.Opaque
 }
 
-// rewriteAll encrypts those PDFs that can be rewritten, before message.pdf names them.
+// rewriteTime is for all PDFs of a message together: a file may be made to cost seconds.
+const rewriteTime = 20 * time.Second
+
+// rewriteAll encrypts those PDFs that can be rewritten in time, before message.pdf names them. The others are held.
 func (d *document) rewriteAll() error {
 	if !d.each {
 		return nil
 	}
+	late, cancel := context.WithTimeout(d.ctx, rewriteTime)
+	defer cancel()
 	return d.leaves(func(i int, p message.Part) error {
+		if late.Err() != nil && d.ctx.Err() == nil {
+			return nil
+		}
 		if p.Opaque || p.Type != "application/pdf" && !strings.HasSuffix(strings.ToLower(p.Name), ".pdf") || p.Size() > pdf.MaxSize/2*3 {
 			return nil
 		}
@@ -153,7 +162,10 @@ func (d *document) rewriteAll() error {
 			return err
 		}
 		defer release()
-		sealed, err := pdf.Encrypt(d.ctx, message.DecodePart(d.b, p), d.passphrase)
+		sealed, err := pdf.Encrypt(late, message.DecodePart(d.b, p), d.passphrase)
+		if err != nil && late.Err() != nil && d.ctx.Err() == nil {
+			return nil
+		}
 		for _, own := range []error{pdf.ErrSigned, pdf.ErrEncrypted, pdf.ErrTooLarge, pdf.ErrNotRewritten} {
 			if errors.Is(err, own) {
 				return nil
