@@ -108,6 +108,46 @@ func TestPackedFilesAreFiles(t *testing.T) {
 	}
 }
 
+// Whatever hides in a letter, a patient gets it: whole, or in a text or a file.
+func TestNoTrickLosesForAPatient(t *testing.T) {
+	const payload = "Zk7QxW9vRb2MnHgT4LsYp0DcJf8AuEi5KoVw3Gt6XzNq1BhS"
+	dresses := gatewaytest.NewDresses(payload)
+	g := bare()
+	g.set.maxHeader, g.set.maxText, g.budget = 1<<20, 1<<20, message.NewBudget(8<<20, t.TempDir())
+	for _, trick := range gatewaytest.Tricks(payload) {
+		switch trick.Name {
+		case "field-description", "field-id", "field-location", "encoding-base64-plain": // of a part without its content; base64 of something else
+			continue
+		}
+		raw := string(trick.Bytes)
+		env := &message.Envelope{Sender: message.Address{Local: "dr", Domain: "clinic.test"}, Recipients: []message.Recipient{{Address: message.Address{Local: "p", Domain: "dest.test"}}}}
+		m, err := g.read(env, message.BytesBody(trick.Bytes))
+		if err != nil {
+			t.Fatalf("%s: %v", trick.Name, err)
+		}
+		head := dresses.In([]byte(raw[:m.start])) != "" && dresses.In([]byte(raw[m.start:])) == ""
+		if head && !strings.Contains(trick.Name, "subject") { // in a field that is not for the patient
+			continue
+		}
+		req, done, err := g.depositRequest(m, &way{}, 0)
+		if err != nil {
+			t.Fatalf("%s: %v", trick.Name, err)
+		}
+		all := []byte(req.Subject + "\n" + req.Text + "\n" + req.HTML)
+		for _, f := range req.Files {
+			content, _ := io.ReadAll(f.Open())
+			all = append(append(all, "\n"+f.Name+"\n"...), content...)
+		}
+		done()
+		if len(req.Files) == 1 && req.Files[0].Name == "message.eml" && strings.HasSuffix(string(all), raw[m.start:]) {
+			continue
+		}
+		if dresses.In(all) == "" {
+			t.Errorf("%s: lost\n%.2000s", trick.Name, all)
+		}
+	}
+}
+
 // A text that no page can show is kept as a file; it does not wait for ever.
 func TestTextThatNoPageShows(t *testing.T) {
 	g := bare()

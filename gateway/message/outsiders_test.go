@@ -209,8 +209,8 @@ func mutate(r *rand.Rand, p, other []byte) []byte {
 	return p
 }
 
-// mutations is how many letters Python reads beside the corpus: about 10 s.
-const mutations = 12_000
+// mutations is how many letters Python reads beside the corpus: some seconds.
+const mutations = 5_000
 
 // TestOutsidersSeeNothingElse: what Go's and Python's parsers see in the corpus, in the tricks and in mutations of both lies within a leaf that
 // is sealed, or the message is sealed as one; and an index of parts, put together again, is the message.

@@ -145,7 +145,8 @@ func joinParams(raw map[string]string) (params map[string]string, fault string) 
 		}
 		pieces[base]++
 	}
-	for base, n := range pieces {
+	for _, base := range slices.Sorted(maps.Keys(pieces)) {
+		n := pieces[base]
 		v, joined, ok := joinPieces(raw, base)
 		_, whole := raw[base+"*"]
 		if !ok || whole || both(params, base, v) {
@@ -172,6 +173,7 @@ func both(params map[string]string, base, v string) bool {
 // joinPieces gives the value and of how many pieces it is made.
 func joinPieces(raw map[string]string, base string) (value string, n int, ok bool) {
 	var cs string
+	var joined strings.Builder
 	for ok = true; ; n++ {
 		key := base + "*" + strconv.Itoa(n)
 		v, plain := raw[key]
@@ -192,9 +194,9 @@ func joinPieces(raw map[string]string, base string) (value string, n int, ok boo
 			v, whole = unpercent(v)
 			ok = ok && whole
 		}
-		value += v
+		joined.WriteString(v)
 	}
-	v, known := inCharset(value, cs)
+	v, known := inCharset(joined.String(), cs)
 	return v, n, ok && known
 }
 

@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -167,6 +168,10 @@ func outer(env *message.Envelope, h message.Header, to message.Recipient, o Opti
 // mailboxes writes the addresses of a field, with their names where named; "" where it cannot be read. What stands in comments stays
 // inside, also where old mailers write a name there.
 func mailboxes(value string, named bool) string {
+	if r, err := message.CharsetReader("windows-1252", strings.NewReader(value)); err == nil && !utf8.ValidString(value) {
+		b, _ := io.ReadAll(r) // what western mailers mean by raw 8-bit letters
+		value = string(b)
+	}
 	list, err := message.ParseMailboxes(withoutComments(value))
 	if err != nil {
 		return ""
