@@ -240,12 +240,38 @@ type DirectoryFetch struct {
 type Encrypt struct {
 	// Subject is the outer subject of an encrypted message.
 	Subject string `yaml:"subject"`
+	// KeepSubject leaves the sender's own subject outside, where every server on the way reads it.
+	KeepSubject bool `yaml:"keep_subject"`
+	// Scope is what is sealed where a rule names none: message, or attachments; the text then stays readable.
+	Scope string `yaml:"scope"`
+	// Limits are how large a sealed message may be; over them the next form of the ladder is taken, and pickup at its end.
+	Limits EncryptLimits `yaml:"limits"`
 	// Keys are armoured OpenPGP key files by address or by @domain.
 	Keys  map[string]string `yaml:"keys"`
 	SMIME EncryptSMIME      `yaml:"smime"`
+	PDF   EncryptPDF        `yaml:"pdf"`
 	// Unclear is what happens, on encrypt and pickup, to a message that mail programs may take apart differently: seal (all of it as one
 	// message.eml) or refuse (the sender is told to write it anew).
 	Unclear string `yaml:"unclear"`
+}
+
+// EncryptLimits are sizes as transferred, by form; 0 is no limit.
+type EncryptLimits struct {
+	SMIME   Size `yaml:"smime"`
+	OpenPGP Size `yaml:"openpgp"`
+	ZIP     Size `yaml:"zip"`
+	PDF     Size `yaml:"pdf"`
+}
+
+// ByForm gives the limits by the names of the forms.
+func (l EncryptLimits) ByForm() map[string]Size {
+	return map[string]Size{policy.FormSMIME: l.SMIME, policy.FormOpenPGP: l.OpenPGP, policy.FormZIP: l.ZIP, policy.FormPDF: l.PDF}
+}
+
+// EncryptPDF is for those whose entry in the list, or a rule, asks for form: pdf.
+type EncryptPDF struct {
+	// Mode is each (one PDF of the text, every PDF of the message beside it) or whole (one PDF that holds all files).
+	Mode string `yaml:"mode"`
 }
 
 // EncryptSMIME is for those whose certificate the clinic's list holds.
@@ -309,8 +335,9 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
-		Encrypt: Encrypt{Subject: "Message sécurisé", SMIME: EncryptSMIME{Cipher: "auto"}, Unclear: "seal"},
-		Pickup:  defaultPickup(),
+		Encrypt: Encrypt{Subject: "Message sécurisé", Scope: policy.ScopeMessage, SMIME: EncryptSMIME{Cipher: "auto"}, PDF: EncryptPDF{Mode: "each"}, Unclear: "seal",
+			Limits: EncryptLimits{SMIME: 25 << 20, OpenPGP: 25 << 20, ZIP: 25 << 20, PDF: 25 << 20}}, // what most mail servers take
+		Pickup: defaultPickup(),
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),
 			Body:   `{"to": {{.To | json}}, "text": {{.Text | json}}}`,

@@ -22,7 +22,7 @@ type asked struct {
 
 // ask gathers the facts that the policy may read: the directory's answer, the clinic's own list, the trust space, the message.
 func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked, error) {
-	own, err := g.messageFacts(m)
+	own, err := g.messageFacts(ctx, m)
 	if err != nil {
 		return asked{}, err
 	}
@@ -73,7 +73,7 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 
 // messageFacts are the same for every recipient and taken once. A message whose parts cannot be read waits: a rule on attachments must
 // not miss because we did not look.
-func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
+func (g *Gateway) messageFacts(ctx context.Context, m *mail) (*policy.Facts, error) {
 	if m.facts != nil {
 		return m.facts, nil
 	}
@@ -116,6 +116,11 @@ func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
 		f.Attachments = append(f.Attachments, policy.Attachment{Type: "message/rfc822", Name: "message.eml", Size: f.Size})
 	}
 	f.Calendar = x.Calendar()
+	f.Encrypted = protect.Encrypted(ctx, m.body, x) != ""
+	f.Sizes = sealedSizes(m.body, x)
+	if g.set.sealsFiles {
+		f.Whole = protect.Whole(m.body, x)
+	}
 	m.facts = f
 	return f, nil
 }

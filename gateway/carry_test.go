@@ -181,7 +181,7 @@ func TestSealedLeavesDiscreetly(t *testing.T) {
 // What hides from the index is still seen by a rule on attachments.
 func TestUnclearCountsAsAttachment(t *testing.T) {
 	for raw, want := range map[string]int{"Subject: x\n\nhello\n": 0, "Subject: x\n\nbegin 644 x.exe\n#86)C\n`\nend\n": 1} {
-		f, err := bare().messageFacts(take(t, bare(), raw, "a@dest.test"))
+		f, err := bare().messageFacts(t.Context(), take(t, bare(), raw, "a@dest.test"))
 		if err != nil || len(f.Attachments) != want || want == 1 && f.Attachments[0].Type != "message/rfc822" {
 			t.Errorf("%q: %v, %+v", raw, err, f.Attachments)
 		}

@@ -137,19 +137,41 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation, observed bool) (hop,
 		return named(h), "the message unchanged"
 	case policy.Encrypt:
 		h := named(g.internetHop("", x.Facts.RecipientDomain))
-		if d.Form == policy.FormZIP {
-			return h, "a short cover text and message.zip (AES-256); the passphrase comes by another channel"
+		if g.set.protect.KeepSubject {
+			return h, sealedSees(d) + ", under its own subject"
 		}
-		if d.Form == policy.FormSMIME {
-			return h, "an S/MIME message under a neutral subject"
-		}
-		return h, "a PGP/MIME message under a neutral subject"
+		return h, sealedSees(d) + ", under a neutral subject"
 	case policy.Pickup:
 		return named(g.internetHop("", x.Facts.RecipientDomain)), "a neutral notice with a link; the content after a code (SMS, or told by the sender)"
 	case policy.Later:
 		return "", "nothing yet: the clinic's server keeps the message and repeats"
 	}
 	return "", "nothing; the sender is told: " + d.Text
+}
+
+// sealedSees says what is seen of an encrypted message.
+func sealedSees(d policy.Decision) string {
+	files := d.Scope == policy.ScopeAttachments
+	switch d.Form {
+	case policy.FormZIP:
+		if files {
+			return "the text readable, a short cover text and documents.zip (AES-256); the passphrase comes by another channel"
+		}
+		return "a short cover text and message.zip (AES-256); the passphrase comes by another channel"
+	case policy.FormPDF:
+		if files {
+			return "the text readable, a short cover text and encrypted PDF (AES-256); the passphrase comes by another channel"
+		}
+		return "a short cover text and encrypted PDF (AES-256); the passphrase comes by another channel"
+	case policy.FormSMIME:
+		return "an S/MIME message"
+	case policy.FormAsIs:
+		return "the message as its sender encrypted it"
+	}
+	if files {
+		return "the text readable, a short cover text and each file encrypted (OpenPGP)"
+	}
+	return "a PGP/MIME message"
 }
 
 // as names whose session a letter goes in.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -35,7 +34,9 @@ type way struct {
 	handed     bool // by an earlier process, which could not note it: result says how
 	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
-	onWay      bool // told to go on behind the reply
+	// instead is why the copy did not leave in the form that was decided, for the reason.
+	instead string
+	onWay   bool // told to go on behind the reply
 }
 
 // handOn carries out the decisions and waits for their end. Recipients whose copies are the same bytes to the same hop share a
@@ -307,56 +308,6 @@ func (m *mail) report() (*message.Body, error) {
 		return nil, err
 	}
 	return protect.Report(m.env, m.body, x)
-}
-
-// encrypt seals the copy of one recipient in the form that he opens.
-func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error {
-	w := &ways[i]
-	to := m.env.Recipients[i]
-	x, err := m.parts()
-	if err != nil {
-		return err
-	}
-	c := w.answer.Contact
-	if c == nil {
-		return later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("no contact for an encrypt decision"))
-	}
-	o := g.set.protect
-	o.Budget, o.Lang = g.budget, c.Lang
-	release, err := g.sealingRoom(ctx, m, w)
-	if err != nil {
-		return err
-	}
-	defer release()
-	var passphrase string
-	var sealed *message.Body
-	telling := false // the passphrase must be told
-	switch w.decision.Form {
-	case policy.FormSMIME:
-		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{c.Certificate}, o)
-	case policy.FormOpenPGP:
-		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{c.OpenPGPKey}, o)
-	case policy.FormZIP:
-		if passphrase = string(c.Secret); passphrase == "" {
-			telling, passphrase = true, g.passphrase(m, to)
-			if err := g.canTell(ctx, c, w.decision.Notify, m.env.Sender); err != nil {
-				return err
-			}
-		}
-		sealed, err = protect.ZIP(ctx, m.env, m.body, x, to, passphrase, o)
-	default:
-		err = fmt.Errorf("form %q is not known", w.decision.Form)
-	}
-	if err != nil {
-		return fmt.Errorf("seal as %s: %w", w.decision.Form, err)
-	}
-	defer sealed.Close()
-	release()
-	g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", to.Domain), m.letter(m.discreet, sealed, 0), false)
-	if w.fault != nil || !telling {
-		return nil
-	}
-	return g.tellPassphrase(ctx, m, to, c, w.decision.Notify, passphrase)
 }
 
 // toClinic hands a mail of our own (bounce, code, answer) to the clinic's server.

@@ -37,6 +37,7 @@ var protecting = []struct {
 		return inner
 	}},
 	{"zip", unzipped},
+	{"pdf", nil},
 	{"pickup", nil},
 }
 
@@ -57,12 +58,12 @@ func hiding(t *testing.T, encrypt string) *hidingWorld {
 		t.Fatal(err)
 	}
 	list := filepath.Join(dir, "list.yaml")
-	text := fmt.Sprintf("- {address: smime@dest.test, certificate: %q}\n- {address: zip@dest.test, secret: %q, form: zip}\n", w.holder.CertFile, hidingPhrase)
+	text := fmt.Sprintf("- {address: smime@dest.test, certificate: %q}\n- {address: zip@dest.test, secret: %q, form: zip}\n- {address: pdf@dest.test, secret: %[2]q, form: pdf}\n", w.holder.CertFile, hidingPhrase)
 	if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w.house = custom(t, withRules("encrypt: {keys: {openpgp@dest.test: \"{key}\"}"+encrypt+"}\ndirectory: {list: \"{list}\"}\npickup: {url: \"http://{portal}\"}\n"+
-		"rules:\n  - {name: open, domain: [open.test], route: plain}\n  - {name: zip, recipient: [\"zip@*\"], route: encrypt, form: zip}\n  - {name: keys, has: [smime, openpgp], route: encrypt}\n  - {name: rest, route: pickup}\n"), nil,
+		"rules:\n  - {name: open, domain: [open.test], route: plain}\n  - {name: zip, recipient: [\"zip@*\"], route: encrypt, form: zip}\n  - {name: pdf, recipient: [\"pdf@*\"], route: encrypt, form: pdf}\n  - {name: keys, has: [smime, openpgp], route: encrypt}\n  - {name: rest, route: pickup}\n"), nil,
 		func(h *house) { h.key = recipientKey(t, h.dir, "openpgp@dest.test") }, "{list}", list)
 	return w
 }
@@ -302,5 +303,27 @@ func onDisk(t *testing.T, dir string, d gatewaytest.Dresses) {
 	})
 	if err != nil || files == 0 {
 		t.Errorf("%d files, %v", files, err)
+	}
+}
+
+// TestNoTrickInTheText: where the text stays readable and the files are sealed, no trick makes a file pass for text. A letter that readers take
+// apart differently is sealed whole.
+func TestNoTrickInTheText(t *testing.T) {
+	w := hiding(t, ", scope: attachments")
+	dresses, split := gatewaytest.NewDresses(payload), 0
+	for _, trick := range gatewaytest.Tricks(payload) {
+		before := len(w.sink.Messages())
+		w.hand(trick.Bytes, "openpgp@dest.test", "zip@dest.test", "pdf@dest.test")
+		for _, m := range w.sink.Messages()[before:] {
+			if how := everywhere(dresses, m.Data); how != "" {
+				t.Errorf("%s to %s: readable as %s", trick.Name, m.Recipients[0], how)
+			}
+			if bytes.Contains(m.Data, []byte("Bonjour\r\n")) {
+				split++
+			}
+		}
+	}
+	if split < 4 {
+		t.Errorf("only %d copies with a readable text: this test sees nothing", split)
 	}
 }

@@ -53,6 +53,9 @@ type settings struct {
 	protect          protect.Options
 	markKey          [32]byte
 	passphraseKey    [32]byte
+	sealsFiles       bool // some rule seals attachments alone
+	pdfMode          string
+	formLimits       map[string]config.Size // of a sealed message; 0 is none
 	loopToken        string
 	refuseUnclear    bool
 	partners         partners
@@ -305,8 +308,8 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
 		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
-		refuseUnclear: cfg.Encrypt.Unclear == "refuse",
-		protect:       protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
+		refuseUnclear: cfg.Encrypt.Unclear == "refuse", sealsFiles: cfg.Policy.SealsAttachments(), pdfMode: cfg.Encrypt.PDF.Mode, formLimits: cfg.Encrypt.Limits.ByForm(),
+		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, KeepSubject: cfg.Encrypt.KeepSubject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
 		s.hops["trust:"+domain] = relay.Hop{Addr: addr}

@@ -79,20 +79,21 @@ show them; Preview, Files, Edge and Chrome do not.
 `
 
 // coverText says how to open the archive and who to call.
-func coverText(o Options) string { return cover(coverFrench, coverEnglish, o) }
+func coverText(o Options) string { return coverOf(coverFrench, coverEnglish, o) }
 
 // pdfCoverText says the same of a PDF.
-func pdfCoverText(o Options) string { return cover(pdfFrench, pdfEnglish, o) }
+func pdfCoverText(o Options) string { return coverOf(pdfFrench, pdfEnglish, o) }
 
-func cover(fr, en string, o Options) string {
+// coverOf puts the recipient's language first.
+func coverOf(fr, en string, o Options) string {
 	name := o.Clinic
 	if o.Phone != "" {
 		fr += "\nUne question, un doute ? Appelez le " + o.Phone + callName(" (", o.Clinic) + ".\n"
 		en += "\nA question, a doubt? Call " + o.Phone + callName(" (", o.Clinic) + ".\n"
 	}
 	if name == "" {
-		fr = strings.Replace(fr, "CLINIC vous a envoyé", "L'expéditeur vous a envoyé", 1)
-		en = strings.Replace(en, "CLINIC has sent", "The sender has sent", 1)
+		fr = strings.Replace(fr, "CLINIC vous", "L'expéditeur vous", 1)
+		en = strings.Replace(en, "CLINIC has", "The sender has", 1)
 	}
 	fr, en = strings.Replace(fr, "CLINIC", name, 1), strings.Replace(en, "CLINIC", name, 1)
 	a, b := fr, en

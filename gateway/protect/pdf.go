@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime/quotedprintable"
 	"strings"
 	"time"
 
@@ -25,12 +24,13 @@ const (
 // PDF gives a message whose attachment message.pdf (AES-256, R 6) shows the text and holds the files, and whose text says how to open it.
 // The passphrase goes another way, never with it; crypto/pdf says what it must be. With PDFEach a PDF of the message lies beside it,
 // rewritten and encrypted as piece-01.pdf; one that cannot be rewritten (signed, encrypted already, broken, large) is held like any other
-// file. A message that is Unclear, signed or encrypted as a whole, or broken in an encoding, is held as message.eml. An Error of step
+// file. A message that is Unclear, signed or encrypted as a whole, or broken in an encoding, is held as message.eml. With Options.TextOutside the text stays
+// readable, and message.pdf names and holds the rest. An Error of step
 // "form" says that this message cannot take the form: readers refuse to give out a file of it (see refused).
 func PDF(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase, mode string, o Options) (body *message.Body, err error) {
 	whole := x.Unclear != "" || x.Parts[0].Opaque || x.Check(b) != nil
 	defer count("pdf", whole, &err)
-	d := &document{ctx: ctx, b: b, x: x, o: o, passphrase: passphrase, each: mode == PDFEach}
+	d := &document{ctx: ctx, b: b, x: x, o: o, passphrase: passphrase, each: mode == PDFEach, outside: !whole && o.textOutside(b, x)}
 	if mode != PDFEach && mode != PDFWhole {
 		return nil, &Error{Step: "form", Err: fmt.Errorf("pdf mode %q is not known", mode)}
 	}
@@ -51,16 +51,14 @@ func PDF(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 				return err
 			}
 		}
-		_, err := fmt.Fprintf(w, "%s--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", h.Bytes(), mark)
-		if err != nil {
+		cover := pdfCoverText(o)
+		if d.outside {
+			cover = coverOf(coverPDFFilesFrench, coverPDFFilesEnglish, o)
+		}
+		if err := writeTop(w, h.Bytes(), mark, cover, b, x, d.outside); err != nil {
 			return err
 		}
-		q := quotedprintable.NewWriter(w)
-		io.WriteString(q, pdfCoverText(o))
-		if err := q.Close(); err != nil {
-			return err
-		}
-		err = attachPDF(w, mark, "message.pdf", func(w io.Writer) error { return d.write(w, whole) })
+		err := attachPDF(w, mark, "message.pdf", func(w io.Writer) error { return d.write(w, whole) })
 		if err != nil {
 			return err
 		}
@@ -102,6 +100,7 @@ type document struct {
 	o          Options
 	passphrase string
 	each       bool
+	outside    bool // the texts are not in it
 	pieces     []piece
 	w          *pdf.Writer
 	shown      map[int]bool // alternatives of which a text is shown
@@ -254,6 +253,8 @@ func (d *document) part(i int, p message.Part) error {
 		}
 	}
 	switch {
+	case d.outside && isOutside(p):
+		return nil
 	case isText(p):
 		return d.text(i, p)
 	case p.Opaque && strings.HasPrefix(p.Type, "multipart/"): // its signature covers its bytes: the entity as it is

@@ -32,7 +32,7 @@ var sealed = promauto.NewCounterVec(prometheus.CounterOpts{
 	Name: "passerelle_protect_sealed_total",
 	Help: "Messages sealed for a recipient, by form and result.",
 }, []string{
-	"form",   // smime, openpgp, pdf, zip
+	"form",   // smime, openpgp, zip, pdf, as-is
 	"result", // split, whole (could not be read unambiguously), or the step that failed: key, passphrase, form, read, seal, room
 })
 
@@ -54,6 +54,10 @@ type Options struct {
 	Keep []string
 	// Subject of the outer message, "" for a neutral one.
 	Subject string
+	// KeepSubject leaves the message's own subject outside.
+	KeepSubject bool
+	// TextOutside seals the files and pictures alone and leaves the text readable, where the form can (ZIP, OpenPGP, PDF) and Whole says nothing.
+	TextOutside bool
 	// Lang is the recipient's language: "en" puts English first, everything else French.
 	Lang string
 	// Clinic and Phone say in the cover text who sent this and who can be called.
@@ -139,6 +143,9 @@ func outer(env *message.Envelope, h message.Header, to message.Recipient, o Opti
 	one("Reply-To", mailboxes(h.Get("Reply-To"), false))
 	out.Append("To", "<"+to.Address.String()+">")
 	subject := o.Subject
+	if own := h.Text("Subject"); o.KeepSubject && own != "" {
+		subject = own
+	}
 	if subject == "" {
 		subject = neutralSubject
 	}

@@ -22,11 +22,7 @@ func SMIME(ctx context.Context, env *message.Envelope, b *message.Body, x *messa
 		suite = smime.Compatible
 	}
 	h := outer(env, x.Header, to, o)
-	for _, f := range [][2]string{
-		{"Content-Type", "application/pkcs7-mime; smime-type=" + suite.Type() + "; name=\"smime.p7m\""},
-		{"Content-Disposition", "attachment; filename=\"smime.p7m\""},
-		{"Content-Transfer-Encoding", "base64"},
-	} {
+	for _, f := range smimeFields(suite.Type()) {
 		if err := h.Append(f[0], f[1]); err != nil {
 			return nil, &Error{Step: "seal", Err: err}
 		}
@@ -52,4 +48,12 @@ func SMIME(ctx context.Context, env *message.Envelope, b *message.Body, x *messa
 		}
 		return lines.Close()
 	})
+}
+
+func smimeFields(smimeType string) [][2]string {
+	return [][2]string{
+		{"Content-Type", "application/pkcs7-mime; smime-type=" + smimeType + "; name=\"smime.p7m\""},
+		{"Content-Disposition", "attachment; filename=\"smime.p7m\""},
+		{"Content-Transfer-Encoding", "base64"},
+	}
 }

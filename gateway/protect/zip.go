@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime/quotedprintable"
 	"path"
 	"strings"
 
@@ -17,7 +16,7 @@ import (
 // ZIP gives a message whose attachment message.zip (AES-256, AE-2) holds the text and the files under neutral names, with a list of
 // the real ones, and whose text says how to open it. The passphrase goes another way, never with it; zipaes says what it must be. A
 // message that must stay Whole, is signed or encrypted as a whole, or broken in an encoding, lies in the archive as message.eml. Files in
-// uuencode and TNEF become ordinary ones.
+// uuencode and TNEF become ordinary ones. With Options.TextOutside the text stays readable and documents.zip holds the rest.
 func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase string, o Options) (body *message.Body, err error) {
 	whole := x.Whole() || x.Parts[0].Opaque || x.Check(b) != nil
 	defer count("zip", whole, &err)
@@ -31,23 +30,21 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 		}
 		defer u.Close()
 	}
+	outside, name, cover := !whole && o.textOutside(b, x), "message.zip", coverText(o)
+	if outside {
+		name, cover = "documents.zip", coverOf(coverZIPFilesFrench, coverZIPFilesEnglish, o)
+	}
 	mark := boundary()
 	h := outer(env, x.Header, to, o)
 	if err := h.Append("Content-Type", `multipart/mixed; boundary="`+mark+`"`); err != nil {
 		return nil, &Error{Step: "seal", Err: err}
 	}
 	return build(o, b.Size()+b.Size()/20+16<<10, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", h.Bytes(), mark)
-		if err != nil {
+		if err := writeTop(w, h.Bytes(), mark, cover, b, x, outside); err != nil {
 			return err
 		}
-		q := quotedprintable.NewWriter(w)
-		io.WriteString(q, coverText(o))
-		if err := q.Close(); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(w, "\r\n--%s\r\nContent-Type: application/zip; name=\"message.zip\"\r\nContent-Disposition: attachment; filename=\"message.zip\"\r\n"+
-			"Content-Transfer-Encoding: base64\r\n\r\n", mark)
+		_, err := fmt.Fprintf(w, "\r\n--%s\r\nContent-Type: application/zip; name=\"%s\"\r\nContent-Disposition: attachment; filename=\"%[2]s\"\r\n"+
+			"Content-Transfer-Encoding: base64\r\n\r\n", mark, name)
 		if err != nil {
 			return err
 		}
@@ -56,7 +53,8 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 		if err != nil {
 			return &Error{Step: "passphrase", Err: err}
 		}
-		if err := fillArchive(ctx, z, b, x, u, whole); err != nil {
+		a := &archive{ctx: ctx, create: z.Create, b: b, x: x, u: u, outside: outside}
+		if err := a.fill(whole); err != nil {
 			return err
 		}
 		if err := z.Close(); err != nil {
@@ -70,37 +68,54 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 	})
 }
 
-// archive fills one ZIP: entries, and the list of what they are called in truth.
+// writeTop writes the outer header and the texts that stand before what is sealed: with outside the message's own, and how to open the rest.
+func writeTop(w io.Writer, header []byte, mark, cover string, b *message.Body, x *message.Index, outside bool) error {
+	if _, err := w.Write(append(header, "--"+mark+"\r\n"...)); err != nil {
+		return err
+	}
+	if t, ok := outsideOf(x, 0); ok && outside {
+		if err := t.write(w, b, x); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, "\r\n--"+mark+"\r\n"); err != nil {
+			return err
+		}
+	}
+	return writeText(w, "text/plain", map[string]string{"charset": "utf-8"}, strings.NewReader(cover))
+}
+
+// archive gives the pieces of a message neutral names, and lists what they are called in truth.
 type archive struct {
 	ctx           context.Context
-	z             *zipaes.Writer
+	create        func(name string, store bool) (io.Writer, error) // the next entry
 	b             *message.Body
 	x             *message.Index
 	u             *message.Unpacked
+	outside       bool // the texts are not in it
 	pieces, texts int
 	list          strings.Builder
 }
 
-func fillArchive(ctx context.Context, z *zipaes.Writer, b *message.Body, x *message.Index, u *message.Unpacked, whole bool) error {
+// fill writes the whole message as one entry, or all of its parts.
+func (a *archive) fill(whole bool) error {
 	if whole {
-		w, err := z.Create("message.eml", false)
+		w, err := a.create("message.eml", false)
 		if err != nil {
 			return err
 		}
-		if _, err := w.Write(Inside(x.Header)); err != nil {
+		if _, err := w.Write(Inside(a.x.Header)); err != nil {
 			return err
 		}
-		return copyBody(ctx, w, b, x.Parts[0].HeaderEnd)
+		return copyBody(a.ctx, w, a.b, a.x.Parts[0].HeaderEnd)
 	}
-	a := &archive{ctx: ctx, z: z, b: b, x: x, u: u}
 	for _, f := range [][2]string{{"Objet / Subject", "Subject"}, {"De / From", "From"}, {"Date", "Date"}} {
-		fmt.Fprintf(&a.list, "%s : %s\r\n", f[0], x.Header.Text(f[1]))
+		fmt.Fprintf(&a.list, "%s : %s\r\n", f[0], a.x.Header.Text(f[1]))
 	}
 	a.list.WriteString("\r\nContenu / Content :\r\n")
 	if err := a.add(0); err != nil {
 		return err
 	}
-	w, err := z.Create("contenu.txt", false)
+	w, err := a.create("contenu.txt", false)
 	if err != nil {
 		return err
 	}
@@ -108,10 +123,10 @@ func fillArchive(ctx context.Context, z *zipaes.Writer, b *message.Body, x *mess
 	return err
 }
 
-// add writes part i: a multipart by its parts, everything else as one entry. No leaf is left out.
+// add writes part i: a multipart by its parts, everything else as one entry. No leaf is left out but the texts that stand outside.
 func (a *archive) add(i int) error {
 	p := a.x.Parts[i]
-	if strings.HasPrefix(p.Type, "multipart/") && !p.Opaque {
+	if descends(p) {
 		for _, c := range p.Children {
 			if err := a.add(c); err != nil {
 				return err
@@ -119,16 +134,18 @@ func (a *archive) add(i int) error {
 		}
 		return nil
 	}
+	if a.outside && isOutside(p) {
+		return nil
+	}
 	name, r, prefix := "", message.DecodePart(a.b, p), ""
 	unpacked := a.u.Part(i)
 	if unpacked != nil && unpacked.Text != nil {
 		r = unpacked.Text.Section(0, -1)
 	}
-	file := p.Disposition == "attachment" || p.Name != ""
 	switch {
 	case p.Opaque && strings.HasPrefix(p.Type, "multipart/"): // its signature covers its bytes: the entity as it is
 		name, r = a.piece("eml"), a.b.Section(p.Start, p.End-p.Start)
-	case p.Type == "text/plain" && !file, p.Type == "text/html" && !file:
+	case isText(p):
 		name = a.text(p.Type)
 		if s, err := p.UTF8(r); err == nil {
 			r = s
@@ -158,7 +175,7 @@ func (a *archive) add(i int) error {
 
 // entry writes one file, and a line of the list that says what it is called in truth.
 func (a *archive) entry(name, real, typ, prefix string, r io.Reader) error {
-	w, err := a.z.Create(name, compressed[path.Ext(name)])
+	w, err := a.create(name, compressed[path.Ext(name)])
 	if err != nil {
 		return err
 	}
