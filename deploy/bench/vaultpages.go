@@ -286,4 +286,3 @@ func (m *meeting) Write(p []byte) (int, error) {
 	m.n += len(p)
 	return m.Writer.Write(p)
 }
-
