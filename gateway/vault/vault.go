@@ -43,12 +43,12 @@ type Blob interface {
 	Close() error
 }
 
-// Blobs is the blob place. Put is durable before it returns; Delete of what is not there is no error.
+// Blobs is the blob place. Put is durable before it returns; Delete of what is not there is no error. List gives all ids, some at a time.
 type Blobs interface {
 	Put(ctx context.Context, id string, r io.Reader) error
 	Open(id string) (Blob, error)
-	Delete(ctx context.Context, id string) error
-	List(ctx context.Context) ([]string, error)
+	Delete(ctx context.Context, ids ...string) error
+	List(ctx context.Context, f func(ids []string) error) error
 }
 
 // Clinic is how the clinic presents itself to patients.
@@ -163,7 +163,7 @@ type Vault struct {
 	paris *time.Location
 	links *Limiter
 	peers *Limiter
-	swept *atomic.Int64 // when payloads were last held against rows
+	swept *atomic.Int64 // when all was last looked at
 }
 
 const schema = `
@@ -216,7 +216,8 @@ ALTER TABLE vault_deposits ADD COLUMN noted TEXT NOT NULL DEFAULT '';       -- t
 CREATE UNIQUE INDEX vault_deposits_short ON vault_deposits (short) WHERE short IS NOT NULL;
 CREATE INDEX vault_deposits_sending ON vault_deposits (sending);
 CREATE INDEX vault_deposits_pair ON vault_deposits (recipient, sender);
-CREATE INDEX vault_deposits_state ON vault_deposits (state, size);
+CREATE INDEX vault_deposits_state ON vault_deposits (state, created, size);
+CREATE INDEX vault_deposits_created ON vault_deposits (created);
 UPDATE vault_deposits SET noted = state;
 CREATE INDEX vault_deposits_unnoted ON vault_deposits (changed) WHERE noted <> state AND state IN ('opened', 'expired', 'revoked', 'destroyed');
 CREATE TABLE vault_sendings (
