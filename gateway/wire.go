@@ -275,6 +275,7 @@ func (v vaultBlobs) Open(id string) (vault.Blob, error) {
 func (v vaultBlobs) Delete(_ context.Context, ids ...string) error { return v.Blobs.Delete(ids...) }
 
 func (v vaultBlobs) List(_ context.Context, f func(ids []string) error) error { return v.Blobs.List(f) }
+
 func (v vaultBlob) ReadAt(p []byte, off int64) (int, error) { return v.b.ReadAt(p, off) }
 func (v vaultBlob) Size() int64                             { return v.b.Size }
 func (v vaultBlob) Close() error                            { return v.b.Close() }

@@ -115,7 +115,7 @@ func (v *Vault) sweep(ctx context.Context, now time.Time, s *Swept) (more bool, 
 }
 
 func (v *Vault) past(ctx context.Context, now time.Time) (due []past, err error) {
-	rows, err := v.db.Read().QueryContext(ctx, `SELECT id, state, size FROM vault_deposits WHERE next_due > 0 AND next_due <= ? AND (expires <= ? OR state IN (?, ?))
+	rows, err := v.db.Read().QueryContext(ctx, `SELECT id, state, size FROM vault_deposits INDEXED BY vault_deposits_due WHERE next_due > 0 AND next_due <= ? AND (expires <= ? OR state IN (?, ?))
 		ORDER BY next_due LIMIT ?`, ms(now), ms(now), Pending, Held, sweepBatch)
 	if err != nil {
 		return nil, err
