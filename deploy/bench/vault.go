@@ -143,29 +143,25 @@ func (v *vaultRun) fill(ctx context.Context) error {
 
 // start measures a start, and what the first sweep takes on top.
 func (v *vaultRun) start(ctx context.Context) error {
-	for range 1 {
-		g, took, err := v.gateway(ctx)
-		if err != nil {
-			return err
-		}
-		ready, err := g.footprint()
-		if err != nil {
-			return err
-		}
-		cpu := g.cpu()
-		time.Sleep(20 * time.Second)
-		first, err := g.footprint()
-		if err != nil {
-			return err
-		}
-		swept := g.cpu()
-		time.Sleep(62 * time.Second) // one more sweep lies in it
-		fmt.Printf("vault start seconds=%.2f rss_MiB=%d cpu_s=%.1f; after the first sweep rss_MiB=%d peak_MiB=%d cpu_s=%.1f; a minute later cpu_s=+%.2f\n",
-			took.Seconds(), ready.rss>>10, cpu, first.rss>>10, first.peak>>10, swept, g.cpu()-swept)
-		if err := g.stop(); err != nil {
-			return err
-		}
+	g, took, err := v.gateway(ctx)
+	if err != nil {
+		return err
 	}
+	defer g.stop()
+	ready, err := g.footprint()
+	if err != nil {
+		return err
+	}
+	cpu := g.cpu()
+	time.Sleep(50 * time.Second)
+	first, err := g.footprint()
+	if err != nil {
+		return err
+	}
+	swept := g.cpu()
+	time.Sleep(60 * time.Second) // one more sweep lies in it
+	fmt.Printf("vault start seconds=%.2f rss_MiB=%d cpu_s=%.1f wal_MiB=%d; with the first sweep rss_MiB=%d peak_MiB=%d cpu_s=%.1f; another minute cpu_s=+%.2f load=%s\n",
+		took.Seconds(), ready.rss>>10, cpu, fileSize(filepath.Join(v.state(), "passerelle.db-wal"))>>20, first.rss>>10, first.peak>>10, swept, g.cpu()-swept, loadAverage())
 	return nil
 }
 

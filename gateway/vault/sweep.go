@@ -38,10 +38,8 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 		if !more {
 			break
 		}
-		select { // mail has the writer and the disk for as long as this had them
-		case <-ctx.Done():
-			return s, fmt.Errorf("sweep: %w", ctx.Err())
-		case <-time.After(max(sweepPause, time.Since(begin))):
+		if err := rest(ctx, max(sweepPause, time.Since(begin))); err != nil {
+			return s, fmt.Errorf("sweep: %w", err)
 		}
 	}
 	err := v.db.Write(ctx, func(tx store.Tx) error {
@@ -58,6 +56,16 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 		v.swept.Store(ms(now))
 	}
 	return s, nil
+}
+
+// rest leaves the writer, the disk and the processor to mail for as long as a batch had them.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // past is a deposit that is past its time.
@@ -134,6 +142,7 @@ func (v *Vault) past(ctx context.Context, now time.Time) (due []past, err error)
 // orphans deletes the payloads that no row can open. A row stands before its payload does, so none in the making is hit.
 func (v *Vault) orphans(ctx context.Context, s *Swept) error {
 	return v.blobs.List(ctx, func(batch []string) error {
+		begin := time.Now()
 		var args []any
 		batch = slices.DeleteFunc(batch, func(name string) bool { // what has another name is nobody's payload: somebody else's file
 			b, err := hex.DecodeString(name)
@@ -153,11 +162,13 @@ func (v *Vault) orphans(ctx context.Context, s *Swept) error {
 		for _, id := range living {
 			keep[id] = true
 		}
-		if batch = slices.DeleteFunc(batch, func(id string) bool { return keep[id] }); len(batch) == 0 {
-			return nil
+		if batch = slices.DeleteFunc(batch, func(id string) bool { return keep[id] }); len(batch) > 0 {
+			if err := v.blobs.Delete(ctx, batch...); err != nil {
+				return err
+			}
+			s.Orphans += len(batch)
 		}
-		s.Orphans += len(batch)
-		return v.blobs.Delete(ctx, batch...)
+		return rest(ctx, time.Since(begin))
 	})
 }
 
