@@ -141,25 +141,27 @@ func (g *Gateway) wantsReceipt(what vault.Summary) bool {
 	return false
 }
 
-// notesAtOnce bounds one commit of noteDeposits: mail waits for it.
-const notesAtOnce = 50
+const (
+	notesAtOnce = 50               // in one commit of noteDeposits: mail waits for it
+	notesTime   = 20 * time.Second // of one round; what is left is for the next minute
+)
 
 // noteDeposits tells the ledger of openings, with their level of proof, and of ends. Its memory keeps a note that was written, and not marked
 // in the vault before a crash, from being written again.
 func (g *Gateway) noteDeposits(ctx context.Context) error {
-	for {
+	for start := time.Now(); ; {
 		begin := time.Now()
 		n, err := g.noteSome(ctx)
 		if err != nil {
 			return fmt.Errorf("note deposits: %w", err)
 		}
-		if n < notesAtOnce {
+		if n < notesAtOnce || time.Since(start) >= notesTime {
 			return nil
 		}
-		select { // mail has the ledger for as long as this had it
+		select { // mail has the ledger for three quarters of the time
 		case <-ctx.Done():
 			return fmt.Errorf("note deposits: %w", ctx.Err())
-		case <-time.After(time.Since(begin)):
+		case <-time.After(3 * time.Since(begin)):
 		}
 	}
 }

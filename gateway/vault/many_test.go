@@ -69,6 +69,33 @@ func TestSweepOfMany(t *testing.T) {
 	}
 }
 
+// A sweep that takes too long leaves the rest to the next one; what is left opens for nobody.
+func TestSweepLeavesSome(t *testing.T) {
+	h := open(t)
+	h.sweepTime = 0
+	r := request("")
+	r.Files, r.Expiry = nil, 30*time.Minute
+	var last *Deposit
+	for range sweepBatch + 1 {
+		d, err := h.Deposit(t.Context(), r)
+		if err == nil {
+			err = h.Activate(t.Context(), d.ID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = d
+	}
+	h.now = h.now.Add(31 * time.Minute)
+	for _, n := range []int{sweepBatch, 1, 0} {
+		if s, err := h.Sweep(t.Context()); err != nil || s != (Swept{Expired: n}) {
+			t.Fatalf("%+v, %v, want %d", s, err, n)
+		}
+		_, err := h.Look(t.Context(), secretOf(last))
+		want(t, err, Gone)
+	}
+}
+
 // What a queue has taken does not stand before what falls due later; it is looked for again after an hour, and never outlives the deposit.
 func TestQueuedDutiesStandBehind(t *testing.T) {
 	h := remindable(t)

@@ -17,6 +17,8 @@ const (
 	pendingLife = time.Hour // a deposit whose notice was not accepted by then is what a crash left
 	sweepBatch  = 50        // rows per commit: mail waits for one
 	sweepPause  = 20 * time.Millisecond
+	// sweepTime bounds one sweep: what is left is for the next, and other duties have their turn. Nothing opens after its end, swept or not.
+	sweepTime = 20 * time.Second
 	// allEvery: payloads are held against rows, and rows counted, at the start and then seldom, for there may be a million of them.
 	allEvery = time.Hour
 )
@@ -25,20 +27,20 @@ const (
 type Swept struct{ Expired, Pending, Orphans int }
 
 // Sweep ends what is past its time: expired deposits lose their key and their payload, pending ones and payloads without a row
-// go. It may be run at any time, on several gateways at once, and again after a crash at any point.
+// go. It may be run at any time, on several gateways at once, and again after a crash at any point. Of very many it leaves some to the next.
 func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	var s Swept
 	now := v.cfg.Now()
-	for {
+	for start := time.Now(); ; {
 		begin := time.Now()
 		more, err := v.sweep(ctx, now, &s)
 		if err != nil {
 			return s, fmt.Errorf("sweep: %w", err)
 		}
-		if !more {
+		if !more || time.Since(start) >= v.sweepTime {
 			break
 		}
-		if err := rest(ctx, max(sweepPause, time.Since(begin))); err != nil {
+		if err := rest(ctx, max(sweepPause, 3*time.Since(begin))); err != nil {
 			return s, fmt.Errorf("sweep: %w", err)
 		}
 	}
@@ -58,7 +60,7 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	return s, nil
 }
 
-// rest leaves the writer, the disk and the processor to mail for as long as a batch had them.
+// rest leaves the writer, the disk and the processor to mail.
 func rest(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

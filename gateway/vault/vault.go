@@ -164,6 +164,8 @@ type Vault struct {
 	links *Limiter
 	peers *Limiter
 	swept *atomic.Int64 // when all was last looked at
+	// sweepTime is the constant; tests shorten it.
+	sweepTime time.Duration
 }
 
 const schema = `
@@ -246,7 +248,7 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
-		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64)}
+		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64), sweepTime: sweepTime}
 	if err := v.count(ctx); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
