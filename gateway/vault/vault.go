@@ -220,7 +220,7 @@ CREATE INDEX vault_deposits_sending ON vault_deposits (sending);
 CREATE INDEX vault_deposits_pair ON vault_deposits (recipient, sender);
 CREATE INDEX vault_deposits_state ON vault_deposits (state, created, size);
 CREATE INDEX vault_deposits_created ON vault_deposits (created);
-UPDATE vault_deposits SET noted = state;
+UPDATE vault_deposits SET noted = state WHERE state IN ('opened', 'expired', 'revoked', 'destroyed');
 CREATE INDEX vault_deposits_unnoted ON vault_deposits (changed) WHERE noted <> state AND state IN ('opened', 'expired', 'revoked', 'destroyed');
 CREATE TABLE vault_sendings (
 	id         TEXT PRIMARY KEY,
