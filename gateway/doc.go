@@ -71,6 +71,7 @@
 //	gateway              -> every room, config
 //	config               -> policy
 //	policy, crypto/*     -> nothing of ours
+//	crypto/openpgp       -> crypto/lines, for its armour
 //	message, store, web  -> nothing of ours
 //	every room           -> message at most; beyond that:
 //	protect, vault       -> crypto/*

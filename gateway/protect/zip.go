@@ -2,13 +2,13 @@ package protect
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"mime/quotedprintable"
 	"path"
 	"strings"
 
+	"passerelle/crypto/lines"
 	"passerelle/crypto/zipaes"
 	"passerelle/gateway/message"
 )
@@ -39,8 +39,8 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 		if err != nil {
 			return err
 		}
-		lines := &base64Lines{w: w}
-		z, err := zipaes.NewWriter(lines, passphrase, o.now().UTC())
+		text := lines.NewWriter(w)
+		z, err := zipaes.NewWriter(text, passphrase, o.now().UTC())
 		if err != nil {
 			return &Error{Step: "passphrase", Err: err}
 		}
@@ -50,7 +50,7 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 		if err := z.Close(); err != nil {
 			return err
 		}
-		if err := lines.Close(); err != nil {
+		if err := text.Close(); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(w, "\r\n--%s--\r\n", mark)
@@ -190,50 +190,4 @@ func extension(p message.Part) string {
 		return e
 	}
 	return "bin"
-}
-
-// base64Lines writes base64 in lines of 76 columns (RFC 2045 section 6.8).
-type base64Lines struct {
-	w    io.Writer
-	rest []byte
-	out  []byte
-}
-
-func (l *base64Lines) Write(p []byte) (int, error) {
-	n := len(p)
-	if len(l.rest) > 0 {
-		k := min(57-len(l.rest), len(p))
-		l.rest, p = append(l.rest, p[:k]...), p[k:]
-		if len(l.rest) == 57 {
-			l.line(l.rest)
-			l.rest = l.rest[:0]
-		}
-	}
-	for ; len(p) >= 57; p = p[57:] {
-		l.line(p[:57])
-		if len(l.out) > 32<<10 {
-			if err := l.flush(); err != nil {
-				return 0, err
-			}
-		}
-	}
-	l.rest = append(l.rest, p...)
-	return n, nil
-}
-
-func (l *base64Lines) line(p []byte) {
-	l.out = append(base64.StdEncoding.AppendEncode(l.out, p), '\r', '\n')
-}
-
-func (l *base64Lines) flush() error {
-	_, err := l.w.Write(l.out)
-	l.out = l.out[:0]
-	return err
-}
-
-func (l *base64Lines) Close() error {
-	if len(l.rest) > 0 {
-		l.line(l.rest)
-	}
-	return l.flush()
 }
