@@ -61,6 +61,7 @@ func Parse(b *Body, lim Limits) (*Index, error) {
 	p := &parser{scanner: newScanner(b), lim: lim, x: &Index{}}
 	p.begin(0, -1)
 	for {
+		p.bulk = p.state == inLeaf
 		line, start, err := p.next()
 		if err == io.EOF {
 			break

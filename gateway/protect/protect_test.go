@@ -366,17 +366,3 @@ func TestProtectErrors(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkZIP1MB(b *testing.B) {
-	body, x := indexed(b, crlf(head+"Content-Type: multipart/mixed; boundary=m\n\n--m\n\nx\n--m\nContent-Type: application/pdf\nContent-Transfer-Encoding: base64\n\n"+
-		b64(strings.Repeat("0123456789abcdef", 1<<16))+"\n--m--\n"))
-	o := options(b)
-	b.SetBytes(body.Size())
-	for b.Loop() {
-		out, err := ZIP(ctx, envelope, body, x, dest, passphrase, o)
-		if err != nil {
-			b.Fatal(err)
-		}
-		out.Close()
-	}
-}

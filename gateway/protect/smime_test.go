@@ -3,9 +3,7 @@ package protect
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -227,49 +225,4 @@ func TestSMIMEErrors(t *testing.T) {
 	if o.Budget.Used() != 0 {
 		t.Errorf("%d bytes of the budget never came back", o.Budget.Used())
 	}
-}
-
-// BenchmarkSMIME is the way from the received body to the sealed one, 10 MB, beside openssl as a whole process on the same file, and
-// the bare steps that bound it: the cipher with its tag, and base64.
-func BenchmarkSMIME(b *testing.B) {
-	c := correspondent(b, gatewaytest.CorrespondentOptions{})
-	raw := letter(10 << 20)
-	for _, cipher := range []string{"gcm", "cbc"} {
-		b.Run(cipher, func(b *testing.B) {
-			body, x := indexed(b, string(raw))
-			o := Options{Budget: message.NewBudget(128<<20, b.TempDir()), Cipher: cipher}
-			b.SetBytes(body.Size())
-			for b.Loop() {
-				out, err := SMIME(ctx, envelope, body, x, dest, []*x509.Certificate{c.Certificate}, o)
-				if err != nil {
-					b.Fatal(err)
-				}
-				out.Close()
-			}
-		})
-		b.Run("openssl "+cipher, func(b *testing.B) {
-			dir := b.TempDir()
-			in, out := filepath.Join(dir, "in.eml"), filepath.Join(dir, "out.eml")
-			if err := os.WriteFile(in, raw, 0o600); err != nil {
-				b.Fatal(err)
-			}
-			b.SetBytes(int64(len(raw)))
-			for b.Loop() {
-				if msg, err := exec.Command("openssl", "cms", "-encrypt", "-aes-256-"+cipher, "-binary", "-in", in, "-out", out, c.CertFile).CombinedOutput(); err != nil {
-					b.Fatalf("%v\n%s", err, msg)
-				}
-			}
-		})
-	}
-	b.Run(fmt.Sprint("bare base64 of ", len(raw)), func(b *testing.B) {
-		out := make([]byte, 0, base64.StdEncoding.EncodedLen(len(raw))*78/76+78)
-		b.SetBytes(int64(len(raw)))
-		for b.Loop() {
-			out = out[:0]
-			for p := raw; len(p) > 0; {
-				n := min(57, len(p))
-				out, p = append(base64.StdEncoding.AppendEncode(out, p[:n]), '\r', '\n'), p[n:]
-			}
-		}
-	})
 }
