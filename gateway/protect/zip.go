@@ -2,6 +2,7 @@ package protect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"mime/quotedprintable"
@@ -17,8 +18,22 @@ import (
 // the real ones, and whose text says how to open it. The passphrase goes another way, never with it; zipaes says what it must be. A
 // message that is Unclear, signed or encrypted as a whole, or broken in an encoding, lies in the archive as message.eml.
 func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase string, o Options) (body *message.Body, err error) {
-	whole := x.Unclear != "" || x.Parts[0].Opaque || x.Check(b) != nil
-	defer count("zip", whole, &err)
+	whole := x.Unclear != "" || x.Parts[0].Opaque
+	defer func() { count("zip", whole, &err) }()
+	if !whole {
+		if body, err = zipped(ctx, env, b, x, to, passphrase, o, false); !errors.Is(err, errBroken) {
+			return body, err
+		}
+		whole = true
+	}
+	return zipped(ctx, env, b, x, to, passphrase, o, true)
+}
+
+// errBroken: a part cannot be read in its encoding. That shows on the way, since reading all parts beforehand would take as long again.
+var errBroken = errors.New("a part cannot be decoded")
+
+// zipped is ZIP, taken apart or whole.
+func zipped(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase string, o Options, whole bool) (*message.Body, error) {
 	mark := boundary()
 	h := outer(env, x.Header, to, o)
 	if err := h.Append("Content-Type", `multipart/mixed; boundary="`+mark+`"`); err != nil {
@@ -139,7 +154,25 @@ func (a *archive) add(i int) error {
 	if _, err := io.WriteString(w, prefix); err != nil {
 		return err
 	}
-	return copyTo(a.ctx, w, r)
+	part := partReader{r: r}
+	if err = copyTo(a.ctx, w, &part); part.err != nil {
+		return fmt.Errorf("%w: %w", errBroken, part.err)
+	}
+	return err
+}
+
+// partReader notes why reading ended before the end.
+type partReader struct {
+	r   io.Reader
+	err error
+}
+
+func (p *partReader) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if err != nil && err != io.EOF {
+		p.err = err
+	}
+	return n, err
 }
 
 func (a *archive) piece(ext string) string {
