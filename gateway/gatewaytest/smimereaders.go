@@ -48,10 +48,15 @@ func GPGSM(certFile, keyFile string) (open func(der []byte) ([]byte, error), sto
 	gpgsm := func(args ...string) ([]byte, error) {
 		return outputOf([]byte("x\n"), append([]string{"gpgsm", "--homedir", home, "--batch", "--quiet", "--disable-crl-checks", "--pinentry-mode", "loopback", "--passphrase-fd", "0"}, args...)...)
 	}
-	_, err = outputOf(nil, "openssl", "pkcs12", "-export", "-in", certFile, "-inkey", keyFile, "-out", p12, "-passout", "pass:x",
-		"-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1")
-	if err == nil {
-		_, err = gpgsm("--import", p12)
+	for range 5 { // now and then 2.2 cannot read its own kind of file; another has another salt
+		_, err = outputOf(nil, "openssl", "pkcs12", "-export", "-in", certFile, "-inkey", keyFile, "-out", p12, "-passout", "pass:x",
+			"-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1")
+		if err == nil {
+			_, err = gpgsm("--import", p12)
+		}
+		if err == nil {
+			break
+		}
 	}
 	if err != nil {
 		stop()

@@ -64,7 +64,8 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// large is the row of an attachment of 25 MB, which goes from one encrypted temp file to another.
+// large is the row of an attachment of 25 MB, which goes from one encrypted temp file to another; once in each form, for the bytes are many
+// and what another program or key changes is not in their number.
 func (k *ring) large(t *testing.T, forms []form) []string {
 	o := options(t)
 	o.Budget = message.NewBudget(0, t.TempDir())
@@ -85,7 +86,15 @@ func (k *ring) large(t *testing.T, forms []form) []string {
 	s := shape{name: "attachment of 25 MB"}
 	row := []string{s.name}
 	for _, f := range forms {
-		row = append(row, k.check(t, f, s, raw, b, x, o)...)
+		others := len(f.readers)
+		if !strings.Contains(f.name, "P-256") {
+			f.readers = f.readers[:1]
+			row = append(row, k.check(t, f, s, raw, b, x, o)...)
+			others--
+		}
+		for range others {
+			row = append(row, "not run")
+		}
 	}
 	return row
 }
