@@ -16,6 +16,7 @@ var arrows = map[string][]string{
 	"config":              {"policy"},
 	"policy":              nil,
 	"crypto/*":            nil,
+	"crypto/openpgp":      {"crypto/lines"}, // its armour
 	"deploy":              nil,
 	"deploy/bench":        {"gateway/gatewaytest"},
 	"docs":                nil,

@@ -77,6 +77,7 @@
 //	config               -> policy
 //	policy, crypto/*     -> nothing of ours
 //	message, store, web, duties -> nothing of ours
+//	crypto/openpgp       -> crypto/lines, for its armour
 //	every room           -> message at most; beyond that:
 //	protect, vault       -> crypto/*
 //	directory, ledger    -> store
