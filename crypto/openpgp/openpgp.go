@@ -78,10 +78,25 @@ func ParseKeys(block []byte, now time.Time) (keys []*Key, err error) {
 			keys, err = nil, &KeyError{Reason: "cannot be read", Err: fmt.Errorf("panic: %v", r)}
 		}
 	}()
+	ring, err := readRing(block)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range ring {
+		k := &Key{e}
+		if err := k.Usable(now); err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// readRing reads the keys of a block, armoured or binary; the error is a *KeyError.
+func readRing(block []byte) (ring openpgp.EntityList, err error) {
 	if len(block) > maxKey {
 		return nil, &KeyError{Reason: "is larger than 1 MiB"}
 	}
-	var ring openpgp.EntityList
 	if i := bytes.Index(block, []byte("-----BEGIN PGP")); i >= 0 {
 		b, derr := armor.Decode(bytes.NewReader(block[i:]))
 		if derr != nil {
@@ -97,14 +112,7 @@ func ParseKeys(block []byte, now time.Time) (keys []*Key, err error) {
 	if err != nil || len(ring) == 0 {
 		return nil, &KeyError{Reason: "cannot be read", Err: err}
 	}
-	for _, e := range ring {
-		k := &Key{e}
-		if err := k.Usable(now); err != nil {
-			return nil, err
-		}
-		keys = append(keys, k)
-	}
-	return keys, nil
+	return ring, nil
 }
 
 // Usable tells whether the key can be encrypted to at that time; the error is a *KeyError.
