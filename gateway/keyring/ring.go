@@ -142,7 +142,7 @@ func (r *Ring) Put(ctx context.Context, k Key) (added bool, err error) {
 		case err != nil:
 			return err
 		}
-		old.again(&k, now)
+		old.again(&k, m.Fault, now)
 		return insert(tx, old)
 	})
 	if err != nil {
@@ -151,15 +151,18 @@ func (r *Ring) Put(ctx context.Context, k Key) (added bool, err error) {
 	return added, nil
 }
 
-// again takes into a known key what was found now. Data comes signed by the key itself, whoever brings it; but an older copy of it may be brought
-// back too, so that a revocation once known stays, and less validity is believed to no lower source.
-func (k *Key) again(n *Key, now time.Time) {
+// again takes into a known key what was found now; fault is why that cannot be sealed to. Data comes signed by the key itself, whoever brings it; but
+// an older copy of it may be brought back too, so that a revocation once known stays, and less validity is believed to no lower source.
+func (k *Key) again(n *Key, fault error, now time.Time) {
 	higher := n.Trust.AtLeast(k.Trust)
 	later := n.NotAfter.IsZero() || !k.NotAfter.IsZero() && n.NotAfter.After(k.NotAfter)
 	if n.Revoked != "" && k.Revoked == "" {
 		k.Revoked = n.Revoked
 	}
-	if higher || later {
+	switch {
+	case fault != nil && higher: // its owner ended it
+		k.NotAfter = n.NotAfter
+	case fault == nil && (higher || later):
 		k.Data, k.Name, k.NotBefore, k.NotAfter = n.Data, n.Name, n.NotBefore, n.NotAfter
 	}
 	if n.Fixed || !k.Fixed && k.Trust != Rejected && higher {
