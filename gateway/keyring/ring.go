@@ -38,6 +38,7 @@ type Ring struct {
 	mu     sync.Mutex
 	cache  map[string][]Key // of the generation, by address
 	gen    int64
+	empty  bool      // no key at all, of the generation
 	looked time.Time // by the machine's own clock
 }
 
@@ -201,7 +202,7 @@ func (r *Ring) under(ctx context.Context, address string) ([]Key, error) {
 	if err := r.look(ctx); err != nil {
 		return nil, err
 	}
-	if keys, ok := r.cache[address]; ok {
+	if keys, ok := r.cache[address]; ok || r.empty {
 		return keys, nil
 	}
 	keys, err := query(ctx, r.db.Read(), `WHERE address = ?`, address)
@@ -226,6 +227,9 @@ func (r *Ring) look(ctx context.Context) error {
 		return err
 	}
 	if gen != r.gen {
+		if err := r.db.Read().QueryRowContext(ctx, `SELECT NOT EXISTS (SELECT 1 FROM keyring_keys)`).Scan(&r.empty); err != nil {
+			return err
+		}
 		clear(r.cache)
 	}
 	r.gen, r.looked = gen, time.Now()
