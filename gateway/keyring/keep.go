@@ -13,14 +13,24 @@ import (
 // minPrefix is how many digits name a key: fewer are a slip of the keyboard.
 const minPrefix = 8
 
-// All gives every key, by address, the best of each first.
+// All gives every key without its Data, by address, the best of each first.
 func (r *Ring) All(ctx context.Context) ([]Key, error) {
-	keys, err := query(ctx, r.db.Read(), ``)
+	keys, err := query(ctx, r.db.Read(), lean, ``)
 	if err != nil {
 		return nil, fmt.Errorf("read keyring: %w", err)
 	}
 	sortKeys(keys)
 	slices.SortStableFunc(keys, func(a, b Key) int { return strings.Compare(a.Address, b.Address) })
+	return keys, nil
+}
+
+// Under gives all that is kept for an address in key form, or "@domain", the best first.
+func (r *Ring) Under(ctx context.Context, address string) ([]Key, error) {
+	keys, err := query(ctx, r.db.Read(), columns, `WHERE address = ?`, address)
+	if err != nil {
+		return nil, fmt.Errorf("read keyring: %w", err)
+	}
+	sortKeys(keys)
 	return keys, nil
 }
 
@@ -32,7 +42,7 @@ func (r *Ring) Get(ctx context.Context, fingerprint string) ([]Key, error) {
 	if len(p) < minPrefix || strings.Trim(p, "0123456789abcdef") != "" {
 		return nil, &Error{Reason: fmt.Sprintf("%q is no fingerprint: %d hexadecimal digits or more", fingerprint, minPrefix)}
 	}
-	keys, err := query(ctx, r.db.Read(), `WHERE fingerprint >= ? AND fingerprint < ? ORDER BY address`, p, p+"g")
+	keys, err := query(ctx, r.db.Read(), columns, `WHERE fingerprint >= ? AND fingerprint < ? ORDER BY address`, p, p+"g")
 	if err != nil {
 		return nil, fmt.Errorf("read keyring: %w", err)
 	}

@@ -40,6 +40,8 @@ type Ring struct {
 	gen    int64
 	empty  bool      // no key at all, of the generation
 	looked time.Time // by the machine's own clock
+
+	warned map[string]int // of keys that end, how often; Watch's alone
 }
 
 const schema = `
@@ -181,7 +183,7 @@ func (r *Ring) For(ctx context.Context, a message.Address, now time.Time, least 
 	for _, address := range []string{a.Key(), "@" + a.Domain} {
 		all, err := r.under(ctx, address)
 		if err != nil {
-			return nil, fmt.Errorf("ask keyring: %w", err)
+			return nil, err
 		}
 		for _, k := range all {
 			if k.Usable(now, least) {
@@ -200,16 +202,15 @@ func (r *Ring) under(ctx context.Context, address string) ([]Key, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.look(ctx); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ask keyring: %w", err)
 	}
 	if keys, ok := r.cache[address]; ok || r.empty {
 		return keys, nil
 	}
-	keys, err := query(ctx, r.db.Read(), `WHERE address = ?`, address)
+	keys, err := r.Under(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	sortKeys(keys)
 	if len(r.cache) >= maxCached {
 		clear(r.cache)
 	}

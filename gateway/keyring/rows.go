@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strings"
 	"time"
 
 	"passerelle/gateway/store"
@@ -50,8 +51,11 @@ func insert(tx store.Tx, k *Key) error {
 	return err
 }
 
+// lean are the columns without what is large.
+var lean = strings.Replace(columns, "data", "x'' AS data", 1)
+
 // query reads the keys that a WHERE clause of our own names.
-func query(ctx context.Context, db *sql.DB, where string, args ...any) (keys []Key, err error) {
+func query(ctx context.Context, db *sql.DB, columns, where string, args ...any) (keys []Key, err error) {
 	rows, err := db.QueryContext(ctx, `SELECT `+columns+` FROM keyring_keys `+where, args...)
 	if err != nil {
 		return nil, err
