@@ -239,11 +239,14 @@ type Encrypt struct {
 	// Subject is the outer subject of an encrypted message.
 	Subject string `yaml:"subject"`
 	// Keys are armoured OpenPGP key files by address or by @domain.
-	Keys  map[string]string `yaml:"keys"`
-	SMIME EncryptSMIME      `yaml:"smime"`
+	Keys map[string]string `yaml:"keys"`
+	// MinTrust is how sure a key of the keyring must be to be sealed to: seen (it came in mail that it signed), discovered (the domain's own
+	// server told it: WKD, LDAP), verified (a certificate whose chain was verified), confirmed (the operator said so).
+	MinTrust string       `yaml:"min_trust"`
+	SMIME    EncryptSMIME `yaml:"smime"`
 }
 
-// EncryptSMIME is for those whose certificate the clinic's list holds.
+// EncryptSMIME is for those whose certificate the clinic's list or the keyring holds.
 type EncryptSMIME struct {
 	// Cipher is auto, gcm or cbc. gcm is AES-256-GCM and, for RSA keys, OAEP: OpenSSL 3 opens it, Thunderbird 102 and GnuPG 2.2 do not. cbc
 	// is AES-256-CBC, which everybody opens. auto is gcm where the certificate announces both (RFC 4262), else cbc.
@@ -316,7 +319,7 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
-		Encrypt: Encrypt{Subject: "Message sécurisé", SMIME: EncryptSMIME{Cipher: "auto"}},
+		Encrypt: Encrypt{Subject: "Message sécurisé", MinTrust: "verified", SMIME: EncryptSMIME{Cipher: "auto"}},
 		Pickup:  Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),

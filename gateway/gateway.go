@@ -13,6 +13,7 @@ import (
 	"passerelle/gateway/addressbook"
 	"passerelle/gateway/collect"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/keyring"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
@@ -57,6 +58,7 @@ type Gateway struct {
 type lasting struct {
 	key        [32]byte // the server key
 	db         *store.DB
+	ring       *keyring.Ring           // of correspondents' keys; nil where a subcommand has none to look into
 	sockets    map[string]net.Listener // handed over instead of bound, by door
 	ready      func()                  // told once all doors serve
 	serving    atomic.Bool             // between Run's begin and its end

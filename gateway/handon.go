@@ -21,6 +21,7 @@ type way struct {
 	decision policy.Decision
 	answer   directory.Answer
 	facts    policy.Facts
+	keys     sealingKeys
 	done     bool // served by an earlier attempt: entry says how
 	entry    ledger.Entry
 	fault    *fault
@@ -314,8 +315,8 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 		return err
 	}
 	c := w.answer.Contact
-	if c == nil {
-		return later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("no contact for an encrypt decision"))
+	if c == nil { // known by a key of the keyring alone
+		c = &directory.Contact{}
 	}
 	o := g.set.protect
 	o.Budget, o.Lang = g.budget, c.Lang
@@ -329,9 +330,9 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	telling := false // the passphrase must be told
 	switch w.decision.Form {
 	case policy.FormSMIME:
-		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{c.Certificate}, o)
+		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{w.keys.cert}, o)
 	case policy.FormOpenPGP:
-		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{c.OpenPGPKey}, o)
+		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{w.keys.pgp}, o)
 	case policy.FormZIP:
 		if passphrase = string(c.Secret); passphrase == "" {
 			telling, passphrase = true, g.passphrase(m, to)

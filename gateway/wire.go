@@ -20,6 +20,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/keyring"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/portal"
@@ -52,6 +53,7 @@ type settings struct {
 	protect          protect.Options
 	markKey          [32]byte
 	passphraseKey    [32]byte
+	minTrust         keyring.Trust // of a key of the keyring
 	loopToken        string
 	partners         partners
 	trustPort        int
@@ -103,6 +105,10 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	if err := g.db.Migrate(ctx, "gateway", knownTables, collectTables); err != nil {
 		return nil, err
 	}
+	if g.ring, err = keyring.Open(ctx, keyring.Config{Dir: cfg.StateDir, Now: g.now, Log: log}); err != nil {
+		return nil, err
+	}
+	g.closers = append(g.closers, g.ring.Close)
 	if g.ledger, err = ledger.New(ctx, g.db, ledger.Config{Key: derive(g.key, "ledger"), Now: g.now, Log: log}); err != nil {
 		return nil, err
 	}
@@ -285,7 +291,8 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
 		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
-		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
+		minTrust: keyring.Trust(cfg.Encrypt.MinTrust),
+		protect:  protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
 		s.hops["trust:"+domain] = relay.Hop{Addr: addr}

@@ -31,6 +31,7 @@ type commands struct {
 	Demo      demoCmd      `cmd:"" help:"Show the main job on this machine: real sockets on loopback, eight messages, every arrival checked. Needs no config."`
 	Directory directoryCmd `cmd:"" help:"The local mirror of the national directory (Annuaire Sante): look up, search, import, compare. Needs no config."`
 	Whitelist whitelistCmd `cmd:"" help:"The signed white list of the MSSante trust space: status, refresh, accept, show."`
+	Keys      keysCmd      `cmd:"" help:"The keys of correspondents outside the trust space: import, list, show, trust, expire, export, delete."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 

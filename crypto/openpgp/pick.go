@@ -1,10 +1,8 @@
 package openpgp
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
@@ -20,44 +18,41 @@ func Pick(block []byte, wanted func(address string) bool, now time.Time) (key *K
 			key, binary, err = nil, nil, &KeyError{Reason: "cannot be read", Err: fmt.Errorf("panic: %v", r)}
 		}
 	}()
-	ring, err := readRing(block)
+	all, err := ReadKeys(block)
 	if err != nil {
 		return nil, nil, err
 	}
 	var last error = &KeyError{Reason: "bears no user ID of the address"}
-	for _, e := range ring {
-		if !narrow(e, wanted, now) {
+	for _, k := range all {
+		if !k.narrow(wanted, now) {
 			continue
 		}
-		k := &Key{e}
 		if err := k.Usable(now); err != nil {
 			last = err
 			continue
 		}
-		if key == nil || e.PrimaryKey.CreationTime.After(key.entity.PrimaryKey.CreationTime) {
+		if key == nil || k.Created().After(key.Created()) {
 			key = k
 		}
 	}
 	if key == nil {
 		return nil, nil, last
 	}
-	var b bytes.Buffer
-	if err := key.entity.Serialize(&b); err != nil {
+	if binary, err = key.Binary(); err != nil {
 		return nil, nil, &KeyError{key.Fingerprint(), "cannot be written", err}
 	}
-	return key, b.Bytes(), nil
+	return key, binary, nil
 }
 
 // narrow takes everything off a key that does not serve to write to the one wanted, and tells whether a user ID of his is left.
-func narrow(e *openpgp.Entity, wanted func(string) bool, now time.Time) bool {
+func (k *Key) narrow(wanted func(string) bool, now time.Time) bool {
+	e := k.entity
 	for id, i := range e.Identities {
-		address := Address(id)
+		address := Mailbox(id)
 		if address == "" || !wanted(address) {
 			delete(e.Identities, id)
 		} else if _, err := i.Verify(now, config(now)); err != nil {
 			delete(e.Identities, id)
-		} else {
-			i.OtherCertifications = nil
 		}
 	}
 	e.Subkeys = slices.DeleteFunc(e.Subkeys, func(s openpgp.Subkey) bool {
@@ -65,21 +60,4 @@ func narrow(e *openpgp.Entity, wanted func(string) bool, now time.Time) bool {
 		return err == nil && sig.FlagsValid && !sig.FlagEncryptCommunications && !sig.FlagEncryptStorage
 	})
 	return len(e.Identities) > 0
-}
-
-// Address gives the address of a user ID as written: what stands between < and > at its end, or the whole where it is nothing else
-// (draft-koch-openpgp-webkey-service-19 calls that mailbox-only); "" where it names none.
-func Address(userID string) string {
-	s := strings.TrimSpace(userID)
-	if inner, ok := strings.CutSuffix(s, ">"); ok {
-		i := strings.LastIndexByte(inner, '<')
-		if i < 0 {
-			return ""
-		}
-		s = inner[i+1:]
-	}
-	if strings.Count(s, "@") == 0 || strings.ContainsAny(s, "<> \t\r\n,;") {
-		return ""
-	}
-	return s
 }

@@ -73,14 +73,3 @@ func TestPick(t *testing.T) {
 		}
 	}
 }
-
-func TestAddress(t *testing.T) {
-	for id, want := range map[string]string{
-		"Dr X <x@a.test>": "x@a.test", "x@a.test": "x@a.test", "<x@a.test>": "x@a.test", "Dr X": "", "": "", "x@a.test (old) <y@b.test>": "y@b.test",
-		"Dr X <x@a.test> y": "", "x@a.test, y@b.test": "", "X <y@b.test> <x@a.test>": "x@a.test", "x>": "", "<x@a.test\n>": "",
-	} {
-		if got := Address(id); got != want {
-			t.Errorf("%q: got %q, want %q", id, got, want)
-		}
-	}
-}
