@@ -15,12 +15,12 @@ import (
 	"passerelle/gateway/message"
 )
 
-// WKD asks the Web Key Directory of an address's own domain for its OpenPGP key (draft-koch-openpgp-webkey-service-19). All that vouches for
+// WebDirectory asks the Web Key Directory of an address's own domain for its OpenPGP key (draft-koch-openpgp-webkey-service-19). All that vouches for
 // an answer is the web server's certificate. It is safe for concurrent use.
 //
 // It says to a stranger's server, and to who watches the network, that somebody here writes to the address: it is asked only where
 // the operator wants that.
-type WKD struct {
+type WebDirectory struct {
 	cfg   WKDConfig
 	http  webGetter
 	hosts *hostGuard
@@ -61,7 +61,7 @@ func (e *Unasked) Error() string { return "ask web key directory: " + e.Err.Erro
 func (e *Unasked) Unwrap() error { return e.Err }
 
 // NewWKD reads the authority's file; it connects to nobody.
-func NewWKD(cfg WKDConfig) (*WKD, error) {
+func NewWKD(cfg WKDConfig) (*WebDirectory, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = wkdTimeout
 	}
@@ -78,11 +78,11 @@ func NewWKD(cfg WKDConfig) (*WKD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("web key directory: %w", err)
 	}
-	return &WKD{cfg: cfg, http: h, hosts: newHostGuard(cfg.Now)}, nil
+	return &WebDirectory{cfg: cfg, http: h, hosts: newHostGuard(cfg.Now)}, nil
 }
 
 // Find asks the directory of the address's domain, not longer than the timeout. The error is an *Unasked.
-func (w *WKD) Find(ctx context.Context, a message.Address) (WKDAnswer, error) {
+func (w *WebDirectory) Find(ctx context.Context, a message.Address) (WKDAnswer, error) {
 	if !hasDirectory(a.Domain) {
 		return WKDAnswer{Why: "its domain can have no directory"}, nil
 	}
@@ -102,7 +102,7 @@ func (w *WKD) Find(ctx context.Context, a message.Address) (WKDAnswer, error) {
 
 // find asks by the advanced method, or by the direct one where the name openpgpkey does not exist (section 3.1): whatever else goes wrong
 // there, falling back would let who disturbs the one choose the other.
-func (w *WKD) find(ctx context.Context, a message.Address) (WKDAnswer, error) {
+func (w *WebDirectory) find(ctx context.Context, a message.Address) (WKDAnswer, error) {
 	for _, host := range []string{"openpgpkey." + a.Domain, a.Domain} {
 		_, err := w.cfg.Resolver.LookupNetIP(ctx, "ip", host+".")
 		if none := new(net.DNSError); errors.As(err, &none) && none.IsNotFound {
@@ -125,7 +125,7 @@ func (w *WKD) find(ctx context.Context, a message.Address) (WKDAnswer, error) {
 
 // url is where the key of an address is on a host. The local part is mapped to lower case in ASCII alone, and goes as written beside
 // its hash.
-func (w *WKD) url(host string, a message.Address) string {
+func (w *WebDirectory) url(host string, a message.Address) string {
 	sum := sha1.Sum([]byte(lowerASCII(a.Local)))
 	path := "/.well-known/openpgpkey/"
 	if host != a.Domain {

@@ -51,7 +51,7 @@ func newWKDWorld(t testing.TB, hosts ...string) *wkdWorld {
 	return w
 }
 
-func (w *wkdWorld) open(t testing.TB) *WKD {
+func (w *wkdWorld) open(t testing.TB) *WebDirectory {
 	t.Helper()
 	k, err := NewWKD(w.cfg)
 	must(t, err)
@@ -163,7 +163,7 @@ func TestWKDUnasked(t *testing.T) {
 	w := newWKDWorld(t, "d.test", "openpgpkey.wild.test", "wild.test")
 	key := w.key(t, "d.test", "Dr A <a@d.test>", "a@d.test")
 	w.key(t, "wild.test", "Dr W <w@wild.test>", "w@wild.test")
-	unasked := func(name string, k *WKD, who string) {
+	unasked := func(name string, k *WebDirectory, who string) {
 		t.Helper()
 		got, err := k.Find(t.Context(), at(t, who))
 		if u := (*Unasked)(nil); !errors.As(err, &u) || got.Key != nil {
