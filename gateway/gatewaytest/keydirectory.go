@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -145,6 +146,22 @@ func (g *GnuPG) Hash(address string) (string, error) {
 		own = strings.HasPrefix(line, "uid") && strings.Contains(strings.ToLower(line), strings.ToLower(local+"@"))
 	}
 	return "", fmt.Errorf("gpg names no hash of %s:\n%s", address, out)
+}
+
+// Revoke takes the key of an address back, by the certificate that GnuPG laid aside when it made the key.
+func (g *GnuPG) Revoke(address string) error {
+	out, err := g.Run(nil, "--with-colons", "--list-keys", address)
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(out), "\nfpr:::::::::")
+	fingerprint, _, _ := strings.Cut(rest, ":")
+	raw, err := os.ReadFile(filepath.Join(g.dir, "openpgp-revocs.d", fingerprint+".rev"))
+	if err != nil {
+		return fmt.Errorf("read revocation of %s: %w", address, err)
+	}
+	_, err = g.Run(bytes.Replace(raw, []byte(":-----BEGIN"), []byte("-----BEGIN"), 1), "--import") // the colon guards against a slip
+	return err
 }
 
 // Close ends its agent and removes it.

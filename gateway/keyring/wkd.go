@@ -47,11 +47,11 @@ const (
 
 // WKDAnswer is a directory's word on an address. That nobody could be asked is an error in its place.
 type WKDAnswer struct {
-	Key         []byte // binary, with the user ID of the address alone; nil: there is none
-	Fingerprint string // upper-case hex
-	Expires     time.Time
-	Why         string // why there is no key, for the operator
-	Refused     bool   // something was given, and it is not believed or of no use
+	Key         []byte   // binary, with the user ID of the address alone; nil: there is none
+	Fingerprint string   // lower-case hex
+	Why         string   // why there is no key, for the operator
+	Refused     bool     // something was given, and it is not believed or of no use
+	Revoked     []string // fingerprints of keys that it shows to be taken back by their owner
 }
 
 // Unasked is why a directory could not be asked: it may answer soon.
@@ -155,13 +155,27 @@ func hasDirectory(domain string) bool {
 	return strings.Contains(domain, ".") && !strings.HasPrefix(domain, "[")
 }
 
-// readWKD takes the key of the address out of a directory's answer. One that bears no such user ID is refused (section 3.1).
-func readWKD(body []byte, a message.Address, now time.Time) WKDAnswer {
+// readWKD takes the key of the address out of a directory's answer. One that bears no such user ID is refused (section 3.1); what it shows
+// beside may be revoked, so that everybody learns it.
+func readWKD(body []byte, a message.Address, now time.Time) (ans WKDAnswer) {
+	defer func() {
+		if p := recover(); p != nil { // a stranger's bytes; a library's panic stays with them
+			ans = WKDAnswer{Why: "the answer cannot be read", Refused: true}
+		}
+	}()
 	k, raw, err := openpgp.Pick(body, bears(a), now)
-	if err != nil {
-		return WKDAnswer{Why: err.Error(), Refused: true}
+	if err == nil {
+		ans.Key, ans.Fingerprint = raw, strings.ToLower(k.Fingerprint())
+	} else {
+		ans.Why, ans.Refused = err.Error(), true
 	}
-	return WKDAnswer{Key: raw, Fingerprint: k.Fingerprint(), Expires: k.Expires(now)}
+	all, _ := openpgp.ReadKeys(body)
+	for _, k := range all {
+		if k.Revoked(now) {
+			ans.Revoked = append(ans.Revoked, strings.ToLower(k.Fingerprint()))
+		}
+	}
+	return ans
 }
 
 // bears tells whether an address of a key or a certificate is this one, in the form that we compare in.
