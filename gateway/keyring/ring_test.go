@@ -261,6 +261,7 @@ func TestRefused(t *testing.T) {
 	home := gpgHome(t)
 	pem := certificate(t, "dr@dest.test", "rsa:2048", email, 365)
 	gpgKey(t, home, "secret@dest.test", "future-default", "default", "1y")
+	armoured := tool(t, home, "gpg", "--batch", "--armor", "--export", "secret@dest.test")
 	dir := t.TempDir()
 	tool(t, dir, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=a", "-days", "9", "-addext", "subjectAltName=email:a@dest.test")
 	tool(t, dir, "openssl", "pkcs12", "-export", "-in", "cert.pem", "-inkey", "key.pem", "-out", "all.p12", "-passout", "pass:x")
@@ -277,6 +278,7 @@ func TestRefused(t *testing.T) {
 		want string
 	}{
 		{"private PEM", append(file("cert.pem"), file("key.pem")...), "private key"},
+		{"private PEM behind OpenPGP", append(armoured, file("key.pem")...), "private key"},
 		{"PKCS#12", file("all.p12"), "PKCS#12"},
 		{"private OpenPGP, armoured", tool(t, home, "gpg", "--batch", "--armor", "--export-secret-keys", "secret@dest.test"), "private key"},
 		{"private OpenPGP, binary", tool(t, home, "gpg", "--batch", "--export-secret-keys", "secret@dest.test"), "private key"},
