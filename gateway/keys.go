@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"strings"
 	"time"
 
 	"passerelle/crypto/smime"
@@ -58,6 +59,51 @@ func (k *sealingKeys) named(d policy.Decision) policy.Decision {
 		d.Reason += ", " + keyLine(by)
 	}
 	return d
+}
+
+// CheckKeys names the keys in use that end within a month, with none in their place.
+func (g *Gateway) CheckKeys(ctx context.Context) (warnings []string) {
+	if g.ring == nil {
+		return nil
+	}
+	list, err := g.ring.Expiring(ctx, g.now(), g.set.minTrust, keyWarning)
+	if err != nil {
+		return []string{"the keys of correspondents cannot be read: " + err.Error()}
+	}
+	for _, k := range list {
+		warnings = append(warnings, fmt.Sprintf("the %s key %s of %s ends on %s: ask for the next one (passerelle keys list --expiring 30d)", k.Kind, keyring.Short(k.Fingerprint), k.Address, k.Ends().Format(time.DateOnly)))
+	}
+	return warnings
+}
+
+// keys counts the correspondents' keys, and warns of those that end.
+func (d *doctor) keys(ctx context.Context, s *sheet) {
+	if d.ring == nil {
+		s.ok("", "none are kept")
+		return
+	}
+	const remedy = "mail to these people waits meanwhile: `passerelle keys list` as the user that serves says the same; look at the folder's owner and disk"
+	all, err := d.ring.All(ctx)
+	if err != nil {
+		s.fail(keyring.File, err.Error(), remedy)
+		return
+	}
+	list, err := d.ring.Expiring(ctx, d.now(), d.set.minTrust, keyWarning)
+	if err != nil {
+		s.fail(keyring.File, err.Error(), remedy)
+		return
+	}
+	used := map[string]bool{}
+	for i := range all {
+		if all[i].Usable(d.now(), d.set.minTrust) {
+			used[all[i].Address] = true
+		}
+	}
+	s.ok("", "%d kept, in use for %d addresses or domains", len(all), len(used))
+	for _, k := range list {
+		s.warn(keyring.Short(k.Fingerprint), fmt.Sprintf("the %s key of *%s ends on %s, and no other is there", k.Kind, k.Address[strings.LastIndexByte(k.Address, '@'):], k.Ends().Format(time.DateOnly)),
+			"ask for the next one and import it (passerelle keys list --expiring 30d); behind it mail to there takes the next way of the rules")
+	}
 }
 
 // keyLine is a key in one line: whose word it stands on, since when.

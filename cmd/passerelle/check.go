@@ -41,6 +41,7 @@ func (c checkCmd) Run(e *env) error {
 		}
 	}
 	warnings := append(waits(cfg), readable(cfg)...)
+	warnings = append(warnings, g.CheckKeys(e.ctx)...)
 	list := g.WhiteList()
 	warnings = append(warnings, listWarnings(list)...)
 	if list != nil {

@@ -48,8 +48,10 @@ var trusts = []Trust{Rejected, Seen, Discovered, Verified, Confirmed}
 // Valid tells whether t is one of the words.
 func (t Trust) Valid() bool { return slices.Contains(trusts, t) }
 
-// AtLeast tells whether t says as much as least; a word that is none says nothing.
-func (t Trust) AtLeast(least Trust) bool { return t.Valid() && t.rank() >= least.rank() }
+// AtLeast tells whether t says as much as least; a word that is none says nothing and is never reached.
+func (t Trust) AtLeast(least Trust) bool {
+	return t.Valid() && least.Valid() && t.rank() >= least.rank()
+}
 
 func (t Trust) rank() int { return slices.Index(trusts, t) }
 

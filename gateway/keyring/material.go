@@ -67,7 +67,7 @@ func Read(file []byte, now time.Time) (found []Material, err error) {
 			found = append(found, *m)
 		}
 	}
-	if !pgp || bytes.Contains(file, []byte("-----BEGIN CERTIFICATE")) {
+	if !pgp || bytes.Contains(file, []byte("-----BEGIN CERTIFICATE")) || bytes.Contains(file, []byte("PRIVATE KEY-----")) {
 		certs, err := certificates(file)
 		if err != nil {
 			return nil, err
