@@ -32,7 +32,7 @@ func newWKDWorld(t testing.TB, hosts ...string) *wkdWorld {
 	t.Helper()
 	ca, err := gatewaytest.NewCA("web")
 	must(t, err)
-	w := &wkdWorld{now: time.Now()}
+	w := &wkdWorld{now: time.Now().Add(time.Minute)} // keys are made later on
 	w.KeyDirectory, err = gatewaytest.ServeKeys(ca, hosts...)
 	must(t, err)
 	t.Cleanup(func() { w.KeyDirectory.Close() })
