@@ -244,6 +244,10 @@ type Encrypt struct {
 	// server told it: WKD, LDAP), verified (a certificate whose chain was verified), confirmed (the operator said so).
 	MinTrust string       `yaml:"min_trust"`
 	SMIME    EncryptSMIME `yaml:"smime"`
+	WKD      WKD          `yaml:"wkd"`
+	// Harvest is off, or verified: certificates of signed mail that arrives from outside go to the keyring, where the signature and the chain to
+	// encrypt.smime.roots were verified.
+	Harvest string `yaml:"harvest"`
 }
 
 // EncryptSMIME is for those whose certificate the clinic's list or the keyring holds.
@@ -251,6 +255,9 @@ type EncryptSMIME struct {
 	// Cipher is auto, gcm or cbc. gcm is AES-256-GCM and, for RSA keys, OAEP: OpenSSL 3 opens it, Thunderbird 102 and GnuPG 2.2 do not. cbc
 	// is AES-256-CBC, which everybody opens. auto is gcm where the certificate announces both (RFC 4262), else cbc.
 	Cipher string `yaml:"cipher"`
+	// Roots are PEM files of authorities: a certificate without a chain to one of them is not sealed to. Without any, chains are not judged.
+	Roots      []string        `yaml:"roots"`
+	Revocation SMIMERevocation `yaml:"revocation"`
 }
 
 // Pickup is the patient's page.
@@ -319,7 +326,7 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
-		Encrypt: Encrypt{Subject: "Message sécurisé", MinTrust: "verified", SMIME: EncryptSMIME{Cipher: "auto"}},
+		Encrypt: defaultEncrypt(),
 		Pickup:  Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),

@@ -323,6 +323,7 @@ func (v *validator) encrypt() {
 		v.file(key, v.c.Encrypt.Keys[who])
 	}
 	v.oneOf("encrypt.min_trust", v.c.Encrypt.MinTrust, "seen", "discovered", "verified", "confirmed")
+	v.keySources()
 	v.oneOf("encrypt.smime.cipher", v.c.Encrypt.SMIME.Cipher, "auto", "gcm", "cbc")
 	if strings.ContainsAny(v.c.Encrypt.Subject, "\r\n") {
 		v.fault("encrypt.subject", "must be one line")
