@@ -227,7 +227,7 @@ func (g *Gateway) duties(ctx context.Context) {
 				g.log.Error("sweep of the vault failed", "err", err)
 			}
 		}
-		if now.ring != nil {
+		if now.lasting != nil && now.ring != nil {
 			if err := now.ring.Watch(ctx, now.set.minTrust); err != nil && ctx.Err() == nil {
 				g.log.Error("the keys of correspondents cannot be read: mail to outside waits", "err", err)
 			}
