@@ -142,8 +142,7 @@ func (f *Finder) known(ctx context.Context, a message.Address) (bool, error) {
 	return false, err
 }
 
-// take puts an answer into the ring. What the directory showed before and shows no more is forgotten there, unless the operator fixed it: its
-// owner took it away. That it was asked is noted last.
+// take puts an answer into the ring. That it was asked is noted last.
 func (f *Finder) take(ctx context.Context, a message.Address, ans WKDAnswer) error {
 	now := f.ring.now()
 	for _, fp := range ans.Revoked { // the key's own word, wherever else it was found
@@ -151,26 +150,15 @@ func (f *Finder) take(ctx context.Context, a message.Address, ans WKDAnswer) err
 			return err
 		}
 	}
+	var keys []Key
 	if ans.Key != nil {
-		_, err := f.ring.Put(ctx, Key{Address: a.Key(), Kind: OpenPGP, Data: ans.Key, Source: WKD, Trust: f.trust, Why: "web key directory of " + a.Domain, Checked: now})
-		if odd := (*Error)(nil); errors.As(err, &odd) {
-			ans = WKDAnswer{Why: odd.Error(), Refused: true}
-		} else if err != nil {
-			return err
-		}
+		keys = []Key{{Kind: OpenPGP, Data: ans.Key, Trust: f.trust, Why: "web key directory of " + a.Domain, Checked: now}}
 	}
-	keys, err := f.ring.Under(ctx, a.Key())
-	if err != nil {
+	err := f.ring.Told(ctx, a.Key(), WKD, keys)
+	if odd := (*Error)(nil); errors.As(err, &odd) {
+		ans = WKDAnswer{Why: odd.Error(), Refused: true}
+	} else if err != nil {
 		return err
-	}
-	for _, k := range keys {
-		if k.Source != WKD || k.Fixed || k.Fingerprint == ans.Fingerprint {
-			continue
-		}
-		if _, err := f.ring.Delete(ctx, k.Fingerprint, a.Key()); err != nil && !isUnknown(err) {
-			return err
-		}
-		f.log.Info("a key is gone from its domain's key directory", "address", a, "key", Short(k.Fingerprint))
 	}
 	result := "none"
 	switch {
