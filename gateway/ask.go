@@ -66,10 +66,10 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	} else { // Mon espace sante is never written to over the Internet, by a clinic outside the trust space neither
 		f.INSValid, f.PatientINS = trust.ParseINS(r.Address)
 	}
-	if f.keys, err = g.keysOf(ctx, f.answer.Contact, r.Address); err != nil && !f.TrustDomain && !g.set.ownDomains[r.Domain] {
+	if f.keys, err = g.keysOf(ctx, m, f.answer, r.Address); err != nil && !f.TrustDomain && !g.set.ownDomains[r.Domain] {
 		return asked{}, later("Cles des correspondants illisibles pour le moment, nouvel essai plus tard", err)
 	}
-	f.SMIME, f.OpenPGP = f.keys.cert != nil, len(f.keys.pgp) > 0
+	f.SMIME, f.OpenPGP = f.keys.cert != nil, len(f.keys.pgp) > 0 || f.keys.unasked != nil
 	return f, nil
 }
 

@@ -37,9 +37,12 @@ type Gateway struct {
 	budget     *message.Budget
 	directory  *directory.Directory
 	policy     *policy.Policy
-	space      *trust.Space // nil where the clinic is not in the trust space
-	mailboxes  *identities  // nil where senders write with their own addresses
-	submission *submission  // nil where it is no operator's client
+	certs      *certificates      // nil: correspondents' chains are not judged
+	discovery  *discovery         // nil: nobody is asked for keys
+	harvester  *keyring.Harvester // nil: none is taken of mail
+	space      *trust.Space       // nil where the clinic is not in the trust space
+	mailboxes  *identities        // nil where senders write with their own addresses
+	submission *submission        // nil where it is no operator's client
 	relay      *relay.Relay
 	timeouts   relay.Timeouts // zero: the relay's own
 	traffic    *traffic
@@ -70,6 +73,7 @@ type lasting struct {
 	reloaded   chan struct{} // another state is in force
 	exchangers *exchangers
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
+	keyPort    int             // of Web Key Directories; 0: 443
 	closers    []func() error
 }
 
@@ -184,6 +188,8 @@ type mail struct {
 	pledge *relay.Pledge
 	// twins are the recipients of the same mailbox as an earlier one, by a link or an alias (twins.go).
 	twins map[int]int
+	// sought are the look-ups for its recipients' keys.
+	sought sought
 	// rewritten: the header differs from the bytes of the body.
 	rewritten bool
 }

@@ -330,8 +330,14 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	telling := false // the passphrase must be told
 	switch w.decision.Form {
 	case policy.FormSMIME:
+		if w.keys.doubt != nil {
+			return later("Revocation du certificat du destinataire inconnue pour le moment, nouvel essai plus tard", w.keys.doubt)
+		}
 		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{w.keys.cert}, o)
 	case policy.FormOpenPGP:
+		if w.keys.unasked != nil {
+			return later("Cle du destinataire introuvable pour le moment, nouvel essai plus tard", w.keys.unasked)
+		}
 		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{w.keys.pgp}, o)
 	case policy.FormZIP:
 		if passphrase = string(c.Secret); passphrase == "" {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -18,38 +19,78 @@ import (
 type sealingKeys struct {
 	cert *x509.Certificate // nil: none
 	pgp  []byte            // nil: none
+	// doubt is why nothing could be learnt of the certificate's revocation, unasked why nobody could be asked for an OpenPGP key, where the operator
+	// would wait: what is to be sealed so comes later.
+	doubt, unasked error
 	// ofCert and ofPGP are the keyring's, nil where the clinic's list or the config names the key.
 	ofCert, ofPGP *keyring.Key
 }
 
-// keysOf asks who can open what is sealed: the clinic's own list first, then the keyring. What the list names and cannot be used leaves the
-// place to the keyring.
-func (g *Gateway) keysOf(ctx context.Context, c *directory.Contact, to message.Address) (k sealingKeys, err error) {
-	if c != nil {
+// keysOf asks who can open what is sealed: the clinic's own list first, then the keyring, then, where nothing is known, the recipient's own domain. What
+// the list names and cannot be used leaves the place to the keyring.
+func (g *Gateway) keysOf(ctx context.Context, m *mail, ans directory.Answer, to message.Address) (k sealingKeys, err error) {
+	if c := ans.Contact; c != nil {
 		if c.Certificate != nil && smime.Usable(c.Certificate, g.now()) == nil {
-			k.cert = c.Certificate
+			k.take(c.Certificate, nil, g.certs.judge([]*x509.Certificate{c.Certificate}, to))
 		}
 		k.pgp = c.OpenPGPKey
 	}
-	if g.ring == nil || k.cert != nil && len(k.pgp) > 0 {
+	if g.ring == nil || k.whole() && len(k.pgp) > 0 {
 		return k, nil
 	}
+	if err := g.keepTold(ctx, ans, to); err != nil {
+		return k, err
+	}
+	if err := g.fromRing(ctx, &k, to); err != nil {
+		return k, err
+	}
+	if k.cert != nil || len(k.pgp) > 0 && (k.ofPGP == nil || k.ofPGP.Source != keyring.WKD) {
+		return k, nil
+	}
+	unasked := (*keyring.Unasked)(nil)
+	switch err := g.seek(ctx, m, to); {
+	case errors.As(err, &unasked):
+		if g.discovery.wait && len(k.pgp) == 0 {
+			k.unasked = err
+		}
+		return k, nil
+	case err != nil:
+		return k, err
+	}
+	if k.ofPGP != nil { // it may be gone
+		k.pgp, k.ofPGP = nil, nil
+	}
+	return k, g.fromRing(ctx, &k, to)
+}
+
+// fromRing fills what is missing out of the keyring.
+func (g *Gateway) fromRing(ctx context.Context, k *sealingKeys, to message.Address) error {
 	found, err := g.ring.For(ctx, to, g.now(), g.set.minTrust)
 	if err != nil {
-		return k, err
+		return err
 	}
 	for i := range found {
 		f := &found[i]
 		switch {
-		case f.Kind == keyring.SMIME && k.cert == nil:
-			if cert := f.Certificate(); cert != nil && smime.Usable(cert, g.now()) == nil {
-				k.cert, k.ofCert = cert, f
+		case f.Kind == keyring.SMIME && !k.whole():
+			if chain, err := x509.ParseCertificates(f.Data); err == nil && len(chain) > 0 && smime.Usable(chain[0], g.now()) == nil {
+				k.take(chain[0], f, g.judgeKey(ctx, f, chain, to))
 			}
 		case f.Kind == keyring.OpenPGP && len(k.pgp) == 0:
 			k.pgp, k.ofPGP = f.Data, f
 		}
 	}
-	return k, nil
+	return nil
+}
+
+// whole: there is a certificate without a doubt.
+func (k *sealingKeys) whole() bool { return k.cert != nil && k.doubt == nil }
+
+// take takes a certificate on its verdict: one without a doubt before one with, none that was found bad.
+func (k *sealingKeys) take(c *x509.Certificate, of *keyring.Key, verdict error) {
+	if verdict == nil || isDoubt(verdict) && k.cert == nil {
+		k.cert, k.ofCert, k.doubt = c, of, verdict
+	}
 }
 
 // named puts into the reason of a decision which key of the keyring it stands on.

@@ -54,6 +54,7 @@ type settings struct {
 	markKey          [32]byte
 	passphraseKey    [32]byte
 	minTrust         keyring.Trust // of a key of the keyring
+	ldapTrust        keyring.Trust // of one that the directory told of
 	loopToken        string
 	partners         partners
 	trustPort        int
@@ -72,6 +73,9 @@ type Option func(*Gateway)
 
 // Clock sets the clock of the flow and its rooms; tests turn it.
 func Clock(now func() time.Time) Option { return func(g *Gateway) { g.now = now } }
+
+// KeyPort sets where Web Key Directories are asked, 443 where 0.
+func KeyPort(port int) Option { return func(g *Gateway) { g.keyPort = port } }
 
 // Resolver sets who is asked for servers' names and addresses; the system's where nil.
 func Resolver(r *net.Resolver) Option { return func(g *Gateway) { g.exchangers.resolver = r } }
@@ -142,11 +146,13 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	if g.tls, err = listenersTLS(cfg, g.log); err != nil {
 		return err
 	}
-	if inTrust(cfg) {
+	if inTrust(cfg) || len(cfg.Encrypt.SMIME.Roots) > 0 {
 		if g.evidence == nil {
 			g.evidence = trust.OpenEvidence(trust.EvidenceConfig{Dir: filepath.Join(cfg.StateDir, "revocation"), Now: g.now, Log: g.log})
 			g.closers = append(g.closers, g.evidence.Close)
 		}
+	}
+	if inTrust(cfg) {
 		conf := trustConfig(cfg, g.evidence, g.now, g.log)
 		conf.Former = former
 		if g.space, err = trust.New(conf); err == nil && g.directory != nil {
@@ -155,6 +161,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 		if err != nil {
 			return fmt.Errorf("trust space: %w", err)
 		}
+	}
+	if err := g.furnishKeys(ctx, cfg); err != nil {
+		return err
 	}
 	if g.submission, err = newSubmission(cfg, &g.tokens, g.log); err != nil {
 		return err
@@ -291,8 +300,9 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
 		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
-		minTrust: keyring.Trust(cfg.Encrypt.MinTrust),
-		protect:  protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
+		ldapTrust: keyring.Trust(cfg.Directory.LDAP.KeyTrust),
+		minTrust:  keyring.Trust(cfg.Encrypt.MinTrust),
+		protect:   protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
 		s.hops["trust:"+domain] = relay.Hop{Addr: addr}
