@@ -102,6 +102,24 @@ func (k *sealingKeys) named(d policy.Decision) policy.Decision {
 	return d
 }
 
+// keyLines tells of every key that the keyring has for somebody, and what keeps it from being used.
+func (g *Gateway) keyLines(ctx context.Context, to message.Address) (lines []string, err error) {
+	if g.ring == nil {
+		return nil, nil
+	}
+	k := &Keys{g.ring, g.set.minTrust}
+	for _, address := range []string{to.Key(), "@" + to.Domain} {
+		keys, err := g.ring.Under(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		for i := range keys {
+			lines = append(lines, keyLine(&keys[i])+": "+k.Use(&keys[i], g.now()))
+		}
+	}
+	return lines, nil
+}
+
 // CheckKeys names the keys in use that end within a month, with none in their place.
 func (g *Gateway) CheckKeys(ctx context.Context) (warnings []string) {
 	if g.ring == nil {

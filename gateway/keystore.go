@@ -38,7 +38,7 @@ func OpenKeys(ctx context.Context, cfg *config.Config) (*Keys, error) {
 	return &Keys{r, keyring.Trust(cfg.Encrypt.MinTrust)}, nil
 }
 
-// Use says in a word or two whether mail is sealed to the key now: "used", or why not.
+// Use says in a word or two whether mail may be sealed to the key now: "good", or why not.
 func (k *Keys) Use(key *Key, now time.Time) string {
 	switch {
 	case key.Trust == keyring.Rejected:
@@ -48,7 +48,7 @@ func (k *Keys) Use(key *Key, now time.Time) string {
 	case !key.Trust.AtLeast(k.least):
 		return "below min_trust"
 	}
-	return "used"
+	return "good"
 }
 
 // KeyImport says how keys of files are taken.

@@ -340,6 +340,8 @@ func sealingReplies(t *testing.T, tab *replyTable) {
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "other@dest.test"), "pickup.url")
 	h.stop()
 	h.cfg.Hops["clinic"] = config.Hop{}
+	h.alterKeys("ALTER TABLE keyring_keys RENAME TO gone")
 	h.start()
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "colleague@clinic.test"), "a completer dans hops")
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "other@dest.test"), "Cles des correspondants")
 }

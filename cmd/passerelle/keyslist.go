@@ -18,7 +18,7 @@ type keysListCmd struct {
 }
 
 func (keysListCmd) Help() string {
-	return "USE says whether mail is sealed to the key now, or why not. The keys of the clinic's own list and of encrypt.keys stand in their files, not here.\n\n" +
+	return "USE says whether mail may be sealed to the key now, or why not; of several good ones under an address the first is taken. The keys of the clinic's own list and of encrypt.keys stand in their files, not here.\n\n" +
 		"Examples:\n  passerelle keys list --expiring 30d\n  passerelle keys list @cabinet.example"
 }
 

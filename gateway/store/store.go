@@ -38,6 +38,7 @@ type Config struct {
 	Busy time.Duration
 	// Shared lets several processes have the database open at the same time, each of them Shared: SQLite's own locks let one write after the
 	// other. The default is one process.
+	// The modes of a folder and a file that are there stay as they are.
 	Shared bool
 	Log    *slog.Logger
 }
@@ -73,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state folder %s: %w", cfg.Dir, err)
 	}
-	if err := makeDir(dir); err != nil {
+	if err := makeDir(dir, cfg.Shared); err != nil {
 		return nil, fmt.Errorf("open state folder %s: %w", dir, err)
 	}
 	lock, err := lockFile(filepath.Join(dir, cfg.File+".lock"), cfg.Shared)
@@ -137,7 +138,7 @@ func makeFile(path string, shared bool) error {
 	}
 	f, err := os.OpenFile(path, flag, fileMode)
 	if shared && errors.Is(err, fs.ErrExist) {
-		return os.Chmod(path, fileMode)
+		return nil
 	}
 	if err != nil {
 		return err
@@ -196,8 +197,9 @@ func (db *DB) closeHandles() error {
 	return errors.Join(append(errs, db.lock.Close())...)
 }
 
-func makeDir(dir string) error {
-	if err := os.MkdirAll(dir, dirMode); err != nil {
+// makeDir leaves the mode of a folder alone that others serve from.
+func makeDir(dir string, shared bool) error {
+	if err := os.MkdirAll(dir, dirMode); err != nil || shared {
 		return err
 	}
 	st, err := os.Stat(dir)
