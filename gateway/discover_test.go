@@ -296,3 +296,35 @@ func TestCertificateRevokedLater(t *testing.T) {
 		t.Error("the log tells nothing of it")
 	}
 }
+
+// TestDirectoryCertificates: a certificate that the region's directory holds is sealed to, where its chain or the operator vouches for it, as long as
+// the directory holds it.
+func TestDirectoryCertificates(t *testing.T) {
+	ca, err := gatewaytest.NewCA("mail")
+	must(t, err)
+	other, err := gatewaytest.NewCA("other")
+	must(t, err)
+	good, stranger, another := holder(t, ca, "good@chu.test", nil, nil), holder(t, other, "stranger@chu.test", nil, nil), holder(t, ca, "good@chu.test", nil, nil)
+	entry := func(name, mail string, cert *gatewaytest.Issued) string {
+		return gatewaytest.Entry("cn="+name+",dc=region,dc=test", "objectClass", "inetOrgPerson", "sn", "Roux", "mail", mail, "userCertificate;binary", string(cert.Cert.Raw))
+	}
+	s, err := gatewaytest.StartSlapd(t.Context(), gatewaytest.SlapdOptions{LDIF: entry("good", "good@chu.test", good) + entry("stranger", "stranger@chu.test", stranger) +
+		entry("wrong", "wrong@chu.test", another)})
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	roots := filepath.Join(t.TempDir(), "roots.pem")
+	must(t, os.WriteFile(roots, ca.CertPEM(), 0o600))
+	h := custom(t, withRules("encrypt: {smime: {roots: [\"{roots}\"], revocation: {check: false}}}\ndirectory:\n  ldap: {url: \"ldap://{ldap}\", start_tls: false, base: \"dc=region,dc=test\", mss: \"*\", "+
+		"ask: mail, domains: [chu.test], every: 1m, key_trust: discovered, attributes: {certificate: \"userCertificate;binary\"}}\n"+sealedRules), nil, nil, "{roots}", roots, "{ldap}", s.Addr())
+	to := []string{"good@chu.test", "stranger@chu.test", "wrong@chu.test"}
+	expect(t, "with roots", leaves(t, h, to...), "smime", "notice", "notice")
+	h.reload(t, "key_trust: discovered", "key_trust: verified", "roots: [\""+roots+"\"]", "roots: []")
+	expect(t, "the operator vouches for the directory", leaves(t, h, to...), "smime", "smime", "notice")
+	ring, err := keyring.Open(t.Context(), keyring.Config{Dir: h.cfg.StateDir})
+	must(t, err)
+	defer ring.Close()
+	keys, err := ring.Under(t.Context(), "good@chu.test")
+	if err != nil || len(keys) != 1 || keys[0].Source != keyring.LDAP || keys[0].Trust != keyring.Verified {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+}
