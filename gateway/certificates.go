@@ -21,7 +21,7 @@ import (
 )
 
 var mCertificates = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_gateway_certificates_total",
-	Help: "Correspondents' certificates looked at before mail is sealed to them, by verdict."}, []string{"verdict"}) // good, wrong-name, or a reason of trust.Error: chain, expired, weak-key, revoked, revocation-unknown
+	Help: "Correspondents' certificates looked at before mail is sealed to them, by verdict."}, []string{"verdict"}) // good, or a reason of trust.Error: chain, expired, weak-key, revoked, revocation-unknown
 
 // certificates judges correspondents' certificates by the operator's authorities. nil judges nothing.
 type certificates struct {
