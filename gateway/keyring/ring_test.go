@@ -140,6 +140,17 @@ func TestOwnersChange(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 
+	tool(t, home, "gpg", "--batch", "--quick-set-expire", strings.ToUpper(first.Fingerprint), "20d")
+	shorter := read(t, tool(t, home, "gpg", "--batch", "--export", "dr@dest.test"))
+	if !shorter.Signed.After(longer.Signed) || !longer.Signed.After(first.Signed) {
+		t.Fatalf("signed %s, %s, %s", first.Signed, longer.Signed, shorter.Signed)
+	}
+	mustPut(t, r, shorter.under("dr@dest.test", Harvested, Seen))
+	mustPut(t, r, longer.under("dr@dest.test", Import, Confirmed))
+	if d := end(); d > 20*24*time.Hour || d < 19*24*time.Hour {
+		t.Errorf("shortened by its owner, ends in %s", d)
+	}
+
 	rev, err := os.ReadFile(filepath.Join(home, "openpgp-revocs.d", strings.ToUpper(first.Fingerprint)+".rev"))
 	if err != nil {
 		t.Fatal(err)
