@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
@@ -80,6 +81,27 @@ func private(e *openpgp.Entity) bool {
 
 // Created is when the key was made.
 func (k *Key) Created() time.Time { return k.entity.PrimaryKey.CreationTime }
+
+// Signed is when the owner last said something of the key: the newest of his signatures that verify, on the key, its names and its subkeys. Of two
+// copies of a key the one with the later time is the later.
+func (k *Key) Signed(now time.Time) (last time.Time) {
+	later := func(s *packet.Signature, err error) {
+		if err == nil && s != nil && s.CreationTime.After(last) {
+			last = s.CreationTime
+		}
+	}
+	later(k.entity.PrimarySelfSignature(now, config(now)))
+	if len(k.entity.DirectSignatures) > 0 {
+		later(k.entity.LatestValidDirectSignature(now, config(now)))
+	}
+	for i := range k.entity.Subkeys {
+		later(k.entity.Subkeys[i].LatestValidBindingSignature(now, config(now)))
+	}
+	for _, id := range k.entity.Identities {
+		later(id.LatestValidSelfCertification(now, config(now)))
+	}
+	return last
+}
 
 // UserIDs gives the names that the key's owner signed and did not take back, the primary one first.
 func (k *Key) UserIDs(now time.Time) (ids []string) {

@@ -35,6 +35,8 @@ type Material struct {
 	Addresses           []string
 	NotBefore, NotAfter time.Time
 	Revoked             string
+	// Signed is when the owner of an OpenPGP key last said something of it; zero of a certificate, which never changes.
+	Signed time.Time
 	// Fault is why nothing can be sealed to it now; nil where it can.
 	Fault error
 }
@@ -107,7 +109,7 @@ func readOne(kind Kind, data []byte, now time.Time) (*Material, error) {
 }
 
 func ofOpenPGP(k *openpgp.Key, now time.Time) (*Material, error) {
-	m := &Material{Kind: OpenPGP, Fingerprint: strings.ToLower(k.Fingerprint()), NotBefore: k.Created(), NotAfter: k.Expires(now), Fault: k.Usable(now)}
+	m := &Material{Kind: OpenPGP, Fingerprint: strings.ToLower(k.Fingerprint()), NotBefore: k.Created(), NotAfter: k.Expires(now), Signed: k.Signed(now), Fault: k.Usable(now)}
 	var err error
 	if m.Data, err = k.Binary(); err != nil {
 		return nil, &Error{Fingerprint: m.Fingerprint, Reason: "cannot be written down", Err: err}

@@ -145,7 +145,11 @@ func (r *Ring) Put(ctx context.Context, k Key) (added bool, err error) {
 		case err != nil:
 			return err
 		}
-		old.again(&k, m.Fault, now)
+		had, err := readOne(old.Kind, old.Data, now)
+		if err != nil {
+			return err
+		}
+		old.again(&k, m, had, now)
 		return insert(tx, old)
 	})
 	if err != nil {
@@ -154,18 +158,14 @@ func (r *Ring) Put(ctx context.Context, k Key) (added bool, err error) {
 	return added, nil
 }
 
-// again takes into a known key what was found now; fault is why that cannot be sealed to. Data comes signed by the key itself, whoever brings it; but
-// an older copy of it may be brought back too, so that a revocation once known stays, and less validity is believed to no lower source.
-func (k *Key) again(n *Key, fault error, now time.Time) {
+// again takes into a known key what was found now: n, read as m; had is what its data said before. What the owner signed last counts, whoever brings
+// it; an older copy that is brought back changes nothing, and a revocation once known stays.
+func (k *Key) again(n *Key, m, had *Material, now time.Time) {
 	higher := n.Trust.AtLeast(k.Trust)
-	later := n.NotAfter.IsZero() || !k.NotAfter.IsZero() && n.NotAfter.After(k.NotAfter)
 	if n.Revoked != "" && k.Revoked == "" {
 		k.Revoked = n.Revoked
 	}
-	switch {
-	case fault != nil && higher: // its owner ended it
-		k.NotAfter = n.NotAfter
-	case fault == nil && (higher || later):
+	if m.Signed.After(had.Signed) || m.Signed.Equal(had.Signed) && higher && m.Fault == nil { // with a fault its owner ended it: NotAfter is now
 		k.Data, k.Name, k.NotBefore, k.NotAfter = n.Data, n.Name, n.NotBefore, n.NotAfter
 	}
 	if n.Fixed || !k.Fixed && k.Trust != Rejected && higher {
