@@ -22,7 +22,8 @@ var arrows = map[string][]string{
 	"docs":                nil,
 
 	"gateway": {"config", "policy", "crypto/*", "gateway/message", "gateway/smtpd", "gateway/directory", "gateway/trust", "gateway/protect",
-		"gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook", "gateway/duties"},
+		"gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook",
+		"gateway/duties", "gateway/keyring"},
 	"gateway/message":              nil,
 	"gateway/store":                nil,
 	"gateway/duties":               nil,
@@ -39,6 +40,7 @@ var arrows = map[string][]string{
 	"gateway/ledger":               {"gateway/message", "gateway/store"},
 	"gateway/protect":              {"gateway/message", "crypto/*"},
 	"gateway/vault":                {"gateway/message", "gateway/store", "crypto/*"},
+	"gateway/keyring":              {"gateway/message", "gateway/store", "crypto/*"},
 	"gateway/addressbook":          {"gateway/message", "gateway/web"},
 	"gateway/portal":               {"gateway/message", "gateway/vault", "gateway/web"},
 }

@@ -14,6 +14,7 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/console"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/keyring"
 	"passerelle/gateway/message"
 	"passerelle/gateway/trust"
 )
@@ -55,6 +56,12 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 	}
 	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, keyring.File)); err == nil {
+		if g.ring, err = keyring.Open(ctx, keyring.Config{Dir: cfg.StateDir, Log: log}); err != nil {
+			return nil, err
+		}
+		g.closers = append(g.closers, g.ring.Close)
 	}
 	dir := g.directoryConfig(cfg)
 	dir.ReadOnly = true

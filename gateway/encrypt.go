@@ -16,10 +16,7 @@ import (
 func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error {
 	w, to := &ways[i], m.env.Recipients[i]
 	c := w.answer.Contact
-	if c == nil {
-		if w.decision.Form != policy.FormAsIs {
-			return later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("no contact for an encrypt decision"))
-		}
+	if c == nil { // known by a key of the keyring alone, or none is needed
 		c = &directory.Contact{}
 	}
 	passphrase, telling := "", false
@@ -65,9 +62,15 @@ func (g *Gateway) seal(ctx context.Context, m *mail, w *way, to message.Recipien
 	o.Budget, o.Lang, o.TextOutside = g.budget, c.Lang, w.decision.Scope == policy.ScopeAttachments
 	switch w.decision.Form {
 	case policy.FormSMIME:
-		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{c.Certificate}, o)
+		if w.keys.doubt != nil {
+			return nil, later("Revocation du certificat du destinataire inconnue pour le moment, nouvel essai plus tard", w.keys.doubt)
+		}
+		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{w.keys.cert}, o)
 	case policy.FormOpenPGP:
-		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{c.OpenPGPKey}, o)
+		if w.keys.unasked != nil {
+			return nil, later("Cle du destinataire introuvable pour le moment, nouvel essai plus tard", w.keys.unasked)
+		}
+		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{w.keys.pgp}, o)
 	case policy.FormZIP:
 		sealed, err = protect.ZIP(ctx, m.env, m.body, x, to, passphrase, o)
 	case policy.FormPDF:

@@ -32,6 +32,8 @@ type Explanation struct {
 	Instead string
 	// WhiteList is the signed list of the trust space; nil where none is configured.
 	WhiteList *WhiteListStatus
+	// Keys are those that the keyring has for the recipient and his domain, used or not, a line each.
+	Keys []string
 	// Sees says what the recipient would see.
 	Sees string
 
@@ -76,6 +78,12 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	x := &Explanation{From: from, To: to, Answer: w.answer, Facts: w.facts, Decision: w.decision, Observe: g.set.observe, WhiteList: g.WhiteList()}
 	if w.to != nil {
 		x.Instead = w.to.String()
+	}
+	if w.to != nil {
+		rcpt = w.to.Address
+	}
+	if x.Keys, err = g.keyLines(ctx, rcpt); err != nil {
+		return nil, err
 	}
 	x.mailbox = m.mailbox()
 	x.Hop, x.Sees = g.sees(ctx, x, g.observed(&w))

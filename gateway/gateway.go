@@ -14,6 +14,7 @@ import (
 	"passerelle/gateway/collect"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/duties"
+	"passerelle/gateway/keyring"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
@@ -37,9 +38,12 @@ type Gateway struct {
 	budget     *message.Budget
 	directory  *directory.Directory
 	policy     *policy.Policy
-	space      *trust.Space // nil where the clinic is not in the trust space
-	mailboxes  *identities  // nil where senders write with their own addresses
-	submission *submission  // nil where it is no operator's client
+	certs      *certificates      // nil: correspondents' chains are not judged
+	discovery  *discovery         // nil: nobody is asked for keys
+	harvester  *keyring.Harvester // nil: none is taken of mail
+	space      *trust.Space       // nil where the clinic is not in the trust space
+	mailboxes  *identities        // nil where senders write with their own addresses
+	submission *submission        // nil where it is no operator's client
 	relay      *relay.Relay
 	timeouts   relay.Timeouts // zero: the relay's own
 	traffic    *traffic
@@ -59,6 +63,7 @@ type Gateway struct {
 type lasting struct {
 	key        [32]byte // the server key
 	db         *store.DB
+	ring       *keyring.Ring           // of correspondents' keys; nil where a subcommand has none to look into
 	sockets    map[string]net.Listener // handed over instead of bound, by door
 	ready      func()                  // told once all doors serve
 	serving    atomic.Bool             // between Run's begin and its end
@@ -71,6 +76,7 @@ type lasting struct {
 	exchangers *exchangers
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	queue      *duties.Queue   // what the vault has to do later; nil without one
+	keyPort    int             // of Web Key Directories; 0: 443
 	closers    []func() error
 }
 
@@ -192,6 +198,8 @@ type mail struct {
 	pledge *relay.Pledge
 	// twins are the recipients of the same mailbox as an earlier one, by a link or an alias (twins.go).
 	twins map[int]int
+	// sought are the look-ups for its recipients' keys.
+	sought sought
 	// rewritten: the header differs from the bytes of the body.
 	rewritten bool
 }

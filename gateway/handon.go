@@ -20,6 +20,7 @@ type way struct {
 	decision policy.Decision
 	answer   directory.Answer
 	facts    policy.Facts
+	keys     sealingKeys
 	done     bool // served by an earlier attempt: entry says how
 	entry    ledger.Entry
 	fault    *fault
