@@ -34,6 +34,9 @@ type Config struct {
 	Pickup    Pickup    `yaml:"pickup"`
 	SMS       SMS       `yaml:"sms"`
 	Headers   Headers   `yaml:"headers"`
+	// Keys are the clinic's own private keys: what is sealed to them is opened, and its mail signed.
+	Keys []OwnKey `yaml:"keys"`
+	Sign Sign     `yaml:"sign"`
 	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
 	DKIM  []DKIM        `yaml:"dkim"`
 	Rules []policy.Rule `yaml:"rules"`
@@ -316,6 +319,8 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
+		Inbound: Inbound{Decrypt: InboundDecrypt{Mode: "auto"}},
+		Sign:    Sign{SMIME: SignSMIME{XDM: "leave"}},
 		Encrypt: Encrypt{Subject: "Message sécurisé", SMIME: EncryptSMIME{Cipher: "auto"}},
 		Pickup:  Pickup{Expiry: Duration(30 * day)},
 		SMS: SMS{

@@ -11,7 +11,6 @@ import (
 
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
-	"passerelle/gateway/relay"
 	"passerelle/gateway/trust"
 )
 
@@ -132,13 +131,7 @@ func (g *Gateway) sendAsCame(ctx context.Context, m *mail, ways []way, group []i
 	if m.asCame == nil {
 		return
 	}
-	var large []int
-	for _, i := range group {
-		var e *relay.Error
-		if f := ways[i].fault; f != nil && errors.As(f.err, &e) && e.Permanent && (e.Code == 552 || e.Enhanced[1] == 3 && e.Enhanced[2] == 4) {
-			large = append(large, i)
-		}
-	}
+	large := tooLarge(ways, group)
 	if len(large) == 0 {
 		return
 	}

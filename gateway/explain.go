@@ -86,6 +86,15 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 		}
 		x.Decision.Reason = ways[0].decision.Reason
 	}
+	if !g.observed(&w) {
+		says, err := g.explainSigning(ctx, m, &w)
+		if errors.Is(err, errNoSignature) {
+			x.Sees = "nothing; the sender is told: " + requiredText("no-key")
+		} else if err != nil {
+			return nil, err
+		}
+		x.Decision.Reason += says
+	}
 	return x, nil
 }
 

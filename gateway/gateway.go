@@ -51,6 +51,8 @@ type Gateway struct {
 	// collectCerts are the mailboxes' own certificates, by the names of their boxes.
 	collectCerts map[string]*keyPair
 	tls          map[string]listenerTLS // of the doors, by their names
+	keys         *ownKeys               // the clinic's own
+	harvest      harvester              // nil: nobody wants to know
 }
 
 // lasting is what every state of a gateway shares.
@@ -92,6 +94,9 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 		if err == nil {
 			mDecided.WithLabelValues(string(w.decision.Route)).Inc()
 		}
+		if err == nil && w.decision.Route == policy.Local && !g.internal(m) {
+			err = g.open(ctx, m, &w, g.names(r, message.Address{}))
+		}
 		return w, err
 	})
 }
@@ -126,6 +131,9 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 	defer func() {
 		if m.own != nil {
 			m.own.Close()
+		}
+		for _, o := range m.openings {
+			o.close()
 		}
 	}()
 	m.reports = kind != strangersReply
@@ -169,8 +177,10 @@ type mail struct {
 	beside string         // what inbound.unpack_xdm did, for the ledger
 	own    *message.Body  // body, where it is another than the one received: closed behind the journey
 	asCame *asCame        // the message before that
-	facts  *policy.Facts  // what the message itself says, the same for every recipient
-	writer *writer        // who writes as which mailbox of the trust space
+	// openings are the message as it was opened, for each set of keys.
+	openings []*opening
+	facts    *policy.Facts // what the message itself says, the same for every recipient
+	writer   *writer       // who writes as which mailbox of the trust space
 	// xdm is what health documents in it say, nil until somebody asks.
 	xdm     *xdm
 	reading sync.Mutex

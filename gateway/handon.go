@@ -31,11 +31,12 @@ type way struct {
 	to         *message.Recipient
 	from       message.Recipient
 	redirected bool
-	sealed     bool // mail from the trust space that waits in the vault for a member of the staff
-	handed     bool // by an earlier process, which could not note it: result says how
-	mapped     bool // to is the clinic's own name for a mailbox
-	clear      bool // left in clear
-	onWay      bool // told to go on behind the reply
+	sealed     bool     // mail from the trust space that waits in the vault for a member of the staff
+	handed     bool     // by an earlier process, which could not note it: result says how
+	mapped     bool     // to is the clinic's own name for a mailbox
+	clear      bool     // left in clear
+	onWay      bool     // told to go on behind the reply
+	opened     *opening // what the recipient sees in the place of the message; nil: the message
 }
 
 // handOn carries out the decisions and waits for their end. Recipients whose copies are the same bytes to the same hop share a
@@ -108,7 +109,7 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 		if w.sealed {
 			return fmt.Sprint("sealed ", i)
 		}
-		return "local"
+		return fmt.Sprint("local ", slices.Index(m.openings, w.opened))
 	case policy.Plain:
 		if d.Form == policy.FormReport { // it names its recipient
 			return fmt.Sprint(i)
@@ -167,12 +168,14 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	}
 	switch d.Route {
 	case policy.Local:
+		seen := g.seenBy(m, w.opened)
 		if !w.sealed {
-			g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m))
-			g.sendAsCame(ctx, m, ways, group)
+			g.send(ctx, seen, ways, group, g.set.hopClinic, g.home(seen))
+			g.sendAsCame(ctx, seen, ways, group)
+			g.sendUnopened(ctx, m, ways, group)
 			break
 		}
-		if err := g.keepForStaff(ctx, m, ways, group[0]); err != nil {
+		if err := g.keepForStaff(ctx, seen, ways, group[0]); err != nil {
 			fail(err)
 		}
 		share(ways, group)
@@ -201,7 +204,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 // observed tells whether observe mode sends the copy unchanged. What came from the trust space is the exception: its law stands above the
 // mode, and that mail only came to the clinic through us.
 func (g *Gateway) observed(w *way) bool {
-	return g.set.observe && w.decision.Route != policy.Local && !w.facts.Marked
+	return g.set.observe && w.decision.Route != policy.Local && !w.facts.Marked && !w.facts.Enclosed
 }
 
 // inClear counts what left unprotected, at once: a note that fails later does not bring it back.
@@ -218,14 +221,17 @@ func inClear(ways []way, group []int) {
 //
 // X-MSS fields speak inside the trust space: on mail from anywhere else they are taken off, for software of the clinic believes them.
 func (g *Gateway) home(m *mail) relay.Letter {
-	if len(m.marks) == 0 && g.origin(m) != "" {
-		return m.letter(m.trace, m.body, 0)
+	if len(m.marks) > 0 {
+		return m.unchanged()
 	}
-	if h := m.header; len(m.marks) == 0 && !g.set.ownDomains[m.env.Sender.Domain] && protect.StripSpace(&h) {
-		protect.Strip(&h)
+	h, changed := m.header, m.rewritten
+	if g.origin(m) == "" {
+		changed = !g.set.ownDomains[m.env.Sender.Domain] && protect.StripSpace(&h) || changed
+	}
+	if changed = protect.StripForged(g.set.markKey, &h) || changed; changed {
 		return m.letter(slices.Concat(m.trace, h.Bytes()), m.body, m.start)
 	}
-	return m.unchanged()
+	return m.letter(m.trace, m.body, 0)
 }
 
 // unchanged is the message as received under our trace: body bytes untouched, marks of whatever hand removed but the one we set now.
@@ -290,7 +296,19 @@ func (g *Gateway) plain(ctx context.Context, m *mail, ways []way, group []int) {
 			l, reduced = m.letter(m.trace, protect.Withheld(m.env, m.header, m.env.Recipients[group[0]], g.set.protect), 0), true
 		}
 	}
-	g.sendOut(ctx, m, ways, group, hop, l, !reduced && l.Offset == 0)
+	as := !reduced && l.Offset == 0
+	if !reduced {
+		signed, done, err := g.signLetter(ctx, m, l, policy.Plain, ways, group)
+		if err != nil {
+			for _, i := range group {
+				ways[i].fault = asFault(err)
+			}
+			return
+		}
+		defer done()
+		as, l = as && signed.Body == l.Body, signed
+	}
+	g.sendOut(ctx, m, ways, group, hop, l, as)
 	if hop.TLS.Mode != relay.Verify && !reduced {
 		inClear(ways, group)
 	}
@@ -319,6 +337,11 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	}
 	o := g.set.protect
 	o.Budget, o.Lang = g.budget, c.Lang
+	body, x, done, err := g.signedInside(ctx, m, x, w)
+	if err != nil {
+		return err
+	}
+	defer done()
 	release, err := g.sealingRoom(ctx, m, w)
 	if err != nil {
 		return err
@@ -329,9 +352,9 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	telling := false // the passphrase must be told
 	switch w.decision.Form {
 	case policy.FormSMIME:
-		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{c.Certificate}, o)
+		sealed, err = protect.SMIME(ctx, m.env, body, x, to, []*x509.Certificate{c.Certificate}, o)
 	case policy.FormOpenPGP:
-		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{c.OpenPGPKey}, o)
+		sealed, err = protect.OpenPGP(ctx, m.env, body, x, to, [][]byte{c.OpenPGPKey}, o)
 	case policy.FormZIP:
 		if passphrase = string(c.Secret); passphrase == "" {
 			telling, passphrase = true, g.passphrase(m, to)
@@ -339,7 +362,7 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 				return err
 			}
 		}
-		sealed, err = protect.ZIP(ctx, m.env, m.body, x, to, passphrase, o)
+		sealed, err = protect.ZIP(ctx, m.env, body, x, to, passphrase, o)
 	default:
 		err = fmt.Errorf("form %q is not known", w.decision.Form)
 	}
@@ -348,6 +371,7 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	}
 	defer sealed.Close()
 	release()
+	done()
 	g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", to.Domain), m.letter(m.discreet, sealed, 0), false)
 	if w.fault != nil || !telling {
 		return nil

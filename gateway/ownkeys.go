@@ -29,7 +29,9 @@ func loadOwnKeys(list []config.OwnKey, log *slog.Logger, now func() time.Time) (
 func (k *ownKeys) smimeSigner(author message.Address) (smime.Key, bool) { return smime.Key{}, false }
 
 // openpgpSigner is the same for OpenPGP.
-func (k *ownKeys) openpgpSigner(author message.Address) (*openpgp.PrivateKey, bool) { return nil, false }
+func (k *ownKeys) openpgpSigner(author message.Address) (*openpgp.PrivateKey, bool) {
+	return nil, false
+}
 
 // smimeKeys are all that may decrypt, expired ones too: old mail is sealed to them.
 func (k *ownKeys) smimeKeys() []smime.Key { return nil }

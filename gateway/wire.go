@@ -62,6 +62,7 @@ type settings struct {
 	ownDomains       map[string]bool // clinic.domains
 	inbound          inbound
 	trustLimits      map[string]config.TrustLimit
+	opens            opens
 	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
 
@@ -131,6 +132,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	former := g.space
 	g.cfg, g.policy, g.space, g.sms = cfg, cfg.Policy, nil, nil
 	if g.set, err = newSettings(cfg, g.key); err != nil {
+		return err
+	}
+	if g.keys, err = loadOwnKeys(cfg.Keys, g.log, g.now); err != nil {
 		return err
 	}
 	if g.tls, err = listenersTLS(cfg, g.log); err != nil {
@@ -305,6 +309,9 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		return s, fmt.Errorf("clinic.postmaster: %w", err)
 	}
 	if s.dkim, err = loadDKIM(cfg.DKIM); err != nil {
+		return s, err
+	}
+	if s.opens, err = newOpens(cfg.Inbound.Decrypt); err != nil {
 		return s, err
 	}
 	s.codeMode = vault.Mode(cfg.Pickup.Code)

@@ -115,6 +115,7 @@ type Facts struct {
 	Auto        bool     // Auto-Submitted other than "no", a report or receipt, an answer to an invitation
 	List        bool     // List-Id or Precedence: list|bulk
 	Marked      bool     // bears our mark: it came from the trust space
+	Enclosed    bool     // it was encrypted on its way to the clinic (our protection field)
 	BrokenMark  bool     // the mark does not verify here: it binds as a whole one does, and no rule may read it as one
 }
 

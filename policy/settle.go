@@ -42,6 +42,15 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		return c.end(Local, "", "")
 	case f.Marked:
 		return c.refuse("came from the trust space, never by "+string(c.route), textMarked)
+	case f.Enclosed && c.keyForm(f) == "":
+		return c.refuse("came encrypted, never by "+string(c.route)+" without a key", textEnclosed)
+	case f.Enclosed:
+		if c.route != Encrypt {
+			c.note("came encrypted, never by " + string(c.route))
+		}
+		d := c.end(Encrypt, "", "")
+		d.Form = c.keyForm(f)
+		return d
 	case f.Null && c.route == Encrypt && c.keyForm(f) != "":
 		d := c.end(Encrypt, "null sender, no code needed", "") // a key needs neither a deposit nor a code
 		d.Form = c.keyForm(f)

@@ -17,6 +17,7 @@ const (
 	textWhiteList   = "Liste blanche MSSante absente ou trop ancienne, nouvel essai automatique, prevenez l'informatique si cela dure"
 	textRefused     = "Envoi refuse par une regle de l'etablissement, adressez-vous au service informatique"
 	textOpposed     = "Le destinataire s'oppose aux envois electroniques, utilisez le courrier postal ou le telephone"
+	textEnclosed    = "Message recu chiffre, a transferer seulement a une adresse MSSante ou a un destinataire dont la cle est connue"
 	textMarked      = "Message recu de l'espace de confiance MSSante, a transferer seulement a une adresse MSSante"
 	textAutomatic   = "Envoi automatique ou de liste refuse vers cette adresse, ecrivez-lui un message personnel ou demandez une regle au service informatique"
 	textNotInSpace  = "Le domaine du destinataire n'est pas dans l'espace de confiance MSSante, verifiez l'adresse ou choisissez un autre mode d'envoi"

@@ -34,6 +34,7 @@ type Layer struct {
 	Cipher        string // "aes-256-gcm"
 	Authenticated bool   // by a tag (AEAD) or an MDC that was checked
 	Key           string // the clinic's key that opened it, for people
+	Weak          bool   // a cipher that is not good enough any more
 	// Signed: OpenPGP signs within the encryption.
 	Signed *Signature
 }
@@ -87,16 +88,19 @@ type Opened struct {
 	Err error
 }
 
+// errAlone: it is encrypted in a form for which the recipient has no key here, so his own software may have one.
+var errAlone = errors.New("no key of this form")
+
 // maxLayers: triple wrapped (RFC 2634 section 1.1) is three.
 const maxLayers = 5
 
 // Protected tells whether the message as a whole is signed or encrypted in a form that Open looks at.
 func Protected(b *message.Body, x *message.Index) bool { return kindOf(b, x.Parts[0]) != kindOther }
 
-type kind int
+type shape int
 
 const (
-	kindOther kind = iota
+	kindOther shape = iota
 	kindEnveloped
 	kindSignedData
 	kindSigned    // multipart/signed
@@ -104,7 +108,7 @@ const (
 	kindInline    // OpenPGP's own armour in a text
 )
 
-func kindOf(b *message.Body, p message.Part) kind {
+func kindOf(b *message.Body, p message.Part) shape {
 	switch p.Type {
 	case "application/pkcs7-mime", "application/x-pkcs7-mime":
 		switch p.Params["smime-type"] {
@@ -148,6 +152,8 @@ var (
 // it protects only Subject is taken: From, To and the rest stay those that servers saw and marks vouch for. A signature is verified and left
 // where it is, so that readers may verify it again; one that stands around an encryption cannot stay, and the field says what it was worth.
 //
+// Nothing is given where the message is left alone: it is neither signed nor encrypted, or for no key that could be here.
+//
 // Where nothing authenticates the content (CBC without a signature: RFC 8551 section 6, "EFAIL"), it is shown only if it is texts and files
 // that load nothing when they are shown. Else it stands under the explanation as a file.
 func (o *Opener) Open(ctx context.Context, h message.Header, b *message.Body, x *message.Index, opt Options) (out *Opened, err error) {
@@ -164,6 +170,12 @@ func (o *Opener) Open(ctx context.Context, h message.Header, b *message.Body, x 
 	}
 	var trouble *OpenError
 	switch {
+	case errors.Is(err, errAlone) && !r.opened:
+		return nil, nil
+	case errors.Is(err, errAlone): // the inner envelope is as the reader must have it
+		err = r.deliver()
+	case err == nil && !r.opened && len(r.forms) == 0:
+		return nil, nil
 	case err == nil && !r.opened: // signed at most
 		r.out.Result = ResultUnchanged
 		return r.finish(), nil
@@ -176,11 +188,7 @@ func (o *Opener) Open(ctx context.Context, h message.Header, b *message.Body, x 
 		if r.out.Encrypted == "" {
 			r.out.Encrypted = "unknown"
 		}
-		var plain *message.Body
-		if trouble.Why == Unproved || trouble.Why == Binary {
-			plain = r.body
-		}
-		if r.out.Body, err = wrap(ctx, h, b, x, trouble.Why, plain, opt); err == nil {
+		if r.out.Body, err = wrap(ctx, h, b, trouble.Why, r.plain, opt); err == nil {
 			r.out.Header, r.out.Start, err = message.ReadHeader(r.out.Body, 1<<20)
 		}
 	}
@@ -205,6 +213,8 @@ type opening struct {
 	part    int             // of x that is the entity
 	own     []*message.Body // made here
 	opened  bool            // a layer was decrypted
+	plain   *message.Body   // what was decrypted, where it may not be shown
+	weak    bool
 	forms   []string
 	ciphers []string
 	proved  bool // the innermost encryption was authenticated
@@ -288,7 +298,7 @@ func (r *opening) layers() error {
 func (r *opening) decrypt(form string, open func(io.Writer, io.Reader) (Layer, error), in io.Reader) error {
 	r.forms = append(r.forms, form)
 	if open == nil {
-		return &OpenError{NoKey, errors.New("no key of this form")}
+		return errAlone
 	}
 	var layer Layer
 	body, err := r.collect(func(w io.Writer) (err error) {
@@ -304,7 +314,7 @@ func (r *opening) decrypt(form string, open func(io.Writer, io.Reader) (Layer, e
 	if err != nil {
 		return err
 	}
-	r.opened, r.inner = true, len(r.signed)
+	r.opened, r.inner, r.weak = true, len(r.signed), r.weak || layer.Weak
 	if layer.Signed != nil {
 		r.signed = append(r.signed, layer.Signed)
 	}
@@ -353,7 +363,7 @@ func (r *opening) collect(write func(io.Writer) error) (*message.Body, error) {
 	}
 	r.own = append(r.own, body)
 	if w.odd {
-		r.body = body
+		r.plain = body
 		return nil, &OpenError{Binary, errors.New("it holds NUL or a carriage return alone")}
 	}
 	return body, nil

@@ -174,7 +174,12 @@ func (r *opening) deliver() error {
 		// worth as much as its signer.
 		sure = sure || i >= r.inner && s.Valid || s.good()
 	}
-	if !sure && (r.x.Unclear != "" || !inert(r.x)) {
+	switch {
+	case r.weak:
+		r.plain = r.body
+		return &OpenError{Weak, errors.New("a weak cipher")}
+	case !sure && (r.x.Unclear != "" || !inert(r.x)):
+		r.plain = r.body
 		return &OpenError{Unproved, errors.New("content without proof that could load when it is shown")}
 	}
 	inner, start, err := message.ReadHeader(r.body, message.DefaultLimits.Header)

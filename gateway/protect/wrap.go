@@ -67,7 +67,7 @@ func (t Trouble) remedy(attached bool) (fr, en string) {
 
 // wrap gives the message under an explanation: the whole original, byte for byte, as message/rfc822, and plain, where it is not nil, as a file
 // that no reader shows by itself. Nothing is lost. h is the header as it leaves.
-func wrap(ctx context.Context, h message.Header, b *message.Body, x *message.Index, why Trouble, plain *message.Body, o Options) (body *message.Body, err error) {
+func wrap(ctx context.Context, h message.Header, b *message.Body, why Trouble, plain *message.Body, o Options) (body *message.Body, err error) {
 	mark := boundary()
 	var top message.Header
 	top.AppendRaw(WithoutContent(h)...)

@@ -1,0 +1,190 @@
+package gateway
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
+	"passerelle/gateway/relay"
+)
+
+var mOpened = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_gateway_opened_total",
+	Help: "Messages for the clinic that came encrypted or signed, once for each set of keys that they were opened with, by result."}, []string{"result"}) // opened, verified (signed alone), no-key, altered, truncated, not-authenticated, weak, too-large, too-deep, malformed, unsupported, binary
+
+// harvester is told of every S/MIME signature on mail from outside that is of its content and of its author's address; verified: an authority
+// that is believed vouches for the chain.
+type harvester func(ctx context.Context, from message.Address, chain []*x509.Certificate, verified bool, at time.Time)
+
+// opening is a message as those see it who have one set of keys.
+type opening struct {
+	id string // of the keys
+	*protect.Opened
+	field []byte // our protection field
+}
+
+// open opens and verifies what came protected for a recipient of the clinic. It is done before anything is handed on, once for all recipients
+// with the same keys. Mail for whom the clinic holds no key is left alone, and so is what is neither signed nor encrypted as a whole.
+func (g *Gateway) open(ctx context.Context, m *mail, w *way, names []message.Address) error {
+	if g.set.opens.off || g.set.observe || !g.keys.decrypts() || !m.passedFirst(g) {
+		return nil
+	}
+	x, err := m.parts()
+	if err != nil || !protect.Protected(m.body, x) {
+		return err
+	}
+	k := g.keyringOf(names)
+	if i := slices.IndexFunc(m.openings, func(o *opening) bool { return o.id == k.id }); i >= 0 {
+		w.opened = m.openings[i]
+	} else {
+		if w.opened, err = g.openWith(ctx, m, x, k); err != nil {
+			return err
+		}
+		m.openings = append(m.openings, w.opened)
+	}
+	if w.opened.Opened == nil {
+		w.opened = nil
+		return nil
+	}
+	w.decision.Reason = cut(w.decision.Reason+w.opened.says(), 900)
+	return nil
+}
+
+// passedFirst tells whether the message comes through for the first time: what bears a true field of ours was looked at then.
+func (m *mail) passedFirst(g *Gateway) bool {
+	if len(m.marks) > 0 {
+		return true
+	}
+	_, err := protect.VerifyProtection(g.set.markKey, m.header, g.now())
+	return err != nil && !errors.Is(err, protect.ErrOldMark) && g.origin(m) == ""
+}
+
+// openWith opens it with one set of keys; without Opened where it is left alone.
+func (g *Gateway) openWith(ctx context.Context, m *mail, x *message.Index, k keyring) (*opening, error) {
+	release, err := g.budget.Reserve(ctx, min(weighKey+min(m.body.Size(), weighIndex), g.budget.HalfWork()))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	o := g.set.protect
+	o.Budget = g.budget
+	h := m.header
+	protect.Strip(&h)
+	out, err := g.opener(ctx, m, k).Open(ctx, h, m.body, x, o)
+	if err != nil {
+		return nil, err
+	}
+	if out == nil {
+		return &opening{id: k.id}, nil
+	}
+	if out.Err != nil {
+		g.log.Warn("a message that came encrypted is not shown opened", "id", m.env.ID, "why", string(out.Trouble), "err", out.Err)
+	}
+	result := "opened"
+	switch {
+	case out.Trouble != "":
+		result = strings.ReplaceAll(string(out.Trouble), " ", "-")
+	case out.Result == protect.ResultUnchanged:
+		result = "verified"
+	}
+	mOpened.WithLabelValues(result).Inc()
+	if s := out.Signature; s != nil && g.harvest != nil && s.Valid && s.Of && len(s.Chain) > 0 {
+		if author, one := onlyAddress(m.header, "From"); one {
+			g.harvest(ctx, author, s.Chain, s.Trusted, g.now())
+		}
+	}
+	if out.Subject != "" && len(m.marks) > 0 {
+		if out.Header, _, err = g.tagged(out.Header); err != nil {
+			return nil, err
+		}
+	}
+	if err := g.complete(m, &out.Header); err != nil {
+		return nil, err
+	}
+	out.ID = m.env.ID
+	field, err := message.FormatField(protect.ProtectionField, protect.FormatProtection(g.set.markKey, out.Protection, out.Header, g.now()))
+	if err != nil {
+		return nil, err
+	}
+	return &opening{id: k.id, Opened: out, field: field}, nil
+}
+
+func (o *opening) close() {
+	if o.Opened != nil && o.Body != nil {
+		o.Body.Close()
+	}
+}
+
+// internal tells whether the message is of the clinic's own people: what they seal to each other is not ours to open.
+func (g *Gateway) internal(m *mail) bool {
+	return g.set.ownDomains[m.env.Sender.Domain] && !g.fromOutside(m)
+}
+
+// says is what the ledger tells of it.
+func (o *opening) says() string {
+	s := ", came as " + o.Form
+	if o.Encrypted != "" {
+		s += ", " + o.Encrypted
+	}
+	if s += ", " + o.Result; o.Key != "" {
+		s += " with the key of " + o.Key
+	}
+	if o.Signed != "" {
+		s += ", signed by " + cut(o.Signed, 200) + ": " + cut(o.Verified, 200)
+	}
+	return s
+}
+
+// seenBy is the message as the recipients of a way get it: itself, or as it was opened for them. What they see goes on under our trace, our marks,
+// and the field that says how it came.
+func (g *Gateway) seenBy(m *mail, o *opening) *mail {
+	if o == nil {
+		return m
+	}
+	seen := &mail{env: m.env, room: m.room, header: o.Header, body: m.body, start: m.start, trace: m.trace, marks: slices.Concat(m.marks, o.field), origin: m.origin,
+		discreet: m.discreet, reports: m.reports, pledge: m.pledge, twins: m.twins, rewritten: true}
+	if o.Body != nil {
+		seen.body, seen.start = o.Body, o.Start
+	} else {
+		seen.index = m.index
+	}
+	if len(m.marks) == 0 && !g.set.ownDomains[m.env.Sender.Domain] { // as home does
+		protect.StripSpace(&seen.header)
+	}
+	return seen
+}
+
+// sendUnopened hands the message on as it came to those whose server refused it opened for its size: opening loses no mail.
+func (g *Gateway) sendUnopened(ctx context.Context, m *mail, ways []way, group []int) {
+	if w := ways[group[0]]; w.opened == nil || w.opened.Body == nil {
+		return
+	}
+	large := tooLarge(ways, group)
+	if len(large) == 0 {
+		return
+	}
+	g.log.Warn("the clinic's server takes the message only as it came, not opened: raise its message_size_limit", "id", m.env.ID)
+	m.pledge = g.pledges.another(m.pledge)
+	g.send(ctx, m, ways, large, g.set.hopClinic, g.home(m))
+	for _, i := range large {
+		ways[i].decision.Reason += ", but too large for the clinic's server so, and handed on as it came"
+	}
+}
+
+// tooLarge are those of group whose server refused the letter for its size.
+func tooLarge(ways []way, group []int) (large []int) {
+	for _, i := range group {
+		var e *relay.Error
+		if f := ways[i].fault; f != nil && errors.As(f.err, &e) && e.Permanent && (e.Code == 552 || e.Enhanced[1] == 3 && e.Enhanced[2] == 4) {
+			large = append(large, i)
+		}
+	}
+	return large
+}
