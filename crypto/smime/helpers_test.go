@@ -7,10 +7,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
@@ -211,3 +213,8 @@ func (p person) nss(t testing.TB) func(der []byte) ([]byte, error) {
 		return run("cmsutil", "-D", "-d", dir, "-i", in)
 	}
 }
+
+// fingerprint is how GnuPG's trustlist.txt names a certificate.
+func fingerprint(c *x509.Certificate) string { return fmt.Sprintf("%X", sha1.Sum(c.Raw)) }
+
+func keyOf(p person) *rsa.PublicKey { return p.cert.PublicKey.(*rsa.PublicKey) }

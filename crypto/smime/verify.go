@@ -2,6 +2,7 @@ package smime
 
 import (
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"time"
@@ -55,3 +56,5 @@ func Verify(out io.Writer, signed, content io.Reader, roots *x509.CertPool, at t
 // Addresses are the mail addresses that a certificate is for: subjectAltName, and emailAddress of the subject where there is none
 // (RFC 8550 section 3).
 func Addresses(c *x509.Certificate) []string { return c.EmailAddresses }
+
+var oidContentType = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}
