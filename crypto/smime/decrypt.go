@@ -78,13 +78,14 @@ func Decrypt(w io.Writer, r io.Reader, keys []Key, limits Limits) (info Info, er
 	if b.err == nil && !kind.Equal(oidEnveloped) && !kind.Equal(oidAuth) {
 		b.fail(errors.New("neither EnvelopedData nor AuthEnvelopedData"))
 	}
-	b.value() // the version says nothing that the fields do not
+	var version int // it says nothing that the fields do not
+	b.parse(&version)
 	if b.next() == explicit {
 		b.value() // originatorInfo: certificates and lists
 	}
 	ways := b.recipients(keys, limits.Recipients)
 	b.enter(tagSequence)
-	b.value() // the content's type: a MIME entity, whatever it says
+	b.object() // the content's type: a MIME entity, whatever it says
 	var algorithm pkix.AlgorithmIdentifier
 	b.parse(&algorithm)
 	if b.err != nil {

@@ -60,7 +60,11 @@ func newKey(t testing.TB, algo string) crypto.Signer {
 func newPerson(t testing.TB, algo string, edit func(*x509.Certificate)) person {
 	t.Helper()
 	key := newKey(t, algo)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "A " + algo}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0),
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "A " + algo}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0),
 		EmailAddresses: []string{"a@dest.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}, KeyUsage: x509.KeyUsageKeyAgreement}
 	if _, ok := key.(*rsa.PrivateKey); ok {
 		tmpl.KeyUsage = x509.KeyUsageKeyEncipherment
