@@ -144,8 +144,6 @@ func smimeTrouble(err error) error {
 		return nil
 	case errors.Is(err, smime.ErrNotForUs):
 		return &protect.OpenError{Why: protect.NoKey, Err: err}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return &protect.OpenError{Why: protect.Truncated, Err: err}
 	}
 	return &protect.OpenError{Why: protect.Altered, Err: err}
 }
@@ -160,8 +158,6 @@ func openpgpTrouble(err error) error {
 		return &protect.OpenError{Why: protect.Unproved, Err: err}
 	case errors.Is(err, openpgp.ErrTooLarge):
 		return &protect.OpenError{Why: protect.TooLarge, Err: err}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return &protect.OpenError{Why: protect.Truncated, Err: err}
 	}
 	return &protect.OpenError{Why: protect.Altered, Err: err}
 }

@@ -87,7 +87,7 @@ func sealed(t *testing.T, entity []byte, cipher string, to ...*gatewaytest.Corre
 
 func sign(t *testing.T, entity []byte, c *gatewaytest.Correspondent) []byte {
 	t.Helper()
-	out, err := c.Sign(entity)
+	out, err := c.Sign(crlf(string(entity)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,8 +96,8 @@ func sign(t *testing.T, entity []byte, c *gatewaytest.Correspondent) []byte {
 
 const outerFields = "From: Dr Who <doctor@dest.test>\nTo: <ana@clinic.test>\nSubject: ...\nMessage-ID: <1@dest.test>\nDate: Mon, 23 Nov 2026 10:00:00 +0100\n"
 
-// letter is a message from outside around an entity with its header.
-func letter(entity []byte) string {
+// fromAfar is a message from outside around an entity with its header.
+func fromAfar(entity []byte) string {
 	return outerFields + strings.ReplaceAll(string(entity), "\r\n", "\n")
 }
 
@@ -185,10 +185,10 @@ func TestOpenSMIME(t *testing.T) {
 		"128 bits":         {sealed(t, []byte(plainEntity), "aes-128-cbc", o.ana), want{[]string{"result=opened; encrypted=aes-128-cbc, not authenticated"}, "MARQUEUR-TEXTE", "chiffré"}},
 		"both":             {sealed(t, []byte(plainEntity), "aes-256-gcm", o.bea, o.ana), want{[]string{"result=opened; ", "key=ana@clinic.test"}, "MARQUEUR-TEXTE", "chiffré"}},
 		"another's":        {sealed(t, []byte(plainEntity), "aes-256-gcm", o.bea), want{[]string{"form=smime; result=wrapped, no key; "}, "aucune des clés", "MARQUEUR"}},
-		"altered":          {flip(sealed(t, long, "aes-256-gcm", o.ana), 200), want{[]string{"result=wrapped, altered; encrypted=aes-256-gcm"}, "modifié ou abîmé", "MARQUEUR"}},
-		"altered tag":      {flip(sealed(t, long, "aes-256-gcm", o.ana), 3), want{[]string{"result=wrapped, altered"}, "modifié ou abîmé", "MARQUEUR"}},
+		"altered":          {flip(sealed(t, long, "aes-256-gcm", o.ana), 200), want{[]string{"result=wrapped, altered; encrypted=aes-256-gcm"}, "modifié, abîmé", "MARQUEUR"}},
+		"altered tag":      {flip(sealed(t, long, "aes-256-gcm", o.ana), 3), want{[]string{"result=wrapped, altered"}, "modifié, abîmé", "MARQUEUR"}},
 		"altered padding":  {flip(sealed(t, long, "aes-256-cbc", o.ana), 20), want{[]string{"result=wrapped, "}, "d'origine est joint", "MARQUEUR"}},
-		"truncated":        {cut(sealed(t, long, "aes-256-gcm", o.ana)), want{[]string{"result=wrapped, truncated"}, "incomplet", "MARQUEUR"}},
+		"truncated":        {cut(sealed(t, long, "aes-256-gcm", o.ana)), want{[]string{"result=wrapped, altered"}, "coupé en route", "MARQUEUR"}},
 		"3des":             {sealed(t, []byte(plainEntity), "des3", o.ana), want{[]string{"result=wrapped, weak; encrypted=3des-cbc, not authenticated"}, "contenu-dechiffre", "MARQUEUR"}},
 		"not mail":         {sealed(t, []byte("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\nMARQUEUR\x00\r\n"), "aes-256-gcm", o.ana), want{[]string{"result=wrapped, binary"}, "contenu-dechiffre", "MARQUEUR"}},
 		"line feeds":       {sealed(t, []byte("Content-Type: text/plain\n\nMARQUEUR-TEXTE\nzwei\n"), "aes-256-gcm", o.ana), want{[]string{"result=opened"}, "\r\n\r\nMARQUEUR-TEXTE\r\nzwei\r\n", "chiffré"}},
@@ -202,7 +202,7 @@ func TestOpenSMIME(t *testing.T) {
 		"garbage":                     {[]byte("MIME-Version: 1.0\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m\nContent-Transfer-Encoding: base64\n\n" + lines([]byte("MARQUE garbage that is no DER at all"))), want{[]string{"result=wrapped, "}, "d'origine est joint", "MARQUEUR-"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := letter(c.entity)
+			text := fromAfar(c.entity)
 			o.receive(t, text, "ana@clinic.test")
 			data := o.got(t, "ana@clinic.test")
 			head, body, _ := bytes.Cut(data, []byte("\r\n\r\n"))

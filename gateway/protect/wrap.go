@@ -14,8 +14,7 @@ type Trouble string
 
 const (
 	NoKey       Trouble = "no key"            // encrypted for none of the keys that are held for this recipient
-	Altered     Trouble = "altered"           // its proof does not hold: tampered with, or damaged
-	Truncated   Trouble = "truncated"         // it ends too early
+	Altered     Trouble = "altered"           // its proof does not hold: tampered with, damaged, cut off
 	Unproved    Trouble = "not authenticated" // it bears no proof at all, and what is in it could leak when it is shown (EFAIL)
 	Weak        Trouble = "weak"              // a cipher or digest that proves or hides nothing any more
 	TooLarge    Trouble = "too large"         // opened it would be larger than limits.message
@@ -29,10 +28,8 @@ const (
 var words = map[Trouble][2]string{
 	NoKey: {"il n'est chiffré pour aucune des clés que l'établissement détient pour vous",
 		"it is encrypted for none of the keys that are held here for you"},
-	Altered: {"son contenu chiffré a été modifié ou abîmé en route",
-		"its encrypted content was changed or damaged on its way"},
-	Truncated: {"son contenu chiffré est incomplet",
-		"its encrypted content is incomplete"},
+	Altered: {"son contenu chiffré a été modifié, abîmé ou coupé en route",
+		"its encrypted content was changed, damaged or cut off on its way"},
 	Unproved: {"rien ne prouve que son contenu chiffré est intact (ni chiffrement authentifié, ni signature), et l'afficher pourrait en faire fuir le texte",
 		"nothing proves that its encrypted content is whole (neither authenticated encryption nor a signature), and to show it could leak its text"},
 	Weak: {"il est chiffré par un procédé trop faible",
@@ -88,9 +85,9 @@ func wrap(ctx context.Context, h message.Header, b *message.Body, why Trouble, p
 	}
 	return build(o, size, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%s--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"+
-			"Ce message vous est parvenu chiffré et la passerelle de messagerie ne l'a pas\r\nouvert normalement : %s.\r\n\r\n%s\r\n\r\nLe message d'origine est joint, inchangé.\r\n\r\n"+
-			"--\r\n\r\nThis message reached you encrypted and the mail gateway did not open it in the\r\nusual way: %s.\r\n\r\n%s\r\n\r\nThe original message is attached, unchanged.\r\n",
-			top.Bytes(), mark, text[0], fold(fr), text[1], fold(en))
+			"Ce message vous est parvenu chiffré et la passerelle de messagerie ne l'a pas\r\nouvert normalement.\r\n\r\n%s\r\n\r\n%s\r\n\r\nLe message d'origine est joint, inchangé.\r\n\r\n"+
+			"--\r\n\r\nThis message reached you encrypted and the mail gateway did not open it in the\r\nusual way.\r\n\r\n%s\r\n\r\n%s\r\n\r\nThe original message is attached, unchanged.\r\n",
+			top.Bytes(), mark, fold("La raison : "+text[0]+"."), fold(fr), fold("The reason: "+text[1]+"."), fold(en))
 		if err != nil {
 			return err
 		}
