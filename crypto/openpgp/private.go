@@ -1,80 +1,153 @@
 package openpgp
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
 // PrivateKey is one of our own, unlocked.
 type PrivateKey struct{ entity *openpgp.Entity }
 
+// Fingerprint of the primary key in upper-case hex.
+func (k *PrivateKey) Fingerprint() string { return (&Key{k.entity}).Fingerprint() }
+
+// Addresses are those of the key's user ids.
+func (k *PrivateKey) Addresses() (out []string) {
+	for _, id := range k.entity.Identities {
+		if id.UserId != nil && id.UserId.Email != "" && !slices.Contains(out, id.UserId.Email) {
+			out = append(out, id.UserId.Email)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Public is what others encrypt to, and verify with.
+func (k *PrivateKey) Public() *Key {
+	public := *k.entity
+	public.PrivateKey = nil
+	public.Subkeys = slices.Clone(k.entity.Subkeys)
+	for i := range public.Subkeys {
+		public.Subkeys[i].PrivateKey = nil
+	}
+	return &Key{&public}
+}
+
+// CanSign tells whether the key may sign at that time; the error is a *KeyError.
+func (k *PrivateKey) CanSign(now time.Time) error {
+	key, ok := k.entity.SigningKey(now, config(now))
+	if !ok || key.PrivateKey == nil || key.PrivateKey.Dummy() {
+		return &KeyError{Fingerprint: k.Fingerprint(), Reason: "has no usable key to sign with"}
+	}
+	return nil
+}
+
+// CanDecrypt tells whether the key holds a private part that opens mail; it may have expired, for old mail.
+func (k *PrivateKey) CanDecrypt() bool {
+	keys := k.entity.DecryptionKeys(0, time.Time{}, config(time.Time{}))
+	return slices.ContainsFunc(keys, func(key openpgp.Key) bool { return key.PrivateKey != nil && !key.PrivateKey.Dummy() })
+}
+
+// readRing reads a block, armoured as kind or binary.
+func readRing(block []byte, kind string) (openpgp.EntityList, error) {
+	if len(block) > maxKey {
+		return nil, &KeyError{Reason: "is larger than 1 MiB"}
+	}
+	var from io.Reader = bytes.NewReader(block)
+	if i := bytes.Index(block, []byte("-----BEGIN PGP")); i >= 0 {
+		b, err := armor.Decode(bytes.NewReader(block[i:]))
+		if err != nil {
+			return nil, &KeyError{Reason: "its armour is broken", Err: err}
+		}
+		if b.Type != kind {
+			return nil, &KeyError{Reason: fmt.Sprintf("is not a %s but %.40q", kind, b.Type)}
+		}
+		from = b.Body
+	}
+	ring, err := openpgp.ReadKeyRing(from)
+	if err != nil || len(ring) == 0 {
+		return nil, &KeyError{Reason: "cannot be read", Err: err}
+	}
+	return ring, nil
+}
+
 // ParsePrivateKeys reads and unlocks every private key of a block, armoured or binary. The error is a *KeyError that holds nothing of the
 // passphrase.
-func ParsePrivateKeys(block, passphrase []byte, now time.Time) ([]*PrivateKey, error) {
-	return nil, &KeyError{Reason: "not yet"}
+func ParsePrivateKeys(block, passphrase []byte, now time.Time) (keys []*PrivateKey, err error) {
+	defer contain(&err, func(err error) error { keys = nil; return &KeyError{Reason: "cannot be read", Err: err} })
+	ring, err := readRing(block, openpgp.PrivateKeyType)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range ring {
+		k := &PrivateKey{e}
+		if e.PrivateKey == nil {
+			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: "is a public key: the private one is wanted"}
+		}
+		if err := e.DecryptPrivateKeys(passphrase); err != nil {
+			reason := "the passphrase does not open it"
+			if len(passphrase) == 0 {
+				reason = "has a passphrase, and none is given"
+			}
+			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: reason}
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
 }
 
 // ParseSigners reads public keys to verify with; they need not be able to be encrypted to. The error is a *KeyError.
-func ParseSigners(block []byte) ([]*Key, error) { return nil, &KeyError{Reason: "not yet"} }
-
-// Verdict is what a signature is worth.
-type Verdict int
-
-const (
-	Unsigned Verdict = iota
-	// Good: of a key that is known.
-	Good
-	// Unknown: of a key that we do not have; the content may be anybody's.
-	Unknown
-	// Bad: not of this content, of a key that was expired or revoked, or by a weak hash.
-	Bad
-)
-
-// Signature is what was found.
-type Signature struct {
-	Verdict Verdict
-	// Fingerprint of the primary key in upper-case hex where Good; else the key id that the signature names, "" where none.
-	Fingerprint string
-	Time        time.Time
-	Err         error // why Bad
+func ParseSigners(block []byte) (keys []*Key, err error) {
+	defer contain(&err, func(err error) error { keys = nil; return &KeyError{Reason: "cannot be read", Err: err} })
+	ring, err := readRing(block, openpgp.PublicKeyType)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range ring {
+		keys = append(keys, &Key{e})
+	}
+	return keys, nil
 }
 
-// Info is how a message was sealed. All that decrypts is authenticated: a packet without MDC or AEAD is refused.
-type Info struct {
-	AEAD      bool   // SEIPDv2; else SEIPDv1 with MDC
-	Key       string // fingerprint of the primary key that opened it
-	Signature Signature
-}
-
-var (
-	// ErrNotForUs: none of the recipients is one of the keys.
-	ErrNotForUs = errors.New("decrypt: sealed to none of our keys")
-	// ErrUnprotected: nothing would tell a change on the way.
-	ErrUnprotected = errors.New("decrypt: without integrity protection")
-	// ErrUnopened: broken, changed on the way, or no OpenPGP message.
-	ErrUnopened = errors.New("decrypt: cannot be opened")
-	// ErrTooLarge: what came out is more than the limit.
-	ErrTooLarge = errors.New("decrypt: too large")
-)
-
-// Decrypt opens a message, armoured or binary, writes the content to w as it comes, size bytes at most, and verifies the signature inside
-// with the known keys. On any error the caller throws away what w got. A bad signature is no error.
-func Decrypt(w io.Writer, r io.Reader, keys []*PrivateKey, known []*Key, size int64, now time.Time) (Info, error) {
-	return Info{}, ErrUnopened
-}
-
-// Verify looks at a detached signature of content, armoured or binary, with the known keys. The error is that of reading content.
-func Verify(content, signature io.Reader, known []*Key, now time.Time) (Signature, error) {
-	return Signature{}, errors.New("not yet")
+// contain turns a panic of the library into an error: what it reads is a stranger's.
+func contain(err *error, as func(error) error) {
+	if r := recover(); r != nil {
+		*err = as(fmt.Errorf("panic: %v", r))
+	}
 }
 
 // Micalg is the parameter of multipart/signed (RFC 3156 section 5) that goes with SignDetached.
 const Micalg = "pgp-sha256"
 
 // SignDetached writes the armoured signature of entity, a MIME entity with CRLF line ends.
-func SignDetached(w io.Writer, entity io.Reader, key *PrivateKey, now time.Time) error {
-	return errors.New("not yet")
+func SignDetached(w io.Writer, entity io.Reader, key *PrivateKey, now time.Time) (err error) {
+	defer contain(&err, func(err error) error { return fmt.Errorf("sign: %w", err) })
+	if err := key.CanSign(now); err != nil {
+		return err
+	}
+	a, err := armor.Encode(w, openpgp.SignatureType, nil)
+	if err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
+	c := config(now)
+	c.DefaultHash = 5 // crypto.SHA256; Micalg says so
+	if err := openpgp.DetachSign(a, []*openpgp.Entity{key.entity}, entity, c); err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
+	if err := a.Close(); err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
+	return nil
 }
+
+var errNoKnown = errors.New("the key is not known")
+
+var _ = packet.SigTypeBinary
