@@ -64,7 +64,7 @@ func (g *Gateway) keyringOf(names []message.Address) (k keyring) {
 			}
 		}
 		for _, key := range g.keys.openpgpKeysOf(name) {
-			if id := fmt.Sprintf("%p", key); !slices.Contains(ids, id) {
+			if id := key.Fingerprint(); !slices.Contains(ids, id) {
 				ids, k.openpgp = append(ids, id), append(k.openpgp, key)
 			}
 		}

@@ -37,7 +37,7 @@ func (h *house) reasonFor(to string) (all string) {
 	return all
 }
 
-func newOpens(t *testing.T, more string) *opens {
+func newOpens(t *testing.T, more string, keys ...string) *opens {
 	t.Helper()
 	dir := t.TempDir()
 	o := &opens{}
@@ -55,7 +55,7 @@ func newOpens(t *testing.T, more string) *opens {
 	o.ana, o.bea, o.doctor = person("ana", "ana@clinic.test"), person("bea", "bea@clinic.test"), person("doctor", "doctor@dest.test")
 	text := withRules("keys:\n" +
 		"  - {cert: \"" + o.ana.CertFile + "\", key: \"" + o.ana.KeyFile + "\", addresses: [ana@clinic.test]}\n" +
-		"  - {cert: \"" + o.bea.CertFile + "\", key: \"" + o.bea.KeyFile + "\", addresses: [bea@clinic.test]}\n" +
+		"  - {cert: \"" + o.bea.CertFile + "\", key: \"" + o.bea.KeyFile + "\", addresses: [bea@clinic.test]}\n" + strings.Join(keys, "") +
 		"inbound: {decrypt: {ca: \"" + o.doctor.CertFile + "\"}}\nlimits: {message: 30MiB, memory: 8MiB}\nrules:\n  - {name: rest, route: plain}\n" + more)
 	o.house = custom(t, text, nil, nil)
 	return o
