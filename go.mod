@@ -30,6 +30,7 @@ require (
 	golang.org/x/time v0.16.0 // token buckets of the portal
 	modernc.org/sqlite v1.61.1 // embedded database without cgo
 	pgregory.net/rapid v1.3.0 // tests only: properties
+	software.sslmate.com/src/go-pkcs12 v0.7.4 // the clinic's private key as its authority hands it out (.p12): the ciphers of old and new Windows, OpenSSL and NSS; its only need is x/crypto
 )
 
 require (

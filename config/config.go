@@ -34,11 +34,12 @@ type Config struct {
 	Pickup    Pickup    `yaml:"pickup"`
 	SMS       SMS       `yaml:"sms"`
 	Headers   Headers   `yaml:"headers"`
-	// Keys are the clinic's own private keys: what is sealed to them is opened, and its mail signed.
-	Keys []OwnKey `yaml:"keys"`
-	Sign Sign     `yaml:"sign"`
+	// Sign is how mail of the clinic's people is signed with Keys.
+	Sign Sign `yaml:"sign"`
 	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
-	DKIM  []DKIM        `yaml:"dkim"`
+	DKIM []DKIM `yaml:"dkim"`
+	// Keys are the clinic's private keys for S/MIME and OpenPGP.
+	Keys  []OwnKey      `yaml:"keys"`
 	Rules []policy.Rule `yaml:"rules"`
 	// Expect are the operator's own tests of the rules, run by `passerelle check`.
 	Expect []policy.Expectation `yaml:"expect"`

@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Sign is how mail of the clinic's people is signed.
 type Sign struct {
@@ -32,7 +35,7 @@ func (v *validator) sign() {
 		}
 	}
 	v.oneOf("sign.smime.xdm", s.XDM, "leave", "sign")
-	if len(s.Routes) > 0 && len(v.c.Keys) == 0 && v.ok("keys") {
+	if len(s.Routes) > 0 && v.ok("keys") && !slices.ContainsFunc(v.c.Keys, func(k OwnKey) bool { return !k.Off() }) {
 		v.fault("sign.smime.routes", "needs a key: set keys")
 	}
 }

@@ -37,6 +37,7 @@ func (v *validator) all() {
 	v.pickup()
 	v.sms()
 	v.dkim()
+	v.keys()
 	v.sign()
 	v.expect()
 }

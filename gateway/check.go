@@ -141,6 +141,9 @@ func (g *Gateway) certificateDays() map[string]float64 {
 			days["collect."+name] = cert.Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
 	}
+	for name, cert := range g.keys.certificates() {
+		days[name] = cert.NotAfter.Sub(g.now()).Hours() / 24
+	}
 	if g.submission != nil {
 		if d := g.submission.days(g.now()); !math.IsInf(d, 1) {
 			days["trust.submission"] = d

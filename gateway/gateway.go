@@ -51,7 +51,7 @@ type Gateway struct {
 	// collectCerts are the mailboxes' own certificates, by the names of their boxes.
 	collectCerts map[string]*keyPair
 	tls          map[string]listenerTLS // of the doors, by their names
-	keys         *ownKeys               // the clinic's own
+	keys         *ownKeys               // the clinic's private keys
 	harvest      harvester              // nil: nobody wants to know
 }
 

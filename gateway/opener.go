@@ -58,12 +58,13 @@ type keyring struct {
 func (g *Gateway) keyringOf(names []message.Address) (k keyring) {
 	var ids []string
 	for _, name := range names {
-		for _, key := range g.keys.smimeKeysOf(name) {
+		cms, pgp := g.keys.of(name)
+		for _, key := range cms {
 			if id := string(key.Cert.Raw); !slices.Contains(ids, id) {
 				ids, k.smime = append(ids, id), append(k.smime, key)
 			}
 		}
-		for _, key := range g.keys.openpgpKeysOf(name) {
+		for _, key := range pgp {
 			if id := key.Fingerprint(); !slices.Contains(ids, id) {
 				ids, k.openpgp = append(ids, id), append(k.openpgp, key)
 			}

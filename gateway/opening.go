@@ -33,11 +33,11 @@ type opening struct {
 // open opens and verifies what came protected for a recipient of the clinic. It is done before anything is handed on, once for all recipients
 // with the same keys. Mail for whom the clinic holds no key is left alone, and so is what is neither signed nor encrypted as a whole.
 func (g *Gateway) open(ctx context.Context, m *mail, w *way, names []message.Address) error {
-	if g.set.opens.off || g.set.observe || !g.keys.decrypts() || !m.passedFirst(g) {
+	if g.set.opens.off || g.set.observe || g.keys.none() || !m.passedFirst(g) {
 		return nil
 	}
 	x, err := m.parts()
-	if err != nil || !protect.Protected(m.body, x) {
+	if err != nil || !protect.Protected(m.body, x) || !g.keys.decrypts() {
 		return err
 	}
 	k := g.keyringOf(names)

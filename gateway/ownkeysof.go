@@ -6,11 +6,22 @@ import (
 	"passerelle/gateway/message"
 )
 
-// smimeKeysOf are those that may decrypt for an address: those of the address and those of its domain.
-func (k *ownKeys) smimeKeysOf(a message.Address) []smime.Key { return k.smimeKeys() }
-
-// openpgpKeysOf is the same for OpenPGP.
-func (k *ownKeys) openpgpKeysOf(a message.Address) []*openpgp.PrivateKey { return k.openpgpKeys() }
+// of gives the keys that open mail for an address, its own and its domain's, expired ones too.
+func (k *ownKeys) of(a message.Address) (cms []smime.Key, pgp []*openpgp.PrivateKey) {
+	for _, l := range k.all() {
+		if !l.decrypt || l.fits(a) == 0 {
+			continue
+		}
+		if l.smime != nil {
+			cms = append(cms, *l.smime)
+		}
+		pgp = append(pgp, l.openpgp...)
+	}
+	return cms, pgp
+}
 
 // decrypts tells whether there is a key to decrypt with at all.
 func (k *ownKeys) decrypts() bool { return len(k.smimeKeys()) > 0 || len(k.openpgpKeys()) > 0 }
+
+// none tells whether there are no keys.
+func (k *ownKeys) none() bool { return k == nil || len(k.list) == 0 }
