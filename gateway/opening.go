@@ -17,7 +17,7 @@ import (
 )
 
 var mOpened = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_gateway_opened_total",
-	Help: "Messages for the clinic that came encrypted or signed, once for each set of keys that they were opened with, by result."}, []string{"result"}) // opened, verified (signed alone), no-key, altered, not-authenticated, weak, too-large, too-deep, malformed, unsupported, binary
+	Help: "Messages for the clinic that came encrypted or signed, once for each set of keys that they were opened with, by result."}, []string{"result"}) // opened, verified (signed alone), no-key, altered, not-authenticated, weak, too-large, too-deep, malformed, binary
 
 // harvester is told of every S/MIME signature on mail from outside that is of its content and of its author's address; verified: an authority
 // that is believed vouches for the chain.

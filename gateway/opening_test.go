@@ -56,7 +56,7 @@ func newOpens(t *testing.T, more string, keys ...string) *opens {
 	text := withRules("keys:\n" +
 		"  - {cert: \"" + o.ana.CertFile + "\", key: \"" + o.ana.KeyFile + "\", addresses: [ana@clinic.test]}\n" +
 		"  - {cert: \"" + o.bea.CertFile + "\", key: \"" + o.bea.KeyFile + "\", addresses: [bea@clinic.test]}\n" + strings.Join(keys, "") +
-		"inbound: {decrypt: {ca: \"" + o.doctor.CertFile + "\"}}\nlimits: {message: 30MiB, memory: 8MiB}\nrules:\n  - {name: rest, route: plain}\n" + more)
+		"inbound: {decrypt: {ca: \"" + o.doctor.CertFile + "\"}}\nlimits: {message: 30MiB, memory: 8MiB}\npickup: {url: \"http://{portal}\"}\nrules:\n  - {name: keys, has: [smime], route: encrypt}\n  - {name: rest, route: plain}\n" + more)
 	o.house = custom(t, text, nil, nil)
 	return o
 }

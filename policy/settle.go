@@ -42,15 +42,8 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		return c.end(Local, "", "")
 	case f.Marked:
 		return c.refuse("came from the trust space, never by "+string(c.route), textMarked)
-	case f.Enclosed && c.keyForm(f) == "":
+	case f.Enclosed && (c.route != Encrypt || c.keyForm(f) == ""):
 		return c.refuse("came encrypted, never by "+string(c.route)+" without a key", textEnclosed)
-	case f.Enclosed:
-		if c.route != Encrypt {
-			c.note("came encrypted, never by " + string(c.route))
-		}
-		d := c.end(Encrypt, "", "")
-		d.Form = c.keyForm(f)
-		return d
 	case f.Null && c.route == Encrypt && c.keyForm(f) != "":
 		d := c.end(Encrypt, "null sender, no code needed", "") // a key needs neither a deposit nor a code
 		d.Form = c.keyForm(f)
@@ -157,7 +150,7 @@ func (c *choice) patient(f *Facts) Decision {
 	}
 	d := c.end(Trust, why, "")
 	d.Qualified = true
-	if !f.Marked && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
+	if !f.Marked && !f.Enclosed && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
 		d.Fallback = c.rule.Fallback
 	}
 	return d

@@ -13,15 +13,14 @@ import (
 type Trouble string
 
 const (
-	NoKey       Trouble = "no key"            // encrypted for none of the keys that are held for this recipient
-	Altered     Trouble = "altered"           // its proof does not hold: tampered with, damaged, cut off
-	Unproved    Trouble = "not authenticated" // it bears no proof at all, and what is in it could leak when it is shown (EFAIL)
-	Weak        Trouble = "weak"              // a cipher or digest that proves or hides nothing any more
-	TooLarge    Trouble = "too large"         // opened it would be larger than limits.message
-	TooDeep     Trouble = "too deep"          // more layers than are opened
-	Malformed   Trouble = "malformed"         // not what it says it is
-	Unsupported Trouble = "unsupported"       // a way of sealing that is not known here
-	Binary      Trouble = "binary"            // what is in it cannot travel as mail does: bare line ends, NUL
+	NoKey     Trouble = "no key"            // encrypted for none of the keys that are held for this recipient
+	Altered   Trouble = "altered"           // its proof does not hold: tampered with, damaged, cut off
+	Unproved  Trouble = "not authenticated" // it bears no proof at all, and what is in it could leak when it is shown (EFAIL)
+	Weak      Trouble = "weak"              // a cipher or digest that proves or hides nothing any more
+	TooLarge  Trouble = "too large"         // opened it would be larger than limits.message
+	TooDeep   Trouble = "too deep"          // more layers than are opened
+	Malformed Trouble = "malformed"         // not what it says it is
+	Binary    Trouble = "binary"            // what is in it cannot travel as mail does: bare line ends, NUL
 )
 
 // words say it to who receives the message, in French and in English.
@@ -40,8 +39,6 @@ var words = map[Trouble][2]string{
 		"it has too many encrypted envelopes within each other"},
 	Malformed: {"son contenu chiffré est illisible",
 		"its encrypted content cannot be read"},
-	Unsupported: {"il est chiffré par un procédé que la passerelle ne connaît pas",
-		"it is encrypted by a method that the gateway does not know"},
 	Binary: {"son contenu déchiffré n'a pas la forme d'un courriel",
 		"its decrypted content does not have the form of mail"},
 }
