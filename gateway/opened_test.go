@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -231,5 +232,30 @@ func TestOpenedFromTheTrustSpace(t *testing.T) {
 	}
 	if got := h.send(h.lmtp, "b@mss.clinic.test", strings.ReplaceAll(string(opened), "\r\n", "\n"), "x@dest.test"); codes(got) != "550" {
 		t.Errorf("it leaves again: %q", got)
+	}
+}
+
+// A guarded mailbox: what was sealed lies opened in the vault, behind the same proof; the notice and the clinic's server see nothing of it.
+func TestOpenedInTheVault(t *testing.T) {
+	words := theirs(t, "words@mss.clinic.test", gatewaytest.CorrespondentOptions{})
+	h, _ := newGuarded(t, "", func(h *house) {
+		edit := h.edit
+		h.edit = func(text string) string { return edit(text) + "keys:\n" + keyLine(words, "words@mss.clinic.test") }
+	})
+	const from = "marie.durand@peer.mssante.test"
+	text := strings.Replace(peerLetter(from, "..."), "\n\nbonjour\n", "\n"+strings.ReplaceAll(string(sealed(t, []byte(plainEntity), "aes-256-gcm", words)), "\r\n", "\n"), 1)
+	if rcpt, dot := h.receive(t, from, text, "words@mss.clinic.test"); !strings.HasPrefix(dot, "250") {
+		t.Fatal(rcpt, dot)
+	}
+	notice := last(h.clinic.To("words@mss.clinic.test")).Data
+	if bytes.Contains(notice, []byte("MARQUEUR")) || bytes.Contains(notice, []byte("pkcs7")) {
+		t.Errorf("the notice tells\n%s", notice)
+	}
+	code, page := newBrowser(t).post(linkIn(t, notice), url.Values{"code": {"Le chat noir 7"}})
+	if code != 200 || !strings.Contains(page, "MARQUEUR-TEXTE é") || !strings.Contains(page, "Résultat MARQUEUR-SUJET") || strings.Contains(page, "smime.p7m") {
+		t.Errorf("%d\n%s", code, page)
+	}
+	if r := h.reason(); !strings.Contains(r, "opened with the key of words@mss.clinic.test") || strings.Contains(r, "MARQUEUR") {
+		t.Errorf("the ledger says %s", r)
 	}
 }

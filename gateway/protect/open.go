@@ -340,10 +340,20 @@ var insideLimits = func() message.Limits {
 	return l
 }()
 
+// contained makes a library's panic on a stranger's bytes the message's own fault.
+func contained(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &OpenError{Malformed, fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	return f()
+}
+
 // collect keeps what write gives as mail must be: CRLF at each line's end. The reader of the input ends with the context.
 func (r *opening) collect(write func(io.Writer) error) (*message.Body, error) {
 	w := &entityWriter{w: r.opt.Budget.NewWriter(0), left: r.Limit}
-	err := write(w)
+	err := contained(func() error { return write(w) })
 	if err == nil {
 		err = r.ctx.Err()
 	}

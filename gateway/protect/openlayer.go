@@ -50,7 +50,11 @@ func (r *opening) verify() (within bool, err error) {
 	case len(signature) > maxSignature:
 		r.signed = append(r.signed, &Signature{How: "it is too long"})
 	default:
-		s := r.Detached(form, reader{r.ctx, r.body.Section(entity.Start, entity.End-entity.Start)}, signature)
+		s := Signature{How: "it cannot be read"}
+		contained(func() error {
+			s = r.Detached(form, reader{r.ctx, r.body.Section(entity.Start, entity.End-entity.Start)}, signature)
+			return nil
+		})
 		if err := r.ctx.Err(); err != nil {
 			return false, err
 		}
