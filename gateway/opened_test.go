@@ -198,6 +198,12 @@ func TestOpenedHuge(t *testing.T) {
 	if data := o.got(t, "ana@clinic.test"); !bytes.HasSuffix(data, crlf(small)) || field(t, data) != "" {
 		t.Errorf("refused opened, it came as\n%s", data)
 	}
+	o.clinicReply = func(string) gatewaytest.Reply {
+		return gatewaytest.Reply{Code: 554, Enhanced: [3]int{5, 7, 1}, Text: "virus"}
+	}
+	if got := o.send(o.lmtp, "doctor@dest.test", small, "ana@clinic.test"); codes(got) != "554" || len(o.clinic.Messages()) != 2 {
+		t.Errorf("what the clinic's server refuses for a virus passed in its envelope: %q", got)
+	}
 	if r := o.reasonFor("ana@clinic.test"); !strings.Contains(r, "opened with") || !strings.Contains(r, "handed on as it came") {
 		t.Errorf("the ledger says %s", r)
 	}

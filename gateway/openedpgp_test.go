@@ -79,7 +79,7 @@ func TestOpenPGP(t *testing.T) {
 		field         []string
 		shown, hidden string
 	}{
-		"gpg":               {pgpMIME(good), []string{"form=openpgp; result=opened; encrypted=seipd1, mdc, authenticated; key="}, "\r\n\r\nMARQUEUR-TEXTE", "BEGIN PGP"},
+		"gpg":               {pgpMIME(good), []string{"form=openpgp; result=opened; encrypted=openpgp, authenticated; key="}, "\r\n\r\nMARQUEUR-TEXTE", "BEGIN PGP"},
 		"signed":            {pgpMIME(signed("doctor@dest.test")), []string{"result=opened; ", "signed=key ", "verified=valid: key of the author"}, "MARQUEUR-TEXTE", "BEGIN PGP"},
 		"signed, stranger":  {pgpMIME(signed("stranger@dest.test")), []string{"result=opened; ", "verified=not valid: a key that the clinic does not have"}, "MARQUEUR-TEXTE", "BEGIN PGP"},
 		"signed inside":     {pgpMIME(p.run(t, crlf(string(detached("doctor@dest.test", "Content-Type: text/plain\n\nMARQUEUR-TEXTE\n"))), append(to, "--encrypt")...)), []string{"form=openpgp+openpgp; result=opened; ", "verified=valid: "}, "MARQUEUR-TEXTE\r\n\r\n--y", "BEGIN PGP MESSAGE"},
@@ -109,7 +109,7 @@ func TestOpenPGP(t *testing.T) {
 			if c.field == nil && f != "" {
 				t.Errorf("the field is\n%s", f)
 			}
-			if !bytes.Contains(data, []byte(c.shown)) || bytes.Contains(body, []byte(c.hidden)) {
+			if !shows(data, c.shown) || bytes.Contains(body, []byte(c.hidden)) {
 				t.Errorf("want %q, not %q in\n%.3000s", c.shown, c.hidden, data)
 			}
 			if strings.Contains(f, "wrapped") && !bytes.HasSuffix(original(t, data), crlf(text)) {

@@ -95,10 +95,7 @@ func (g *Gateway) opener(ctx context.Context, m *mail, k keyring) *protect.Opene
 	if len(k.openpgp) > 0 {
 		o.OpenPGP = func(w io.Writer, r io.Reader) (protect.Layer, error) {
 			in, err := openpgp.Decrypt(w, r, k.openpgp, known(), limit+1, g.now())
-			l := protect.Layer{Cipher: "seipd1, mdc", Authenticated: err == nil, Key: in.Key}
-			if in.AEAD {
-				l.Cipher = "seipd2, aead"
-			}
+			l := protect.Layer{Cipher: "openpgp", Authenticated: err == nil, Key: in.Key}
 			if in.Signature.Verdict != openpgp.Unsigned {
 				s := openpgpSignature(in.Signature)
 				l.Signed = &s

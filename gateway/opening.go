@@ -161,30 +161,34 @@ func (g *Gateway) seenBy(m *mail, o *opening) *mail {
 	return seen
 }
 
-// sendUnopened hands the message on as it came to those whose server refused it opened for its size: opening loses no mail.
+// sendUnopened hands the message on as it came to those whose server refused it opened for its size or its 8 bits: opening loses no mail. What it
+// refused for any other reason, a virus above all, stays refused.
 func (g *Gateway) sendUnopened(ctx context.Context, m *mail, ways []way, group []int) {
 	if w := ways[group[0]]; w.opened == nil || w.opened.Body == nil {
 		return
 	}
-	large := tooLarge(ways, group)
-	if len(large) == 0 {
+	shape := refusedFor(ways, group, func(e *relay.Error) bool { return large(e) || e.Enhanced == [3]int{5, 6, 3} })
+	if len(shape) == 0 {
 		return
 	}
-	g.log.Warn("the clinic's server takes the message only as it came, not opened: raise its message_size_limit", "id", m.env.ID)
+	g.log.Warn("the clinic's server takes the message only as it came, not opened: raise its message_size_limit, let it take 8BITMIME", "id", m.env.ID)
 	m.pledge = g.pledges.another(m.pledge)
-	g.send(ctx, m, ways, large, g.set.hopClinic, g.home(m))
-	for _, i := range large {
-		ways[i].decision.Reason += ", but too large for the clinic's server so, and handed on as it came"
+	g.send(ctx, m, ways, shape, g.set.hopClinic, g.home(m))
+	for _, i := range shape {
+		ways[i].decision.Reason += ", but not taken so by the clinic's server, and handed on as it came"
 	}
 }
 
-// tooLarge are those of group whose server refused the letter for its size.
-func tooLarge(ways []way, group []int) (large []int) {
+// refusedFor are those of group whose server refused the letter for good, and for that.
+func refusedFor(ways []way, group []int, why func(*relay.Error) bool) (refused []int) {
 	for _, i := range group {
 		var e *relay.Error
-		if f := ways[i].fault; f != nil && errors.As(f.err, &e) && e.Permanent && (e.Code == 552 || e.Enhanced[1] == 3 && e.Enhanced[2] == 4) {
-			large = append(large, i)
+		if f := ways[i].fault; f != nil && errors.As(f.err, &e) && e.Permanent && why(e) {
+			refused = append(refused, i)
 		}
 	}
-	return large
+	return refused
 }
+
+// large tells whether a letter was refused for its size.
+func large(e *relay.Error) bool { return e.Code == 552 || e.Enhanced[1] == 3 && e.Enhanced[2] == 4 }

@@ -36,7 +36,7 @@ type signer struct {
 
 // signerOf finds the key that signs for the author of a header as it leaves.
 func (g *Gateway) signerOf(m *mail, h message.Header, route policy.Route) (signer, error) {
-	s := g.cfg.Sign.SMIME
+	s := g.set.sign
 	if !slices.Contains(s.Routes, string(route)) {
 		return signer{}, nil
 	}
@@ -138,7 +138,7 @@ func (g *Gateway) signBody(ctx context.Context, m *mail, h message.Header, route
 			result = "no-key"
 		}
 		mSigned.WithLabelValues(result).Inc()
-		if g.cfg.Sign.SMIME.Required && !s.form {
+		if g.set.sign.Required && !s.form {
 			return nil, "", refuse(550, [3]int{5, 7, 0}, requiredText(result), fmt.Errorf("%w: %s", errNoSignature, s.why))
 		}
 		return nil, s.says(), nil
@@ -225,7 +225,7 @@ func (g *Gateway) explainSigning(ctx context.Context, m *mail, w *way) (string, 
 	if err != nil {
 		return "", err
 	}
-	if s.why != "" && !s.form && g.cfg.Sign.SMIME.Required {
+	if s.why != "" && !s.form && g.set.sign.Required {
 		return "", errNoSignature
 	}
 	return s.says(), nil

@@ -38,7 +38,6 @@ type Signature struct {
 
 // Info is how a message was sealed. All that decrypts is authenticated: a packet without MDC or AEAD is refused.
 type Info struct {
-	AEAD      bool   // SEIPDv2; else SEIPDv1 with MDC
 	Key       string // fingerprint of the primary key that opened it
 	Signature Signature
 }
@@ -54,7 +53,7 @@ var (
 	ErrTooLarge = errors.New("decrypt: more content than the limit")
 )
 
-// noCritical is all notations unknown: the library's config is shared by nobody.
+// reading bounds what a compressed packet may become.
 func reading(now time.Time, size int64) *packet.Config {
 	c := config(now)
 	c.MaxDecompressedMessageSize = &size

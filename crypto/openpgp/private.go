@@ -2,14 +2,13 @@ package openpgp
 
 import (
 	"bytes"
-	"errors"
+	"crypto"
 	"fmt"
 	"io"
 	"slices"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
@@ -92,16 +91,20 @@ func ParsePrivateKeys(block, passphrase []byte, now time.Time) (keys []*PrivateK
 		if e.PrivateKey == nil {
 			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: "is a public key: the private one is wanted"}
 		}
+		if len(passphrase) == 0 && locked(e) {
+			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: "has a passphrase, and none is given"}
+		}
 		if err := e.DecryptPrivateKeys(passphrase); err != nil {
-			reason := "the passphrase does not open it"
-			if len(passphrase) == 0 {
-				reason = "has a passphrase, and none is given"
-			}
-			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: reason}
+			return nil, &KeyError{Fingerprint: k.Fingerprint(), Reason: "the passphrase does not open it"}
 		}
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// locked tells whether any part of the key wants a passphrase.
+func locked(e *openpgp.Entity) bool {
+	return e.PrivateKey.Encrypted || slices.ContainsFunc(e.Subkeys, func(s openpgp.Subkey) bool { return s.PrivateKey != nil && s.PrivateKey.Encrypted })
 }
 
 // ParseSigners reads public keys to verify with; they need not be able to be encrypted to. The error is a *KeyError.
@@ -127,7 +130,7 @@ func contain(err *error, as func(error) error) {
 // Micalg is the parameter of multipart/signed (RFC 3156 section 5) that goes with SignDetached.
 const Micalg = "pgp-sha256"
 
-// SignDetached writes the armoured signature of entity, a MIME entity with CRLF line ends.
+// SignDetached writes the armoured signature of entity, a MIME entity with CRLF line ends. Its own lines end with LF.
 func SignDetached(w io.Writer, entity io.Reader, key *PrivateKey, now time.Time) (err error) {
 	defer contain(&err, func(err error) error { return fmt.Errorf("sign: %w", err) })
 	if err := key.CanSign(now); err != nil {
@@ -138,7 +141,7 @@ func SignDetached(w io.Writer, entity io.Reader, key *PrivateKey, now time.Time)
 		return fmt.Errorf("sign: %w", err)
 	}
 	c := config(now)
-	c.DefaultHash = 5 // crypto.SHA256; Micalg says so
+	c.DefaultHash = crypto.SHA256 // Micalg says so
 	if err := openpgp.DetachSign(a, []*openpgp.Entity{key.entity}, entity, c); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
@@ -147,7 +150,3 @@ func SignDetached(w io.Writer, entity io.Reader, key *PrivateKey, now time.Time)
 	}
 	return nil
 }
-
-var errNoKnown = errors.New("the key is not known")
-
-var _ = packet.SigTypeBinary

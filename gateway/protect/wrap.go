@@ -1,9 +1,11 @@
 package protect
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"mime/quotedprintable"
 	"strings"
 
 	"passerelle/gateway/message"
@@ -65,7 +67,11 @@ func wrap(ctx context.Context, h message.Header, b *message.Body, why Trouble, p
 	mark := boundary()
 	var top message.Header
 	top.AppendRaw(WithoutContent(h)...)
-	fields := [][2]string{{"Content-Type", `multipart/mixed; boundary="` + mark + `"`}, {"Content-Transfer-Encoding", "8bit"}} // the explanation is
+	encoding := "7bit"
+	if eightBit(b) {
+		encoding = "8bit"
+	}
+	fields := [][2]string{{"Content-Type", `multipart/mixed; boundary="` + mark + `"`}, {"Content-Transfer-Encoding", encoding}}
 	if h.Get("MIME-Version") == "" {
 		fields = append([][2]string{{"MIME-Version", "1.0"}}, fields...)
 	}
@@ -81,10 +87,13 @@ func wrap(ctx context.Context, h message.Header, b *message.Body, why Trouble, p
 		size += plain.Size() / 57 * 78
 	}
 	return build(o, size, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"+
-			"Ce message vous est parvenu chiffré et la passerelle de messagerie ne l'a pas\r\nouvert normalement.\r\n\r\n%s\r\n\r\n%s\r\n\r\nLe message d'origine est joint, inchangé.\r\n\r\n"+
-			"--\r\n\r\nThis message reached you encrypted and the mail gateway did not open it in the\r\nusual way.\r\n\r\n%s\r\n\r\n%s\r\n\r\nThe original message is attached, unchanged.\r\n",
-			top.Bytes(), mark, fold("La raison : "+text[0]+"."), fold(fr), fold("The reason: "+text[1]+"."), fold(en))
+		var note bytes.Buffer
+		q := quotedprintable.NewWriter(&note)
+		fmt.Fprintf(q, "Ce message vous est parvenu chiffré et la passerelle de messagerie ne l'a pas\r\nouvert normalement.\r\n\r\n%s\r\n\r\n%s\r\n\r\n"+
+			"Le message d'origine est joint, inchangé.\r\n\r\n--\r\n\r\nThis message reached you encrypted and the mail gateway did not open it in the\r\nusual way.\r\n\r\n%s\r\n\r\n%s\r\n\r\n"+
+			"The original message is attached, unchanged.\r\n", fold("La raison : "+text[0]+"."), fold(fr), fold("The reason: "+text[1]+"."), fold(en))
+		q.Close()
+		_, err := fmt.Fprintf(w, "%s--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n%s", top.Bytes(), mark, note.Bytes())
 		if err != nil {
 			return err
 		}
@@ -101,7 +110,7 @@ func wrap(ctx context.Context, h message.Header, b *message.Body, why Trouble, p
 				return err
 			}
 		}
-		if _, err := fmt.Fprintf(w, "\r\n--%s\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\nContent-Disposition: attachment; filename=\"message-original.eml\"\r\n\r\n", mark); err != nil {
+		if _, err := fmt.Fprintf(w, "\r\n--%s\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: %s\r\nContent-Disposition: attachment; filename=\"message-original.eml\"\r\n\r\n", mark, encoding); err != nil {
 			return err
 		}
 		if err := copyBody(ctx, w, b, 0); err != nil {
@@ -110,6 +119,21 @@ func wrap(ctx context.Context, h message.Header, b *message.Body, why Trouble, p
 		_, err = fmt.Fprintf(w, "\r\n--%s--\r\n", mark)
 		return err
 	})
+}
+
+// eightBit tells whether a body has octets over 127. What cannot be read counts as such: who sends it on finds out.
+func eightBit(b *message.Body) bool {
+	buf := make([]byte, 64<<10)
+	for off := int64(0); off < b.Size(); {
+		n, err := b.ReadAt(buf, off)
+		if bytes.ContainsFunc(buf[:n], func(r rune) bool { return r >= 0x80 }) || err != nil && err != io.EOF {
+			return true
+		}
+		if off += int64(n); n == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // fold breaks a text into lines of 78.
