@@ -52,7 +52,6 @@ type Gateway struct {
 	collectCerts map[string]*keyPair
 	tls          map[string]listenerTLS // of the doors, by their names
 	keys         *ownKeys               // the clinic's private keys
-	harvest      harvester              // nil: nobody wants to know
 }
 
 // lasting is what every state of a gateway shares.
@@ -69,6 +68,7 @@ type lasting struct {
 	tokens     tokenSources
 	reloaded   chan struct{} // another state is in force
 	exchangers *exchangers
+	harvest    harvester       // of certificates on signed mail; nil: nobody wants to know
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	closers    []func() error
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"passerelle/gateway"
 	"passerelle/gateway/gatewaytest"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
@@ -42,18 +43,24 @@ func TestOpenedForWhomTheKeyIs(t *testing.T) {
 // Signed mail is verified and stays byte for byte, so that OpenSSL verifies it at the clinic as well; what is wrong with a signature is said and
 // stops nothing.
 func TestSignedStays(t *testing.T) {
+	option, harvested := gateway.Harvested()
 	o := newOpens(t, "")
+	o.stop()
+	o.opts = append(o.opts, option)
+	o.start()
 	entity := []byte("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nrésultat  \r\n")
 	stranger, err := gatewaytest.NewCorrespondent(t.TempDir(), gatewaytest.CorrespondentOptions{Address: "other@dest.test"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := ""
 	for name, c := range map[string]struct {
 		by   *gatewaytest.Correspondent
 		edit func(string) string
 		want string
 	}{
 		"good":     {o.doctor, nil, "signed=CN=doctor@dest.test; verified=valid: chain to CN=doctor@dest.test; id="},
+		"mine":     {stranger, func(s string) string { return strings.Replace(s, "<doctor@", "<other@", 1) }, "verified=valid, not trusted: "},
 		"stranger": {stranger, nil, "signed=CN=other@dest.test; verified=valid, not trusted: "},
 		"not From": {o.doctor, func(s string) string { return strings.Replace(s, "<doctor@", "<chef@", 1) }, "verified=valid, not of From: "},
 		"altered":  {o.doctor, func(s string) string { return strings.Replace(s, "résultat", "resultat", 1) }, "verified=not valid: the content is not what was signed"},
@@ -76,6 +83,11 @@ func TestSignedStays(t *testing.T) {
 		if _, got, _ := bytes.Cut(data, []byte("\r\n\r\n")); !bytes.Equal(got, was) {
 			t.Errorf("%s: the body changed", name)
 		}
+		told := strings.Join(harvested(), "; ")
+		if want := map[string]string{"good": "doctor@dest.test doctor@dest.test true true", "mine": "other@dest.test other@dest.test false true"}[name]; !strings.HasSuffix(told, want) || want == "" && told != before {
+			t.Errorf("%s: the harvest is %q", name, told)
+		}
+		before = told
 		if name == "good" {
 			if out, err := c.by.Verify(data); err != nil || !bytes.Contains(out, []byte("résultat  \r\n")) {
 				t.Errorf("openssl: %v %q", err, out)

@@ -35,7 +35,7 @@ type signer struct {
 }
 
 // signerOf finds the key that signs for the author of a header as it leaves.
-func (g *Gateway) signerOf(m *mail, h message.Header, route policy.Route) (signer, error) {
+func (g *Gateway) signerOf(m *mail, h message.Header, route policy.Route, patient bool) (signer, error) {
 	s := g.set.sign
 	if !slices.Contains(s.Routes, string(route)) {
 		return signer{}, nil
@@ -48,8 +48,11 @@ func (g *Gateway) signerOf(m *mail, h message.Header, route policy.Route) (signe
 	if err != nil {
 		return signer{}, err
 	}
-	if m.env.Sender.IsNull() {
+	switch {
+	case m.env.Sender.IsNull():
 		return signer{form: true, why: "a report"}, nil
+	case patient: // Mon espace sante takes documents out of a message's own parts
+		return signer{form: true, why: "for a patient's mailbox"}, nil
 	}
 	if why, form := protect.Unsignable(m.body, x); why != "" {
 		return signer{form: form, why: why}, nil
@@ -106,7 +109,7 @@ func (g *Gateway) signLetter(ctx context.Context, m *mail, l relay.Letter, route
 	if err != nil {
 		return l, nil, err
 	}
-	body, says, err := g.signBody(ctx, m, h, route)
+	body, says, err := g.signBody(ctx, m, h, route, ways[group[0]].facts.PatientINS)
 	if err != nil {
 		return l, nil, err
 	}
@@ -124,8 +127,8 @@ func (g *Gateway) signLetter(ctx context.Context, m *mail, l relay.Letter, route
 }
 
 // signBody gives the whole message signed under the header h, nil where it is not to be.
-func (g *Gateway) signBody(ctx context.Context, m *mail, h message.Header, route policy.Route) (*message.Body, string, error) {
-	s, err := g.signerOf(m, h, route)
+func (g *Gateway) signBody(ctx context.Context, m *mail, h message.Header, route policy.Route, patient bool) (*message.Body, string, error) {
+	s, err := g.signerOf(m, h, route, patient)
 	if err != nil || s.why == "" && !s.ok {
 		return nil, "", err
 	}
@@ -193,7 +196,7 @@ func (g *Gateway) signedInside(ctx context.Context, m *mail, x *message.Index, w
 	if f := w.decision.Form; f != policy.FormSMIME && f != policy.FormOpenPGP {
 		return m.body, x, nothing, nil
 	}
-	body, says, err := g.signBody(ctx, m, m.header, policy.Encrypt)
+	body, says, err := g.signBody(ctx, m, m.header, policy.Encrypt, false)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -221,7 +224,7 @@ func (g *Gateway) explainSigning(ctx context.Context, m *mail, w *way) (string, 
 			return "", err
 		}
 	}
-	s, err := g.signerOf(m, h, w.decision.Route)
+	s, err := g.signerOf(m, h, w.decision.Route, w.facts.PatientINS)
 	if err != nil {
 		return "", err
 	}
