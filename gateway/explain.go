@@ -88,9 +88,11 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	}
 	if !g.observed(&w) {
 		says, err := g.explainSigning(ctx, m, &w)
-		if errors.Is(err, errNoSignature) {
-			x.Sees = "nothing; the sender is told: " + requiredText("no-key")
-		} else if err != nil {
+		var no *fault
+		switch {
+		case errors.As(err, &no):
+			x.Sees = "nothing; the sender is told: " + no.Text
+		case err != nil:
 			return nil, err
 		}
 		x.Decision.Reason += says

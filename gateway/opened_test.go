@@ -277,3 +277,16 @@ func TestOpenedInTheVault(t *testing.T) {
 		t.Errorf("the ledger says %s", r)
 	}
 }
+
+// protectedReplies: what came encrypted and is sent on, what is to be signed and cannot be.
+func protectedReplies(t *testing.T, tab *replyTable) {
+	o := newOpens(t, "sign: {smime: {routes: [plain], required: true}}\n")
+	o.receive(t, fromAfar(sealed(t, []byte(plainEntity), "aes-256-gcm", o.ana)), "ana@clinic.test")
+	tab.hears(t, o.send(o.lmtp, "ana@clinic.test", strings.ReplaceAll(string(o.got(t, "ana@clinic.test")), "\r\n", "\n"), "x@dest.test"), "recu chiffre")
+	tab.hears(t, o.send(o.lmtp, "zoe@clinic.test", strings.Replace(hello, "<dr@", "<zoe@", 1), "x@dest.test"), "aucune cle")
+	tab.hears(t, o.send(o.lmtp, "ana@clinic.test", strings.Replace(hello, "<dr@clinic.test>", "<ana@clinic.test>, <bea@clinic.test>", 1), "x@dest.test"), "la forme")
+	x, err := o.g.Explain(t.Context(), "zoe@clinic.test", "x@dest.test", crlf(strings.Replace(hello, "<dr@", "<zoe@", 1)))
+	if err != nil || !strings.Contains(x.Sees, "aucune cle valide") {
+		t.Errorf("explain: %v, %+v", err, x)
+	}
+}

@@ -23,8 +23,7 @@ import (
 var mSigned = promauto.NewCounterVec(prometheus.CounterOpts{Name: "passerelle_gateway_signed_total",
 	Help: "Letters on a route of sign.smime.routes, by what became of their signature."}, []string{"result"}) // signed, form (must not be by its form), no-key, unclear, failed
 
-// errNoSignature: sign.smime.required refuses what could not be signed.
-var errNoSignature = errors.New("sign.smime.required")
+const noKey = "no key for the author"
 
 // signer is the key for one letter, and why there is none: form where the message must not be signed by its form.
 type signer struct {
@@ -65,7 +64,7 @@ func (g *Gateway) signerOf(m *mail, h message.Header, route policy.Route, patien
 	}
 	key, ok := g.keys.smimeSigner(author)
 	if !ok {
-		return signer{why: "no key for the author"}, nil
+		return signer{why: noKey}, nil
 	}
 	return signer{key: key, ok: true}, nil
 }
@@ -137,12 +136,12 @@ func (g *Gateway) signBody(ctx context.Context, m *mail, h message.Header, route
 		switch {
 		case s.form:
 			result = "form"
-		case s.why == "no key for the author":
+		case s.why == noKey:
 			result = "no-key"
 		}
 		mSigned.WithLabelValues(result).Inc()
 		if g.set.sign.Required && !s.form {
-			return nil, "", refuse(550, [3]int{5, 7, 0}, requiredText(result), fmt.Errorf("%w: %s", errNoSignature, s.why))
+			return nil, "", s.unsigned()
 		}
 		return nil, s.says(), nil
 	}
@@ -176,11 +175,13 @@ func (g *Gateway) signBody(ctx context.Context, m *mail, h message.Header, route
 	return body, s.says(), nil
 }
 
-func requiredText(result string) string {
-	if result == "no-key" {
-		return "Signature S/MIME obligatoire: aucune cle valide pour votre adresse, l'administrateur peut l'ajouter"
+// unsigned is the refusal of sign.smime.required.
+func (s *signer) unsigned() *fault {
+	err := fmt.Errorf("sign.smime.required: %s", s.why)
+	if s.why == noKey {
+		return refuse(550, [3]int{5, 7, 0}, "Signature S/MIME obligatoire: aucune cle valide pour votre adresse, l'administrateur peut l'ajouter", err)
 	}
-	return "Signature S/MIME obligatoire: la forme de ce message ne le permet pas, envoyez-le depuis un logiciel de messagerie courant"
+	return refuse(550, [3]int{5, 7, 0}, "Signature S/MIME obligatoire: la forme de ce message ne le permet pas, envoyez-le depuis un logiciel de messagerie courant", err)
 }
 
 func withoutFields(h message.Header, names ...string) message.Header {
@@ -229,7 +230,7 @@ func (g *Gateway) explainSigning(ctx context.Context, m *mail, w *way) (string, 
 		return "", err
 	}
 	if s.why != "" && !s.form && g.set.sign.Required {
-		return "", errNoSignature
+		return "", s.unsigned()
 	}
 	return s.says(), nil
 }
