@@ -30,6 +30,9 @@ func TestOpenedForWhomTheKeyIs(t *testing.T) {
 			t.Errorf("%s: the message changed\n%s", to, data)
 		}
 	}
+	if x, err := o.g.Explain(t.Context(), "doctor@dest.test", "bea@clinic.test", crlf(text)); err != nil || !strings.HasPrefix(x.Sees, "the message opened") {
+		t.Errorf("explain: %v %+v", err, x)
+	}
 	if n := len(o.clinic.Messages()); n != 3 {
 		t.Errorf("%d transactions, want one for each copy", n)
 	}
