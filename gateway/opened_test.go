@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/url"
 	"os"
 	"strings"
@@ -291,5 +292,34 @@ func protectedReplies(t *testing.T, tab *replyTable) {
 	x, err := o.g.Explain(t.Context(), "zoe@clinic.test", "x@dest.test", crlf(strings.Replace(hello, "<dr@", "<zoe@", 1)))
 	if err != nil || !strings.Contains(x.Sees, "aucune cle valide") {
 		t.Errorf("explain: %v, %+v", err, x)
+	}
+}
+
+// A message to many, each with a key of his own, is one in memory: else it would find no room, for ever.
+func TestOpenedForMany(t *testing.T) {
+	var keys, to []string
+	var seal []*gatewaytest.Correspondent
+	for i := range 12 {
+		address := fmt.Sprintf("p%d@clinic.test", i)
+		c := theirs(t, address, gatewaytest.CorrespondentOptions{EC: true})
+		keys, to = append(keys, keyLine(c, address)), append(to, address)
+		if i%2 == 0 {
+			seal = append(seal, c)
+		}
+	}
+	o := newOpens(t, "", keys...)
+	o.stop()
+	o.cfg.Limits.Spill = 24 << 20 // room for the message, what is in it, and the same under an explanation
+	o.start()
+	entity := "Content-Type: text/plain\r\n\r\n" + strings.Repeat(strings.Repeat("MARQUEUR", 9)+"\r\n", 60_000)
+	o.receive(t, fromAfar(sealed(t, []byte(entity), "aes-256-gcm", seal...)), to...)
+	for i, who := range to {
+		f := field(t, o.got(t, who))
+		if want := map[bool]string{true: "key=" + who + " serial", false: "result=wrapped, no key"}[i%2 == 0]; !strings.Contains(f, want) {
+			t.Errorf("%s: %s", who, f)
+		}
+	}
+	if n := len(o.clinic.Messages()); n != 7 {
+		t.Errorf("%d transactions: one for each who opens it, and one for the others", n)
 	}
 }

@@ -25,7 +25,7 @@ type harvester func(ctx context.Context, from message.Address, chain []*x509.Cer
 
 // opening is a message as those see it who have one set of keys.
 type opening struct {
-	id string // of the keys
+	ids []string // of the sets of keys
 	*protect.Opened
 	field []byte // our protection field
 }
@@ -41,13 +41,13 @@ func (g *Gateway) open(ctx context.Context, m *mail, w *way, names []message.Add
 		return err
 	}
 	k := g.keyringOf(names)
-	if i := slices.IndexFunc(m.openings, func(o *opening) bool { return o.id == k.id }); i >= 0 {
+	if i := slices.IndexFunc(m.openings, func(o *opening) bool { return slices.Contains(o.ids, k.id) }); i >= 0 {
 		w.opened = m.openings[i]
 	} else {
 		if w.opened, err = g.openWith(ctx, m, x, k); err != nil {
 			return err
 		}
-		m.openings = append(m.openings, w.opened)
+		w.opened = m.share(w.opened)
 	}
 	if w.opened.Opened == nil {
 		w.opened = nil
@@ -55,6 +55,31 @@ func (g *Gateway) open(ctx context.Context, m *mail, w *way, names []message.Add
 	}
 	w.decision.Reason = cut(w.decision.Reason+w.opened.says(), 900)
 	return nil
+}
+
+// share keeps an opening beside those that are there, and no content twice: a message to fifty people of the clinic, each with a key of his own, is
+// one in memory.
+func (m *mail) share(o *opening) *opening {
+	for _, e := range m.openings {
+		switch {
+		case e.Opened == nil || o.Opened == nil:
+			if e.Opened == nil && o.Opened == nil {
+				e.ids = append(e.ids, o.ids...)
+				return e
+			}
+		case e.Trouble == protect.NoKey && o.Trouble == protect.NoKey: // nothing in it is of the keys
+			o.close()
+			e.ids = append(e.ids, o.ids...)
+			return e
+		case e.Body != nil && o.Body != nil && e.Body.Sum() == o.Body.Sum():
+			o.close()
+			o.Body = e.Body
+			m.openings = append(m.openings, o)
+			return o
+		}
+	}
+	m.openings = append(m.openings, o)
+	return o
 }
 
 // opensMail tells whether anything that comes protected is looked at.
@@ -85,7 +110,7 @@ func (g *Gateway) openWith(ctx context.Context, m *mail, x *message.Index, k key
 		return nil, err
 	}
 	if out == nil {
-		return &opening{id: k.id}, nil
+		return &opening{ids: []string{k.id}}, nil
 	}
 	if out.Err != nil {
 		g.log.Warn("a message that came encrypted is not shown opened", "id", m.env.ID, "why", string(out.Trouble), "err", out.Err)
@@ -116,7 +141,7 @@ func (g *Gateway) openWith(ctx context.Context, m *mail, x *message.Index, k key
 	if err != nil {
 		return nil, err
 	}
-	return &opening{id: k.id, Opened: out, field: field}, nil
+	return &opening{ids: []string{k.id}, Opened: out, field: field}, nil
 }
 
 func (o *opening) close() {
