@@ -226,24 +226,27 @@ func idle(ctx context.Context, g *gateway, want footprint) (f footprint, err err
 	return f, nil
 }
 
-// judge holds the medians of the minutes 6 to 15 and of the last ten against each other: a burst of large bodies shows in single readings,
-// and what is read once (the program's own pages, caches of the database) is there after five minutes. A shorter soak has shorter ones.
+// judge fits a line through the medians of the minutes after the first five, and wants it to rise by a tenth at most from its one end to the
+// other. Bursts of large bodies make a single reading, and the median of a few minutes too, swing by half; a leak bends the line. A shorter soak has
+// fewer minutes.
 func judge(before, after footprint, readings []footprint, span time.Duration, s *sink) error {
-	rss := make([]int, len(readings))
-	for i, f := range readings {
-		rss[i] = f.rss
+	var minutes []float64
+	for minute := range slices.Chunk(readings, 6) {
+		rss := make([]float64, len(minute))
+		for i, f := range minute {
+			rss[i] = float64(f.rss)
+		}
+		minutes = append(minutes, median(rss))
 	}
-	n := min(60, len(rss)/3)
-	if n < 3 {
-		return fmt.Errorf("%d readings show nothing: give the soak two minutes or more", len(rss))
+	minutes = minutes[min(5, len(minutes)/3):]
+	if len(minutes) < 2 {
+		return fmt.Errorf("%d readings show nothing: give the soak three minutes or more", len(readings))
 	}
-	skip := min(30, len(rss)-2*n)
-	median := func(v []int) int { return slices.Sorted(slices.Values(v))[len(v)/2] }
-	early, late := median(rss[skip:skip+n]), median(rss[len(rss)-n:])
-	fmt.Printf("soak minutes=%.0f messages=%d rss_kb=%d->%d (%+.1f %%) fds=%d->%d goroutines=%d->%d\n", span.Minutes(), s.messages.Load(), early, late,
-		100*float64(late-early)/float64(early), before.fds, after.fds, before.goroutines, after.goroutines)
+	early, late := trend(minutes)
+	fmt.Printf("soak minutes=%.0f messages=%d rss_kb=%.0f->%.0f (%+.1f %%) fds=%d->%d goroutines=%d->%d\n", span.Minutes(), s.messages.Load(), early, late,
+		100*(late-early)/early, before.fds, after.fds, before.goroutines, after.goroutines)
 	var errs []error
-	if late*10 > early*11 {
+	if late > 1.1*early {
 		errs = append(errs, errors.New("memory grew by more than a tenth"))
 	}
 	if after.fds > before.fds {
@@ -253,4 +256,23 @@ func judge(before, after footprint, readings []footprint, span time.Duration, s 
 		errs = append(errs, fmt.Errorf("%d goroutines were left behind", after.goroutines-before.goroutines))
 	}
 	return errors.Join(errs...)
+}
+
+func median(v []float64) float64 { return slices.Sorted(slices.Values(v))[len(v)/2] }
+
+// trend gives the ends of the line whose slope is the median of those between all pairs (Theil and Sen): outliers do not turn it.
+func trend(y []float64) (first, last float64) {
+	var slopes []float64
+	for i := range y {
+		for j := i + 1; j < len(y); j++ {
+			slopes = append(slopes, (y[j]-y[i])/float64(j-i))
+		}
+	}
+	slope := median(slopes)
+	var at0 []float64
+	for i := range y {
+		at0 = append(at0, y[i]-slope*float64(i))
+	}
+	first = median(at0)
+	return first, first + slope*float64(len(y)-1)
 }
