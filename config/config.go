@@ -34,6 +34,8 @@ type Config struct {
 	Pickup    Pickup    `yaml:"pickup"`
 	SMS       SMS       `yaml:"sms"`
 	Headers   Headers   `yaml:"headers"`
+	// Sign is how mail of the clinic's people is signed with Keys.
+	Sign Sign `yaml:"sign"`
 	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
 	DKIM []DKIM `yaml:"dkim"`
 	// Keys are the clinic's private keys for S/MIME and OpenPGP.
@@ -345,6 +347,8 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
+		Inbound: Inbound{Decrypt: InboundDecrypt{Mode: "auto"}},
+		Sign:    Sign{SMIME: SignSMIME{XDM: "leave"}},
 		Encrypt: defaultEncrypt(),
 		Pickup:  defaultPickup(),
 		SMS: SMS{

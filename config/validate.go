@@ -38,6 +38,7 @@ func (v *validator) all() {
 	v.sms()
 	v.dkim()
 	v.keys()
+	v.sign()
 	v.expect()
 }
 

@@ -111,6 +111,7 @@ func (g *Gateway) messageFacts(ctx context.Context, m *mail) (*policy.Facts, err
 		f.Opposed = f.Opposed || strings.EqualFold(v, "oui") || strings.EqualFold(v, "yes")
 	}
 	f.Marked = g.kept(m)
+	f.Enclosed = protect.Encloses(g.set.markKey, m.header, g.now())
 	f.BrokenMark = f.Marked && !g.marked(m)
 	for _, a := range x.Attachments() {
 		f.Attachments = append(f.Attachments, policy.Attachment{Type: a.Type, Name: a.Name, Size: a.Size})

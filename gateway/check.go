@@ -46,6 +46,10 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 			return nil, err
 		}
 	}
+	// As for the server key: who may not read them is shown what mail would be without.
+	if g.keys, err = loadOwnKeys(cfg.Keys, slog.New(slog.DiscardHandler), g.now); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
 	if inTrust(cfg) {
 		if g.space, err = trust.New(trustConfig(cfg, nil, g.now, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)

@@ -63,6 +63,8 @@
 //	key           of a correspondent: his certificate or OpenPGP key, with its source and its trust
 //	pledge        a connection to a hop that outlives this process, so that what the hop says of a collected message is never lost
 //	mark          a header field with an HMAC that says where a message from the trust space came from, and who wrote it
+//	opened        of mail for the clinic that came encrypted: what is in it stands in its place, for those whose key it is (opening.go)
+//	wrapped       the same, where it could not be opened or must not be shown: an explanation, and the message as it came
 //	reload        another config in force (reload.go): a message ends under the one that it began under
 //	operator      who runs this gateway; also "MSSanté operator", always with that word before it
 //	author        whom From names; a letter leaves for the trust space from his mailbox

@@ -10,6 +10,7 @@ import (
 	"passerelle/crypto/smime"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
 	"passerelle/policy"
 )
@@ -96,6 +97,22 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 			x.Sees = "nothing; the sender is told: " + asFault(err).Text
 		}
 		x.Decision.Reason = ways[0].decision.Reason
+	}
+	if w.decision.Route == policy.Local && g.opensMail() && !g.internal(m) {
+		if index, err := m.parts(); err == nil && protect.Protected(m.body, index) {
+			x.Sees = "the message opened and verified with his keys among the clinic's (inbound.decrypt), through the clinic's own server"
+		}
+	}
+	if !g.observed(&w) {
+		says, err := g.explainSigning(ctx, m, &w)
+		var no *fault
+		switch {
+		case errors.As(err, &no):
+			x.Sees = "nothing; the sender is told: " + no.Text
+		case err != nil:
+			return nil, err
+		}
+		x.Decision.Reason += says
 	}
 	return x, nil
 }

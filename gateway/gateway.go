@@ -74,6 +74,7 @@ type lasting struct {
 	tokens     tokenSources
 	reloaded   chan struct{} // another state is in force
 	exchangers *exchangers
+	harvest    harvester       // of certificates on signed mail; nil: nobody wants to know
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	queue      *duties.Queue   // what the vault has to do later; nil without one
 	keyPort    int             // of Web Key Directories; 0: 443
@@ -100,6 +101,9 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 		w, err := g.settle(ctx, m, r, g.policy.Decide)
 		if err == nil {
 			mDecided.WithLabelValues(string(w.decision.Route)).Inc()
+		}
+		if err == nil && w.decision.Route == policy.Local && !g.internal(m) {
+			err = g.open(ctx, m, &w, g.names(r, message.Address{}))
 		}
 		return w, err
 	})
@@ -135,6 +139,9 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 	defer func() {
 		if m.own != nil {
 			m.own.Close()
+		}
+		for _, o := range m.openings {
+			o.close()
 		}
 	}()
 	m.reports = kind != strangersReply
@@ -183,8 +190,10 @@ type mail struct {
 	beside string         // what inbound.unpack_xdm did, for the ledger
 	own    *message.Body  // body, where it is another than the one received: closed behind the journey
 	asCame *asCame        // the message before that
-	facts  *policy.Facts  // what the message itself says, the same for every recipient
-	writer *writer        // who writes as which mailbox of the trust space
+	// openings are the message as it was opened, for each set of keys.
+	openings []*opening
+	facts    *policy.Facts // what the message itself says, the same for every recipient
+	writer   *writer       // who writes as which mailbox of the trust space
 	// xdm is what health documents in it say, nil until somebody asks.
 	xdm     *xdm
 	reading sync.Mutex

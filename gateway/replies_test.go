@@ -31,7 +31,7 @@ func TestEachReplyOfTheTable(t *testing.T) {
 		name string
 		run  func(*testing.T, *replyTable)
 	}{{"wire", wireReplies}, {"doors", doorReplies}, {"room", roomReplies}, {"tls", tlsReplies}, {"flow", flowReplies}, {"rules", ruleReplies}, {"directory", directoryReplies},
-		{"sealing", sealingReplies}, {"trust", trustReplies}, {"white list", listReplies}, {"hop", hopReplies}, {"hop's tls", hopTLSReplies}, {"abilities", abilityReplies}, {"operator", operatorReplies}} {
+		{"sealing", sealingReplies}, {"trust", trustReplies}, {"white list", listReplies}, {"hop", hopReplies}, {"hop's tls", hopTLSReplies}, {"abilities", abilityReplies}, {"operator", operatorReplies}, {"protected", protectedReplies}} {
 		t.Run(s.name, func(t *testing.T) { s.run(t, tab) })
 	}
 	for key := range tab.rows {

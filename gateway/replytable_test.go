@@ -78,6 +78,7 @@ var elsewhere = map[string]string{
 	"451 4.4.5 Relais {} sature: il ne repond plus aux envois en cours, nouvel essai plus tard":                    "takes stalled sessions: TestStalledHopIsNotGivenMore",
 	"454 4.7.0 TLS indisponible pour l'instant, nouvel essai plus tard":                                            "smtpd: TestHandshakesAreLimited",
 	"451 4.3.0 Signature DKIM impossible, nouvel essai plus tard":                                                  "a temp file that breaks between receipt and signature",
+	"451 4.3.0 Signature S/MIME impossible, nouvel essai plus tard":                                                "the same",
 	"451 4.7.1 Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard":                      "a change of the list within one message",
 	"451 4.4.3 annuaire national en cours de mise a jour, nouvel essai plus tard":                                  "a race that Ask loses three times",
 	"451 4.4.3 annuaire national non consulte, nouvel essai plus tard":                                             "the stop's deadline",

@@ -70,6 +70,8 @@ type settings struct {
 	ownDomains       map[string]bool // clinic.domains
 	inbound          inbound
 	trustLimits      map[string]config.TrustLimit
+	opens            opens
+	sign             config.SignSMIME
 	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
 
@@ -139,6 +141,11 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 			return nil, err
 		}
 		g.closers = append(g.closers, g.queue.Close)
+	}
+	if g.harvest == nil {
+		g.harvest = func(ctx context.Context, from message.Address, chain []*x509.Certificate, verified bool, at time.Time) {
+			g.current().harvested(ctx, from, chain, verified, at)
+		}
 	}
 	g.inForce.Store(g)
 	mReload.WithLabelValues("ok") // shown from the start: an alarm looks for their growth
@@ -322,7 +329,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
 		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
-		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
+		trustLimits: cfg.Trust.Limits, sign: cfg.Sign.SMIME, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
 		refuseUnclear: cfg.Encrypt.Unclear == "refuse", sealsFiles: cfg.Policy.SealsAttachments(), pdfMode: cfg.Encrypt.PDF.Mode, formLimits: cfg.Encrypt.Limits.ByForm(),
 		ldapTrust: keyring.Trust(cfg.Directory.LDAP.KeyTrust),
 		minTrust:  keyring.Trust(cfg.Encrypt.MinTrust),
@@ -346,6 +353,9 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		return s, fmt.Errorf("clinic.postmaster: %w", err)
 	}
 	if s.dkim, err = loadDKIM(cfg.DKIM); err != nil {
+		return s, err
+	}
+	if s.opens, err = newOpens(cfg.Inbound.Decrypt); err != nil {
 		return s, err
 	}
 	s.codeMode = vault.Mode(cfg.Pickup.Code)

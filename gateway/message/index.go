@@ -52,6 +52,8 @@ type Limits struct {
 	Depth, Parts, Header int
 	// Signed: what multipart/signed holds is looked at too. Who asks wants to know what is in it, and takes nothing of it apart.
 	Signed bool
+	// Encrypted: the parts of multipart/encrypted are found, for who opens them.
+	Encrypted bool
 }
 
 // headersFactor bounds the headers of all parts together, in lengths of one: an index is kept while its message is in hand.
@@ -327,7 +329,7 @@ func (p *parser) headerDone(at int64) {
 		}
 		p.unclear(why)
 	}
-	if p.lim.Signed && part.Type == "multipart/signed" {
+	if p.lim.Signed && part.Type == "multipart/signed" || p.lim.Encrypted && part.Type == "multipart/encrypted" {
 		part.Opaque = false
 	}
 	if part.Parent >= 0 {

@@ -29,7 +29,7 @@ type opener struct {
 	open func(sealed []byte) (entity []byte, files map[string][]byte, err error)
 }
 
-// TestMatrix is the table of docs/formats.md: every form of every shape, opened by every program that opens the form, holds what was
+// TestMatrix is the table of docs/formats.md: every form of every sample, opened by every program that opens the form, holds what was
 // sealed, byte for byte; outside nothing of it can be read.
 func TestMatrix(t *testing.T) {
 	k := newRing(t)
@@ -83,7 +83,7 @@ func (k *ring) large(t *testing.T, forms []form) []string {
 	if err != nil || x.Unclear != "" {
 		t.Fatal(err, x.Unclear)
 	}
-	s := shape{name: "attachment of 25 MB"}
+	s := sample{name: "attachment of 25 MB"}
 	row := []string{s.name}
 	for _, f := range forms {
 		others := len(f.readers)
@@ -99,8 +99,8 @@ func (k *ring) large(t *testing.T, forms []form) []string {
 	return row
 }
 
-// check seals one shape in one form, and gives for each reader how it came out: as the entity it was, by its files, or whole as message.eml.
-func (k *ring) check(t *testing.T, f form, s shape, in string, b *message.Body, x *message.Index, o Options) (cells []string) {
+// check seals one sample in one form, and gives for each reader how it came out: as the entity it was, by its files, or whole as message.eml.
+func (k *ring) check(t *testing.T, f form, s sample, in string, b *message.Body, x *message.Index, o Options) (cells []string) {
 	t.Helper()
 	used := o.Budget.Used()
 	sealed, err := f.seal(b, x, o)
@@ -164,7 +164,7 @@ func (k *ring) check(t *testing.T, f form, s shape, in string, b *message.Body, 
 }
 
 // entity: the body is what it was, and the header tells what a reader shows, of this recipient alone.
-func (k *ring) entity(t *testing.T, s shape, in string, b *message.Body, x *message.Index, inner []byte) {
+func (k *ring) entity(t *testing.T, s sample, in string, b *message.Body, x *message.Index, inner []byte) {
 	t.Helper()
 	original := in[x.Parts[0].HeaderEnd:]
 	if at := len(inner) - len(original); at < 0 || sha256.Sum256(inner[at:]) != sha256.Sum256([]byte(original)) {
@@ -188,7 +188,7 @@ func (k *ring) entity(t *testing.T, s shape, in string, b *message.Body, x *mess
 }
 
 // files: every leaf is a file, decoded, and contenu.txt has their real names; or all is message.eml.
-func (k *ring) files(t *testing.T, s shape, in string, b *message.Body, x *message.Index, got map[string][]byte) string {
+func (k *ring) files(t *testing.T, s sample, in string, b *message.Body, x *message.Index, got map[string][]byte) string {
 	t.Helper()
 	for name, p := range got {
 		if how := otherRecipients(p); how != "" {

@@ -161,7 +161,7 @@ func unzipped(t *testing.T, sealed []byte) ([]byte, map[string][]byte, error) {
 }
 
 // shapes are those that were signed or encrypted before they came.
-func (k *ring) shapes(t *testing.T) []shape {
+func (k *ring) shapes(t *testing.T) []sample {
 	t.Helper()
 	entity := crlf("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n" + marker + "\nligne\n")
 	bare := strings.ReplaceAll(head, "MIME-Version: 1.0\n", "") // openssl writes one
@@ -185,7 +185,7 @@ func (k *ring) shapes(t *testing.T) []shape {
 		return lf([]byte(rest))
 	}
 	o := options(t)
-	return []shape{
+	return []sample{
 		{name: "signed, S/MIME", signed: "smime", text: bare + lf(signed)},
 		{name: "signed, OpenPGP", signed: "openpgp", text: head + "Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; micalg=pgp-sha256; boundary=s\n\n--s\n" + lf([]byte(entity)) +
 			"\n--s\nContent-Type: application/pgp-signature; name=signature.asc\n\n" + lf(sig) + "\n--s--\n"},
@@ -195,7 +195,7 @@ func (k *ring) shapes(t *testing.T) []shape {
 }
 
 // stillGood: what came out of the seal verifies, or opens, as before.
-func (k *ring) stillGood(t *testing.T, s shape, entity []byte) {
+func (k *ring) stillGood(t *testing.T, s sample, entity []byte) {
 	t.Helper()
 	switch {
 	case s.signed == "smime":

@@ -20,8 +20,8 @@ const head = "Received: from poste-12.interne.test by mx\nFrom: Dr Martin <m@cli
 	"Bcc: secret@patient.test\nSubject: =?utf-8?Q?MARQUEUR-h=C3=A9moglobine_basse-7Q4Z?=\nDate: Mon, 23 Nov 2026 11:00:00 +0000\nMessage-ID: <1@clinic.test>\n" +
 	"References: <0@dest.test>\nDisposition-Notification-To: m@clinic.test\nX-Check-Id: 42\nX-Other: " + marker + "\nMIME-Version: 1.0\n"
 
-// shape is a message as a clinic's staff and machines send them.
-type shape struct {
+// sample is a message as a clinic's staff and machines send them.
+type sample struct {
 	name string // as docs/formats.md calls it
 	text string
 	// odd: readers may take it apart in different ways, or it is broken: it is sealed whole. signed, encrypted: by whom.
@@ -30,7 +30,7 @@ type shape struct {
 }
 
 // shapes are all that need no key; the marker is in each of their parts.
-func shapes() []shape {
+func shapes() []sample {
 	many := "Content-Type: multipart/mixed; boundary=m\n\n"
 	for i := range 300 {
 		many += fmt.Sprintf("--m\nContent-Type: application/octet-stream; name=\"f%d.dat\"\nContent-Transfer-Encoding: base64\n\n%s\n", i, b64(fmt.Sprint(i, marker)))
@@ -53,7 +53,7 @@ func shapes() []shape {
 	mixed := func(parts ...string) string {
 		return head + "Content-Type: multipart/mixed; boundary=\"m\"\n\n--m\n" + strings.Join(parts, "--m\n") + "--m--\n"
 	}
-	return []shape{
+	return []sample{
 		{name: "text", text: head + "Content-Type: text/plain; charset=utf-8\n\n" + marker + "\n"},
 		{name: "text without Content-Type", text: head + "\nplain " + marker + "\n"},
 		{name: "HTML alone", text: head + "Content-Type: text/html; charset=utf-8;\n\n<b>" + marker + "</b>"},
