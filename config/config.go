@@ -34,6 +34,8 @@ type Config struct {
 	Pickup    Pickup    `yaml:"pickup"`
 	SMS       SMS       `yaml:"sms"`
 	Headers   Headers   `yaml:"headers"`
+	// Sign is how mail of the clinic's people is signed with Keys.
+	Sign Sign `yaml:"sign"`
 	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
 	DKIM []DKIM `yaml:"dkim"`
 	// Keys are the clinic's private keys for S/MIME and OpenPGP.
@@ -247,9 +249,16 @@ type Encrypt struct {
 	// Limits are how large a sealed message may be; over them the next form of the ladder is taken, and pickup at its end.
 	Limits EncryptLimits `yaml:"limits"`
 	// Keys are armoured OpenPGP key files by address or by @domain.
-	Keys  map[string]string `yaml:"keys"`
-	SMIME EncryptSMIME      `yaml:"smime"`
-	PDF   EncryptPDF        `yaml:"pdf"`
+	Keys map[string]string `yaml:"keys"`
+	// MinTrust is how sure a key of the keyring must be to be sealed to: seen (it came in mail that it signed), discovered (the domain's own
+	// server told it: WKD, LDAP), verified (a certificate whose chain was verified), confirmed (the operator said so).
+	MinTrust string       `yaml:"min_trust"`
+	SMIME    EncryptSMIME `yaml:"smime"`
+	WKD      WKD          `yaml:"wkd"`
+	// Harvest is off, or verified: certificates of signed mail that arrives from outside go to the keyring, where the signature and the chain to
+	// encrypt.smime.roots were verified.
+	Harvest string     `yaml:"harvest"`
+	PDF     EncryptPDF `yaml:"pdf"`
 	// Unclear is what happens, on encrypt and pickup, to a message that mail programs may take apart differently: seal (all of it as one
 	// message.eml) or refuse (the sender is told to write it anew).
 	Unclear string `yaml:"unclear"`
@@ -274,11 +283,14 @@ type EncryptPDF struct {
 	Mode string `yaml:"mode"`
 }
 
-// EncryptSMIME is for those whose certificate the clinic's list holds.
+// EncryptSMIME is for those whose certificate the clinic's list or the keyring holds.
 type EncryptSMIME struct {
 	// Cipher is auto, gcm or cbc. gcm is AES-256-GCM and, for RSA keys, OAEP: OpenSSL 3 opens it, Thunderbird 102 and GnuPG 2.2 do not. cbc
 	// is AES-256-CBC, which everybody opens. auto is gcm where the certificate announces both (RFC 4262), else cbc.
 	Cipher string `yaml:"cipher"`
+	// Roots are PEM files of authorities: a certificate without a chain to one of them is not sealed to. Without any, chains are not judged.
+	Roots      []string        `yaml:"roots"`
+	Revocation SMIMERevocation `yaml:"revocation"`
 }
 
 // SMS is the provider's HTTP interface.
@@ -335,9 +347,10 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
-		Encrypt: Encrypt{Subject: "Message sécurisé", Scope: policy.ScopeMessage, SMIME: EncryptSMIME{Cipher: "auto"}, PDF: EncryptPDF{Mode: "each"}, Unclear: "seal",
-			Limits: EncryptLimits{SMIME: 25 << 20, OpenPGP: 25 << 20, ZIP: 25 << 20, PDF: 25 << 20}}, // what most mail servers take
-		Pickup: defaultPickup(),
+		Inbound: Inbound{Decrypt: InboundDecrypt{Mode: "auto"}},
+		Sign:    Sign{SMIME: SignSMIME{XDM: "leave"}},
+		Encrypt: defaultEncrypt(),
+		Pickup:  defaultPickup(),
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),
 			Body:   `{"to": {{.To | json}}, "text": {{.Text | json}}}`,

@@ -38,6 +38,7 @@ func (v *validator) all() {
 	v.sms()
 	v.dkim()
 	v.keys()
+	v.sign()
 	v.expect()
 }
 
@@ -323,6 +324,8 @@ func (v *validator) encrypt() {
 		}
 		v.file(key, v.c.Encrypt.Keys[who])
 	}
+	v.oneOf("encrypt.min_trust", v.c.Encrypt.MinTrust, "seen", "discovered", "verified", "confirmed")
+	v.keySources()
 	v.oneOf("encrypt.smime.cipher", v.c.Encrypt.SMIME.Cipher, "auto", "gcm", "cbc")
 	v.oneOf("encrypt.pdf.mode", v.c.Encrypt.PDF.Mode, "each", "whole")
 	v.oneOf("encrypt.scope", v.c.Encrypt.Scope, policy.ScopeMessage, policy.ScopeAttachments)

@@ -16,10 +16,7 @@ import (
 func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error {
 	w, to := &ways[i], m.env.Recipients[i]
 	c := w.answer.Contact
-	if c == nil {
-		if w.decision.Form != policy.FormAsIs {
-			return later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("no contact for an encrypt decision"))
-		}
+	if c == nil { // known by a key of the keyring alone, or none is needed
 		c = &directory.Contact{}
 	}
 	passphrase, telling := "", false
@@ -56,6 +53,11 @@ func (g *Gateway) seal(ctx context.Context, m *mail, w *way, to message.Recipien
 	if err != nil {
 		return nil, err
 	}
+	body, x, done, err := g.signedInside(ctx, m, x, w)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	release, err := g.sealingRoom(ctx, m, w)
 	if err != nil {
 		return nil, err
@@ -65,15 +67,21 @@ func (g *Gateway) seal(ctx context.Context, m *mail, w *way, to message.Recipien
 	o.Budget, o.Lang, o.TextOutside = g.budget, c.Lang, w.decision.Scope == policy.ScopeAttachments
 	switch w.decision.Form {
 	case policy.FormSMIME:
-		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{c.Certificate}, o)
+		if w.keys.doubt != nil {
+			return nil, later("Revocation du certificat du destinataire inconnue pour le moment, nouvel essai plus tard", w.keys.doubt)
+		}
+		sealed, err = protect.SMIME(ctx, m.env, body, x, to, []*x509.Certificate{w.keys.cert}, o)
 	case policy.FormOpenPGP:
-		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{c.OpenPGPKey}, o)
+		if w.keys.unasked != nil {
+			return nil, later("Cle du destinataire introuvable pour le moment, nouvel essai plus tard", w.keys.unasked)
+		}
+		sealed, err = protect.OpenPGP(ctx, m.env, body, x, to, [][]byte{w.keys.pgp}, o)
 	case policy.FormZIP:
-		sealed, err = protect.ZIP(ctx, m.env, m.body, x, to, passphrase, o)
+		sealed, err = protect.ZIP(ctx, m.env, body, x, to, passphrase, o)
 	case policy.FormPDF:
-		sealed, err = protect.PDF(ctx, m.env, m.body, x, to, passphrase, g.set.pdfMode, o)
+		sealed, err = protect.PDF(ctx, m.env, body, x, to, passphrase, g.set.pdfMode, o)
 	case policy.FormAsIs:
-		sealed, err = protect.AsIs(ctx, m.env, m.body, x, to, o)
+		sealed, err = protect.AsIs(ctx, m.env, body, x, to, o)
 	default:
 		err = fmt.Errorf("form %q is not known", w.decision.Form)
 	}

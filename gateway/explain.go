@@ -10,6 +10,7 @@ import (
 	"passerelle/crypto/smime"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
 	"passerelle/policy"
 )
@@ -32,6 +33,8 @@ type Explanation struct {
 	Instead string
 	// WhiteList is the signed list of the trust space; nil where none is configured.
 	WhiteList *WhiteListStatus
+	// Keys are those that the keyring has for the recipient and his domain, used or not, a line each.
+	Keys []string
 	// Sees says what the recipient would see.
 	Sees string
 
@@ -77,6 +80,12 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if w.to != nil {
 		x.Instead = w.to.String()
 	}
+	if w.to != nil {
+		rcpt = w.to.Address
+	}
+	if x.Keys, err = g.keyLines(ctx, rcpt); err != nil {
+		return nil, err
+	}
 	x.mailbox = m.mailbox()
 	x.Hop, x.Sees = g.sees(ctx, x, g.observed(&w))
 	if err := g.unclear(m, &w); err != nil && !g.observed(&w) {
@@ -88,6 +97,22 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 			x.Sees = "nothing; the sender is told: " + asFault(err).Text
 		}
 		x.Decision.Reason = ways[0].decision.Reason
+	}
+	if w.decision.Route == policy.Local && g.opensMail() && !g.internal(m) {
+		if index, err := m.parts(); err == nil && protect.Protected(m.body, index) {
+			x.Sees = "the message opened and verified with his keys among the clinic's (inbound.decrypt), through the clinic's own server"
+		}
+	}
+	if !g.observed(&w) {
+		says, err := g.explainSigning(ctx, m, &w)
+		var no *fault
+		switch {
+		case errors.As(err, &no):
+			x.Sees = "nothing; the sender is told: " + no.Text
+		case err != nil:
+			return nil, err
+		}
+		x.Decision.Reason += says
 	}
 	return x, nil
 }

@@ -20,6 +20,7 @@ type way struct {
 	decision policy.Decision
 	answer   directory.Answer
 	facts    policy.Facts
+	keys     sealingKeys
 	done     bool // served by an earlier attempt: entry says how
 	entry    ledger.Entry
 	fault    *fault
@@ -36,7 +37,8 @@ type way struct {
 	clear      bool // left in clear
 	// instead is why the copy did not leave in the form that was decided, for the reason.
 	instead string
-	onWay   bool // told to go on behind the reply
+	onWay   bool     // told to go on behind the reply
+	opened  *opening // what the recipient sees in the place of the message; nil: the message
 }
 
 // handOn carries out the decisions and waits for their end. Recipients whose copies are the same bytes to the same hop share a
@@ -109,7 +111,7 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 		if w.sealed {
 			return fmt.Sprint("sealed ", i)
 		}
-		return "local"
+		return fmt.Sprint("local ", slices.Index(m.openings, w.opened))
 	case policy.Plain:
 		if d.Form == policy.FormReport { // it names its recipient
 			return fmt.Sprint(i)
@@ -172,12 +174,14 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	}
 	switch d.Route {
 	case policy.Local:
+		seen := g.seenBy(m, w.opened)
 		if !w.sealed {
-			g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m.came()))
-			g.sendAsCame(ctx, m, ways, group)
+			g.send(ctx, seen, ways, group, g.set.hopClinic, g.home(seen.came()))
+			g.sendAsCame(ctx, seen, ways, group)
+			g.sendUnopened(ctx, m, ways, group)
 			break
 		}
-		if err := g.keepForStaff(ctx, m, ways, group[0]); err != nil {
+		if err := g.keepForStaff(ctx, seen, ways, group[0]); err != nil {
 			fail(err)
 		}
 		share(ways, group)
@@ -206,7 +210,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 // observed tells whether observe mode sends the copy unchanged. What came from the trust space is the exception: its law stands above the
 // mode, and that mail only came to the clinic through us.
 func (g *Gateway) observed(w *way) bool {
-	return g.set.observe && w.decision.Route != policy.Local && !w.facts.Marked
+	return g.set.observe && w.decision.Route != policy.Local && !w.facts.Marked && !w.facts.Enclosed
 }
 
 // inClear counts what left unprotected, at once: a note that fails later does not bring it back.
@@ -223,14 +227,17 @@ func inClear(ways []way, group []int) {
 //
 // X-MSS fields speak inside the trust space: on mail from anywhere else they are taken off, for software of the clinic believes them.
 func (g *Gateway) home(m *mail) relay.Letter {
-	if len(m.marks) == 0 && g.origin(m) != "" {
-		return m.letter(m.trace, m.body, 0)
+	if len(m.marks) > 0 {
+		return m.unchanged()
 	}
-	if h := m.header; len(m.marks) == 0 && !g.set.ownDomains[m.env.Sender.Domain] && protect.StripSpace(&h) {
-		protect.Strip(&h)
+	h, changed := m.header, m.rewritten
+	if g.origin(m) == "" {
+		changed = !g.set.ownDomains[m.env.Sender.Domain] && protect.StripSpace(&h) || changed
+	}
+	if changed = protect.StripForged(g.set.markKey, &h) || changed; changed {
 		return m.letter(slices.Concat(m.trace, h.Bytes()), m.body, m.start)
 	}
-	return m.unchanged()
+	return m.letter(m.trace, m.body, 0)
 }
 
 // unchanged is the message as received under our trace: body bytes untouched, marks of whatever hand removed but the one we set now.
@@ -295,7 +302,19 @@ func (g *Gateway) plain(ctx context.Context, m *mail, ways []way, group []int) {
 			l, reduced = m.letter(m.trace, protect.Withheld(m.env, m.header, m.env.Recipients[group[0]], g.set.protect), 0), true
 		}
 	}
-	g.sendOut(ctx, m, ways, group, hop, l, !reduced && l.Offset == 0)
+	as := !reduced && l.Offset == 0
+	if !reduced {
+		signed, done, err := g.signLetter(ctx, m, l, policy.Plain, ways, group)
+		if err != nil {
+			for _, i := range group {
+				ways[i].fault = asFault(err)
+			}
+			return
+		}
+		defer done()
+		as, l = as && signed.Body == l.Body, signed
+	}
+	g.sendOut(ctx, m, ways, group, hop, l, as)
 	if hop.TLS.Mode != relay.Verify && !reduced {
 		inClear(ways, group)
 	}

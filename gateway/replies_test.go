@@ -31,7 +31,7 @@ func TestEachReplyOfTheTable(t *testing.T) {
 		name string
 		run  func(*testing.T, *replyTable)
 	}{{"wire", wireReplies}, {"doors", doorReplies}, {"room", roomReplies}, {"tls", tlsReplies}, {"flow", flowReplies}, {"rules", ruleReplies}, {"directory", directoryReplies},
-		{"sealing", sealingReplies}, {"trust", trustReplies}, {"white list", listReplies}, {"hop", hopReplies}, {"hop's tls", hopTLSReplies}, {"abilities", abilityReplies}, {"operator", operatorReplies}} {
+		{"sealing", sealingReplies}, {"trust", trustReplies}, {"white list", listReplies}, {"hop", hopReplies}, {"hop's tls", hopTLSReplies}, {"abilities", abilityReplies}, {"operator", operatorReplies}, {"protected", protectedReplies}} {
 		t.Run(s.name, func(t *testing.T) { s.run(t, tab) })
 	}
 	for key := range tab.rows {
@@ -346,6 +346,8 @@ func sealingReplies(t *testing.T, tab *replyTable) {
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", strings.Replace(hello, "Subject", "Content-Type: multipart/mixed; boundary=a; boundary=b\nSubject", 1), "other@dest.test"), "ambigue")
 	h.stop()
 	h.cfg.Hops["clinic"] = config.Hop{}
+	h.alterKeys("ALTER TABLE keyring_keys RENAME TO gone")
 	h.start()
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "colleague@clinic.test"), "a completer dans hops")
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "other@dest.test"), "Cles des correspondants")
 }

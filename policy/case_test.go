@@ -51,6 +51,7 @@ type given struct {
 	Sensitivity                string
 	Null                       bool `yaml:"null_sender"` // the library drops a mapping whose key is null
 	Auto, List, Marked         bool
+	Enclosed                   bool
 	Lookalike                  string
 	KnownAs                    bool `yaml:"known_as"`
 	Encrypted                  bool
@@ -68,7 +69,7 @@ func (g given) facts() Facts {
 		SMIME: g.SMIME, OpenPGP: g.OpenPGP, Phone: g.Phone, Secret: g.Secret, Opposed: g.Opposed,
 		TrustDomain: g.TrustDomain, TrustDoubt: g.TrustDoubt, TrustSender: g.TrustSender, SenderTrouble: g.SenderTrouble, SendsAs: g.SendsAs, PatientINS: g.Patient, INSValid: g.INSValid,
 		Size: int64(g.Size), Recipients: max(g.Recipients, 1), Headers: g.Header, Tags: g.Tag, Sensitivity: g.Sensitivity,
-		Null: g.Null, Auto: g.Auto, List: g.List, Marked: g.Marked,
+		Null: g.Null, Auto: g.Auto, List: g.List, Marked: g.Marked, Enclosed: g.Enclosed,
 		Lookalike: g.Lookalike, KnownAs: g.KnownAs, KnownAsDomain: map[bool]string{true: "medecin.mssante.example"}[g.KnownAs],
 	}
 	f.Encrypted, f.Whole = g.Encrypted, g.Whole

@@ -124,6 +124,7 @@ type Facts struct {
 	Auto        bool     // Auto-Submitted other than "no", a report or receipt, an answer to an invitation
 	List        bool     // List-Id or Precedence: list|bulk
 	Marked      bool     // bears our mark: it came from the trust space
+	Enclosed    bool     // it was encrypted on its way to the clinic (our protection field)
 	// Encrypted: its sender encrypted it end to end, to somebody's key, and nothing of it is readable.
 	Encrypted bool
 	// Whole is why its attachments cannot be sealed apart from its text, "" where they can.

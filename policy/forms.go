@@ -95,7 +95,7 @@ func (p *Policy) sealed(f *Facts, c *choice, form string) Decision {
 	d.Form, d.Scope = form, scope
 	switch {
 	case f.Null: // never a deposit, and nobody to tell
-	case c.rule.Fallback != Refuse:
+	case c.rule.Fallback != Refuse && !f.Enclosed:
 		d.Fallback = Pickup
 	default:
 		d.Fallback, d.Text = Refuse, c.rule.Text

@@ -122,7 +122,7 @@ func TestReaches(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	for _, s := range []string{textLater, textBroken, textWhiteList, textRefused, textNoForm, textTooLarge, textNotCarried, textOpposed, textMarked, textAutomatic, textNotInSpace, textTrustSender, textNoMailbox, textNotAllowed, textForeign, textNotDelegate, textUnclear, textNotFound, textUnverified, textINS, textOnePatient, textQualified} {
+	for _, s := range []string{textLater, textBroken, textWhiteList, textRefused, textNoForm, textTooLarge, textNotCarried, textOpposed, textMarked, textEnclosed, textAutomatic, textNotInSpace, textTrustSender, textNoMailbox, textNotAllowed, textForeign, textNotDelegate, textUnclear, textNotFound, textUnverified, textINS, textOnePatient, textQualified} {
 		if !isLine(s) || len(s) >= maxText || strings.Contains(s, "\n") {
 			t.Errorf("no reply text: %q", s)
 		}
@@ -204,7 +204,7 @@ func anyFacts() *rapid.Generator[Facts] {
 			SMIME: flag("smime"), OpenPGP: flag("openpgp"), Phone: flag("phone"), Secret: flag("secret"), Opposed: flag("opposed"),
 			TrustDomain: flag("trust domain"), TrustSender: flag("trust sender"), SenderTrouble: rapid.SampledFrom([]string{"", SenderForeign, SenderRefused}).Draw(t, "trouble"), PatientINS: flag("patient"), INSValid: flag("ins"), INSQualified: flag("ins qualified"),
 			Size: rapid.Int64Range(0, 100).Draw(t, "size"), Recipients: rapid.IntRange(0, 3).Draw(t, "recipients"),
-			Null: flag("null"), Auto: flag("auto"), List: flag("list"), Marked: flag("marked"),
+			Null: flag("null"), Auto: flag("auto"), List: flag("list"), Marked: flag("marked"), Enclosed: flag("enclosed"),
 			Encrypted: flag("encrypted"), Whole: rapid.SampledFrom([]string{"", "unclear"}).Draw(t, "whole"),
 			Sizes:      map[string]int64{FormSMIME: rapid.Int64Range(0, 60).Draw(t, "smime size"), FormZIP: rapid.Int64Range(0, 60).Draw(t, "zip size")},
 			TrustDoubt: rapid.SampledFrom([]string{"", "", "", "too old"}).Draw(t, "trust doubt"),
@@ -267,12 +267,13 @@ func TestLaws(t *testing.T) {
 		}
 		law(!out || !f.TrustDomain && !f.PatientINS, "mail for a listed domain takes no Internet route")
 		law(!out || !f.Marked, "marked mail never leaves over the Internet")
+		law(!out || !f.Enclosed || d.Route == Encrypt, "what came encrypted never leaves in clear, nor as a deposit")
 		law(!f.Opposed || d.Route == Refuse, "who opposes is not written to")
 		law(d.Route != Pickup || !f.Null && !f.Auto && !f.List, "automatic mail never becomes a deposit")
 		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List || f.Null && (d.Form == FormSMIME || d.Form == FormOpenPGP || d.Form == FormAsIs), "automatic mail never triggers a code")
 		law(d.Route != Plain || !f.Null || d.Form == FormReport, "a null sender's mail leaves as a report")
 		law(d.Route != Trust || f.TrustSender || f.Null && f.SenderTrouble != SenderForeign, "only our trust domains write into the trust space")
-		law(d.Fallback == "" || !f.Marked && !f.Null && !f.Auto && !f.List, "what may not become a deposit does not by a fallback")
+		law(d.Fallback == "" || !f.Marked && !f.Enclosed && !f.Null && !f.Auto && !f.List, "what may not become a deposit does not by a fallback")
 		law(d.Route != Trust || f.TrustDomain || f.PatientINS, "trust reaches listed domains alone")
 		law(d.Route != Trust || !f.PatientINS || f.INSValid && f.Recipients == 1 && d.Qualified, "patients: valid, alone, qualified")
 		law(d.Route != Trust || f.PatientINS || f.Verdict == Verified || p.opt.ListedUnverified == Trust, "refuse unverified means it")

@@ -42,6 +42,15 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		return c.end(Local, "", "")
 	case f.Marked:
 		return c.refuse("came from the trust space, never by "+string(c.route), textMarked)
+	case f.Enclosed: // it goes on under a key, or not at all: neither clear, nor a deposit, nor a passphrase
+		form := ""
+		if c.route == Encrypt && (f.Null || !f.Auto && !f.List) {
+			form = p.keyForm(f, c)
+		}
+		if form == "" {
+			return c.refuse("came encrypted, never by "+string(c.route)+" without a key", textEnclosed)
+		}
+		return p.sealed(f, c, form)
 	case f.Null:
 		if c.route == Encrypt {
 			if form := p.keyForm(f, c); form != "" { // a key needs neither a deposit nor a code
@@ -150,7 +159,7 @@ func (c *choice) patient(f *Facts) Decision {
 	}
 	d := c.end(Trust, why, "")
 	d.Qualified = true
-	if c.rule.Route != Encrypt && !f.Marked && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
+	if c.rule.Route != Encrypt && !f.Marked && !f.Enclosed && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
 		d.Fallback = c.rule.Fallback
 	}
 	return d

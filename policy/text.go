@@ -20,6 +20,7 @@ const (
 	textTooLarge    = "Chiffrement obligatoire et message trop volumineux, renvoyez-le en plusieurs fois avec moins de pieces jointes ou adressez-vous au service informatique"
 	textNotCarried  = "Chiffrement obligatoire et impossible sous la forme prevue pour ce message, retirez les archives et fichiers inhabituels ou adressez-vous au service informatique"
 	textOpposed     = "Le destinataire s'oppose aux envois electroniques, utilisez le courrier postal ou le telephone"
+	textEnclosed    = "Message recu chiffre, a transferer seulement a une adresse MSSante ou a un destinataire dont la cle est connue"
 	textMarked      = "Message recu de l'espace de confiance MSSante, a transferer seulement a une adresse MSSante"
 	textAutomatic   = "Envoi automatique ou de liste refuse vers cette adresse, ecrivez-lui un message personnel ou demandez une regle au service informatique"
 	textNotInSpace  = "Le domaine du destinataire n'est pas dans l'espace de confiance MSSante, verifiez l'adresse ou choisissez un autre mode d'envoi"

@@ -50,6 +50,7 @@ func (c checkCmd) Run(e *env) error {
 	} else if err != nil {
 		return err
 	}
+	warnings = append(warnings, g.CheckKeys(e.ctx)...)
 	list := g.WhiteList()
 	warnings = append(warnings, listWarnings(list)...)
 	if list != nil {

@@ -10,7 +10,7 @@ import (
 
 const (
 	maxRecipient = 64 << 10
-	maxInspected     = 32
+	maxInspected = 32
 )
 
 // knownCiphers are those that count as encryption when somebody else has chosen them: AES in CBC, GCM and CCM, ChaCha20-Poly1305, and what old

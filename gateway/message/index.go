@@ -52,6 +52,8 @@ type Limits struct {
 	Depth, Parts, Header int
 	// Signed: what multipart/signed holds is looked at too. Who asks wants to know what is in it, and takes nothing of it apart.
 	Signed bool
+	// Encrypted: the parts of multipart/encrypted are found, for who opens them.
+	Encrypted bool
 }
 
 // headersFactor bounds the headers of all parts together, in lengths of one: an index is kept while its message is in hand.
@@ -69,6 +71,7 @@ func Parse(b *Body, lim Limits) (*Index, error) {
 	p := &parser{scanner: newScanner(b), lim: lim, x: &Index{}}
 	p.begin(0, -1)
 	for {
+		p.bulk = p.state == inLeaf
 		line, start, err := p.next()
 		if err == io.EOF {
 			break
@@ -222,16 +225,30 @@ func (p *parser) ends(line []byte) {
 	if p.eol == 0 {
 		p.eol = p.nl
 	}
-	if p.nl != 0 && p.nl != p.eol {
-		p.unclear("its lines end in different ways")
+	pairs := 0 // CRLF; in bulk there are many
+	if cut && line[0] == '\n' {
+		pairs++
 	}
-	if i := bytes.IndexByte(line, '\r'); i >= 0 && i != len(line)-int(p.nl) && !(p.cr && i == len(line)-1) {
-		p.unclear("it holds a bare carriage return")
+	for rest := line; ; {
+		i := bytes.IndexByte(rest, '\r')
+		if i < 0 || p.cr && i == len(rest)-1 {
+			break
+		}
+		if i+1 == len(rest) || rest[i+1] != '\n' {
+			p.unclear("it holds a bare carriage return")
+			break
+		}
+		pairs, rest = pairs+1, rest[i+2:]
+	}
+	if n := bytes.Count(line, newline); n > 0 && (p.eol == 2 && n != pairs || p.eol == 1 && pairs > 0) {
+		p.unclear("its lines end in different ways")
 	}
 	if bytes.IndexByte(line, 0) >= 0 {
 		p.unclear("it holds a NUL")
 	}
 }
+
+var newline = []byte("\n")
 
 func lineEnd(line []byte) int64 {
 	switch {
@@ -312,7 +329,7 @@ func (p *parser) headerDone(at int64) {
 		}
 		p.unclear(why)
 	}
-	if p.lim.Signed && part.Type == "multipart/signed" {
+	if p.lim.Signed && part.Type == "multipart/signed" || p.lim.Encrypted && part.Type == "multipart/encrypted" {
 		part.Opaque = false
 	}
 	if part.Parent >= 0 {

@@ -349,3 +349,16 @@ func BenchmarkParse(b *testing.B) {
 		})
 	}
 }
+
+// Who opens multipart/encrypted finds its parts, nobody else does.
+func TestEncryptedParts(t *testing.T) {
+	b := BytesBody([]byte("Content-Type: multipart/encrypted; boundary=b\r\n\r\n--b\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n--b\r\n\r\nx\r\n--b--\r\n"))
+	for asked, want := range map[bool]int{false: 1, true: 3} {
+		l := DefaultLimits
+		l.Encrypted = asked
+		x, err := Parse(b, l)
+		if err != nil || len(x.Parts) != want || x.Unclear != "" || x.Parts[0].Opaque == asked {
+			t.Errorf("asked %t: %v, %+v", asked, err, x)
+		}
+	}
+}

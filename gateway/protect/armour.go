@@ -11,17 +11,17 @@ import (
 	"passerelle/gateway/message"
 )
 
-// lines are those of an armour and of what stands around it: short ones, without their ends.
-type lines struct{ r *bufio.Reader }
+// armourLines are those of an armour and of what stands around it: short ones, without their ends.
+type armourLines struct{ r *bufio.Reader }
 
 var errNotArmour = errors.New("is no armoured message alone")
 
 const maxArmourLine = 998 // RFC 5322 section 2.1.1
 
-func newLines(r io.Reader) *lines { return &lines{bufio.NewReaderSize(r, 64<<10)} }
+func newLines(r io.Reader) *armourLines { return &armourLines{bufio.NewReaderSize(r, 64<<10)} }
 
 // next gives a line without blanks at its end, valid until the next call, or io.EOF.
-func (l *lines) next() ([]byte, error) {
+func (l *armourLines) next() ([]byte, error) {
 	line, err := l.r.ReadSlice('\n')
 	if err == io.EOF && len(line) > 0 {
 		err = nil
@@ -33,7 +33,7 @@ func (l *lines) next() ([]byte, error) {
 }
 
 // until reads lines up to one that is the given one, and gives those before it.
-func (l *lines) until(end string, limit int) (before []string, err error) {
+func (l *armourLines) until(end string, limit int) (before []string, err error) {
 	for range limit {
 		line, err := l.next()
 		if err != nil {
@@ -73,7 +73,7 @@ func openMIME(body io.Reader, boundary string) (io.Reader, error) {
 }
 
 // partHead reads the header of a part, which must be of the given type and without transfer encoding.
-func (l *lines) partHead(want string) error {
+func (l *armourLines) partHead(want string) error {
 	fields, err := l.until("", 50)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (l *lines) partHead(want string) error {
 
 // armoured decodes one armoured message (RFC 9580 section 6.2) and wants nothing behind it but, where a boundary is given, the last one.
 type armoured struct {
-	l        *lines
+	l        *armourLines
 	boundary string
 	left     []byte // characters that wait for the rest of their four
 	out      []byte
@@ -101,7 +101,7 @@ type armoured struct {
 	err      error
 }
 
-func openArmour(l *lines, boundary string) (io.Reader, error) {
+func openArmour(l *armourLines, boundary string) (io.Reader, error) {
 	before, err := l.until("-----BEGIN PGP MESSAGE-----", 100)
 	if err != nil || strings.Join(before, "") != "" {
 		return nil, errNotArmour

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"passerelle/crypto/lines"
 	"passerelle/crypto/openpgp"
 	"passerelle/crypto/smime"
 	"passerelle/gateway/message"
@@ -65,16 +66,16 @@ func AsIs(ctx context.Context, env *message.Envelope, b *message.Body, x *messag
 		if err != nil {
 			return err
 		}
-		var lines io.WriteCloser = &base64Lines{w: w}
+		var out io.WriteCloser = lines.NewWriter(w)
 		if kind != cms {
-			if lines, err = openpgp.Armour(w); err != nil {
+			if out, err = openpgp.Armour(w); err != nil {
 				return err
 			}
 		}
-		if err := copyTo(ctx, lines, sealed); err != nil {
+		if err := copyTo(ctx, out, sealed); err != nil {
 			return err
 		}
-		if err := lines.Close(); err != nil {
+		if err := out.Close(); err != nil {
 			return err
 		}
 		_, err = io.WriteString(w, end)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"passerelle/crypto/lines"
 	"passerelle/crypto/pdf"
 	"passerelle/gateway/message"
 )
@@ -78,11 +79,11 @@ func attachPDF(w io.Writer, mark, name string, write func(io.Writer) error) erro
 	if err != nil {
 		return err
 	}
-	lines := &base64Lines{w: w}
-	if err := write(lines); err != nil {
+	text := lines.NewWriter(w)
+	if err := write(text); err != nil {
 		return err
 	}
-	return lines.Close()
+	return text.Close()
 }
 
 // piece is a PDF of the message that stays one.

@@ -266,7 +266,7 @@ func boundary() string {
 // build collects what write produces, and gives everything back where it fails or panics: a library's panic on a stranger's bytes
 // stays with its message.
 func build(o Options, hint int64, write func(io.Writer) error) (body *message.Body, err error) {
-	w := o.Budget.NewWriter(hint)
+	w := o.Budget.NewWriter(hint).Unsummed()
 	defer func() {
 		if r := recover(); r != nil {
 			w.Abort()

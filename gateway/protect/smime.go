@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"io"
 
+	"passerelle/crypto/lines"
 	"passerelle/crypto/smime"
 	"passerelle/gateway/message"
 )
@@ -32,8 +33,8 @@ func SMIME(ctx context.Context, env *message.Envelope, b *message.Body, x *messa
 		if _, err := w.Write(h.Bytes()); err != nil {
 			return err
 		}
-		lines := &base64Lines{w: w}
-		pt, err := smime.Encrypt(lines, certs, int64(len(inner))+b.Size()-start, suite, o.now())
+		text := lines.NewWriter(w)
+		pt, err := smime.Encrypt(text, certs, int64(len(inner))+b.Size()-start, suite, o.now())
 		if err != nil {
 			return err
 		}
@@ -46,7 +47,7 @@ func SMIME(ctx context.Context, env *message.Envelope, b *message.Body, x *messa
 		if err := pt.Close(); err != nil {
 			return err
 		}
-		return lines.Close()
+		return text.Close()
 	})
 }
 

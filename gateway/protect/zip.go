@@ -2,13 +2,13 @@ package protect
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"path"
 	"strings"
 
+	"passerelle/crypto/lines"
 	"passerelle/crypto/zipaes"
 	"passerelle/gateway/message"
 )
@@ -18,20 +18,34 @@ import (
 // message that must stay Whole, is signed or encrypted as a whole, or broken in an encoding, lies in the archive as message.eml. Files in
 // uuencode and TNEF become ordinary ones. With Options.TextOutside the text stays readable and documents.zip holds the rest.
 func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase string, o Options) (body *message.Body, err error) {
-	whole := x.Whole() || x.Parts[0].Opaque || x.Check(b) != nil
-	defer count("zip", whole, &err)
-	var u *message.Unpacked
+	whole := x.Whole() || x.Parts[0].Opaque
+	defer func() { count("zip", whole, &err) }()
 	if !whole {
-		switch u, err = message.Unpack(b, x, o.Budget); {
-		case errors.Is(err, message.ErrNotUnpacked):
-			whole = true
-		case err != nil:
+		u, err := message.Unpack(b, x, o.Budget)
+		if err == nil {
+			defer u.Close()
+			body, err = zipped(ctx, env, b, x, u, to, passphrase, o, false)
+		} else if !errors.Is(err, message.ErrNotUnpacked) {
 			return nil, asError(err)
 		}
-		defer u.Close()
+		if !errors.Is(err, errBroken) && !errors.Is(err, message.ErrNotUnpacked) {
+			return body, err
+		}
+		whole = true
 	}
+	return zipped(ctx, env, b, x, nil, to, passphrase, o, true)
+}
+
+// errBroken: a part cannot be read in its encoding. That shows on the way, since reading all parts beforehand would take as long again.
+var errBroken = errors.New("a part cannot be decoded")
+
+// zipped is ZIP, taken apart or whole.
+func zipped(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, u *message.Unpacked, to message.Recipient, passphrase string, o Options, whole bool) (*message.Body, error) {
 	outside, name, cover := !whole && o.textOutside(b, x), "message.zip", coverText(o)
 	if outside {
+		if x.Check(b) != nil { // also of the text that would stay readable
+			return nil, errBroken
+		}
 		name, cover = "documents.zip", coverOf(coverZIPFilesFrench, coverZIPFilesEnglish, o)
 	}
 	mark := boundary()
@@ -48,8 +62,8 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 		if err != nil {
 			return err
 		}
-		lines := &base64Lines{w: w}
-		z, err := zipaes.NewWriter(lines, passphrase, o.now().UTC())
+		text := lines.NewWriter(w)
+		z, err := zipaes.NewWriter(text, passphrase, o.now().UTC())
 		if err != nil {
 			return &Error{Step: "passphrase", Err: err}
 		}
@@ -60,7 +74,7 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 		if err := z.Close(); err != nil {
 			return err
 		}
-		if err := lines.Close(); err != nil {
+		if err := text.Close(); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(w, "\r\n--%s--\r\n", mark)
@@ -192,7 +206,25 @@ func (a *archive) entry(name, real, typ, prefix string, r io.Reader) error {
 	if _, err := io.WriteString(w, prefix); err != nil {
 		return err
 	}
-	return copyTo(a.ctx, w, r)
+	part := partReader{r: r}
+	if err = copyTo(a.ctx, w, &part); part.err != nil {
+		return fmt.Errorf("%w: %w", errBroken, part.err)
+	}
+	return err
+}
+
+// partReader notes why reading ended before the end.
+type partReader struct {
+	r   io.Reader
+	err error
+}
+
+func (p *partReader) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if err != nil && err != io.EOF {
+		p.err = err
+	}
+	return n, err
 }
 
 func (a *archive) piece(ext string) string {
@@ -243,50 +275,4 @@ func extension(name, typ string) string {
 		return e
 	}
 	return "bin"
-}
-
-// base64Lines writes base64 in lines of 76 columns (RFC 2045 section 6.8).
-type base64Lines struct {
-	w    io.Writer
-	rest []byte
-	out  []byte
-}
-
-func (l *base64Lines) Write(p []byte) (int, error) {
-	n := len(p)
-	if len(l.rest) > 0 {
-		k := min(57-len(l.rest), len(p))
-		l.rest, p = append(l.rest, p[:k]...), p[k:]
-		if len(l.rest) == 57 {
-			l.line(l.rest)
-			l.rest = l.rest[:0]
-		}
-	}
-	for ; len(p) >= 57; p = p[57:] {
-		l.line(p[:57])
-		if len(l.out) > 32<<10 {
-			if err := l.flush(); err != nil {
-				return 0, err
-			}
-		}
-	}
-	l.rest = append(l.rest, p...)
-	return n, nil
-}
-
-func (l *base64Lines) line(p []byte) {
-	l.out = append(base64.StdEncoding.AppendEncode(l.out, p), '\r', '\n')
-}
-
-func (l *base64Lines) flush() error {
-	_, err := l.w.Write(l.out)
-	l.out = l.out[:0]
-	return err
-}
-
-func (l *base64Lines) Close() error {
-	if len(l.rest) > 0 {
-		l.line(l.rest)
-	}
-	return l.flush()
 }
