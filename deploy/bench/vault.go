@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -95,8 +100,7 @@ func (v *vaultRun) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	send := func(name string, n, size int) error {
-		letter := body(size * 78 / 57)
+	send := func(name string, n int, letter []byte) error {
 		var all sync.WaitGroup
 		errs := make(chan error, 4)
 		for session := range 4 {
@@ -117,8 +121,9 @@ func (v *vaultRun) fill(ctx context.Context) error {
 		close(errs)
 		return <-errs
 	}
-	err = errors.Join(send("small", smallSamples, 4<<10), send("large", largeSamples, largeFile))
-	if err = errors.Join(err, g.stop()); err != nil {
+	large := body(largeFile*78/57 + 1500)
+	err = errors.Join(send("small", smallSamples, body(4<<10)), send("large", largeSamples, large))
+	if err = errors.Join(err, g.stop(), os.WriteFile(v.sumFile(), []byte(attachmentSum(large)), 0o600)); err != nil {
 		return err
 	}
 	rows, err := openRows(v.state())
@@ -139,6 +144,20 @@ func (v *vaultRun) fill(ctx context.Context) error {
 	}
 	fmt.Printf("vault fill rows=%d seconds=%.0f database_MiB=%d\n", v.rows, time.Since(begin).Seconds(), fileSize(filepath.Join(v.state(), "passerelle.db"))>>20)
 	return nil
+}
+
+// sumFile holds the digest of the file that each large sample was sent with.
+func (v *vaultRun) sumFile() string { return filepath.Join(v.work, "large.sha256") }
+
+// attachmentSum is the digest of the file in a letter of body.
+func attachmentSum(letter []byte) string {
+	_, text, _ := bytes.Cut(letter, []byte("base64\r\n\r\n"))
+	text, _, _ = bytes.Cut(text, []byte("--b1--"))
+	h := sha256.New()
+	if _, err := io.Copy(h, base64.NewDecoder(base64.StdEncoding, bytes.NewReader(text))); err != nil {
+		return err.Error() // equal to no digest
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // start measures a start, and what the first sweep takes on top.
