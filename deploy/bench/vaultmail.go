@@ -179,6 +179,18 @@ func (v *vaultRun) underMail(ctx context.Context, name string, due int, patience
 	fmt.Printf("vault %s mail before: %s failed=%d\n", name, quantiles(ds), failed)
 	ds, failed = p.between(tick, until)
 	fmt.Printf("vault %s mail during: %s failed=%d\n", name, quantiles(ds), failed)
+	// Each minute begins with the sweep, then come the notes, then nothing: the thirds of the minutes had the same neighbours on the machine.
+	var thirds [3][]time.Duration
+	for from := tick; from.Before(until); from = from.Add(time.Minute) {
+		for i := range thirds {
+			third := from.Add(time.Duration(i) * 20 * time.Second)
+			ds, _ := p.between(third, third.Add(20*time.Second))
+			thirds[i] = append(thirds[i], ds...)
+		}
+	}
+	for i, ds := range thirds {
+		fmt.Printf("vault %s mail in third %d of each minute: %s\n", name, i+1, quantiles(ds))
+	}
 	fmt.Printf("vault %s due=%d done=%d noted=%d done_s=%.0f noted_s=%.0f watched_s=%.0f database_MiB=%d->%d wal_most_MiB=%d duties_MiB=%d peak_MiB=%d cpu_s=%.0f load=%s\n",
 		name, due, first, second, allFirst.Seconds(), allSecond.Seconds(), until.Sub(tick).Seconds(), size>>20, fileSize(db)>>20, wal>>20,
 		(fileSize(filepath.Join(v.state(), "duties.db"))+fileSize(filepath.Join(v.state(), "duties.db-wal")))>>20, foot.peak>>10, g.cpu()-cpu, loadAverage())
