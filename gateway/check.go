@@ -40,6 +40,9 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 	if _, err := newSMS(cfg); err != nil { // its template is filled in once
 		return nil, err
 	}
+	if _, err := loadBrand(cfg); err != nil {
+		return nil, err
+	}
 	if cfg.KeyFile != "" { // systemd hands it to the service alone; who may read it here is told where it is malformed
 		if _, err := serverKey(cfg, log); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, err

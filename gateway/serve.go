@@ -352,12 +352,12 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return p.pair, nil
 }
 
-func prefixes(nets []string) ([]netip.Prefix, error) {
+func prefixes(key string, nets []string) ([]netip.Prefix, error) {
 	out := make([]netip.Prefix, 0, len(nets))
 	for _, n := range nets {
 		p, err := config.ParsePrefix(n)
 		if err != nil {
-			return nil, fmt.Errorf("clinic.networks: %w", err)
+			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 		out = append(out, p)
 	}

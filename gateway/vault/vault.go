@@ -25,6 +25,7 @@ import (
 	_ "time/tzdata" // people read Europe/Paris, also in a container without zone files
 
 	"passerelle/crypto/seal"
+	"passerelle/gateway/brand"
 	"passerelle/gateway/message"
 	"passerelle/gateway/store"
 )
@@ -84,6 +85,8 @@ type Config struct {
 	Reminders []time.Duration
 	Report    time.Duration
 	Clinic    Clinic
+	// Brand is the clinic's colours and words; nil is the house's own.
+	Brand *brand.Brand
 	// NoticeLabel is the neutral display name of the notice's From; "" means "Messagerie sécurisée".
 	NoticeLabel string
 	// SMS sends a code to a telephone; nil means that every code is told by the sender.
