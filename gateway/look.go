@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"passerelle/config"
 	"passerelle/gateway/brand"
@@ -43,4 +45,18 @@ func loadBrand(cfg *config.Config) (*brand.Brand, error) {
 		faults = append(faults, config.Fault{File: f.File, Line: f.Line, Col: f.Col, Key: f.Key, Text: f.Text})
 	}
 	return nil, faults
+}
+
+// BrandTexts are our texts as a file of pickup.brand.texts, to be changed; "" is French.
+func BrandTexts(lang string) []byte {
+	if lang == "" {
+		lang = "fr"
+	}
+	texts := brandWords()[lang]
+	var b strings.Builder
+	b.WriteString("# Words in braces stand for something and must stay. Lines that are not here, or taken out, keep our own text.\n")
+	for _, key := range slices.Sorted(maps.Keys(texts)) {
+		b.WriteString(key + ": '" + strings.ReplaceAll(texts[key], "'", "''") + "'\n")
+	}
+	return []byte(b.String())
 }

@@ -42,20 +42,24 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	return g.furnishPortal(cfg, look)
+	p, err := g.newPortal(cfg, look)
+	if err == nil {
+		g.portal = p
+	}
+	return err
 }
 
-func (g *Gateway) furnishPortal(cfg *config.Config, look *brand.Brand) error {
+func (g *Gateway) newPortal(cfg *config.Config, look *brand.Brand) (*portal.Portal, error) {
 	proxies, err := prefixes("pickup.proxies", cfg.Pickup.Proxies)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Brand: look,
+	p, err := portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Brand: look,
 		Proxies: slices.Concat(localProxies, proxies), Log: g.log})
 	if err != nil {
-		return fmt.Errorf("portal: %w", err)
+		return nil, fmt.Errorf("portal: %w", err)
 	}
-	return nil
+	return p, nil
 }
 
 func (g *Gateway) vaultConfig(cfg *config.Config, look *brand.Brand) vault.Config {

@@ -255,6 +255,19 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	return v, nil
 }
 
+// Unopened gives a vault without a database: it writes mails and words about made-up deposits, and nothing else may be asked of it.
+func Unopened(cfg Config) (*Vault, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, fmt.Errorf("unopened vault: %w", err)
+	}
+	paris, err := time.LoadLocation("Europe/Paris")
+	if err != nil {
+		return nil, fmt.Errorf("unopened vault: %w", err)
+	}
+	return &Vault{cfg: cfg, paris: paris}, nil
+}
+
 // With gives the same vault under other settings: the same deposits, and the same memory of who tried too often. Deposits keep the expiry that
 // they were made with.
 func (v *Vault) With(cfg Config) (*Vault, error) {
