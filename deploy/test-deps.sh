@@ -25,6 +25,7 @@ need python3 python3
 need python3-dkim /usr/lib/python3/dist-packages/dkim/__init__.py # verifies our DKIM signatures, a second opinion
 need python3-nacl /usr/lib/python3/dist-packages/nacl/__init__.py # with it: Ed25519
 need procps ps
+need nginx-light /usr/sbin/nginx # the shipped reverse proxy of the patients' pages
 need slapd /usr/sbin/slapd # a region's directory, asked over LDAP
 need ldap-utils ldapsearch
 need util-linux prlimit # faults: few descriptors, another user, a namespace
