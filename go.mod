@@ -6,6 +6,7 @@ require (
 	filippo.io/age v1.3.2 // seals a deposit: authenticated 64 KiB segments, read from the middle (design, "The vault")
 	github.com/ProtonMail/go-crypto v1.5.2 // OpenPGP (RFC 9580), kept by Proton
 	github.com/alecthomas/kong v1.17.0 // command line with good help
+	github.com/caddyserver/certmagic v0.25.6 // the portal's certificate by ACME, where it is switched on: renewal, back-off and both proofs, in use at scale
 	github.com/chromedp/cdproto v0.159.0 // tests only: comes with chromedp, its downloads and screens
 	github.com/chromedp/chromedp v0.23.0 // tests only: walks the patient's pages in Chromium
 	github.com/coreos/go-systemd/v22 v22.7.0 // systemd: sockets that it hands over, sd_notify; kept by its authors, needs x/sys alone of us
@@ -24,6 +25,7 @@ require (
 	github.com/prometheus/client_model v0.6.3 // comes with client_golang: the operator's page reads the numbers
 	github.com/rogpeppe/go-internal v1.16.0 // tests only: testscript drives the real binary
 	go.uber.org/goleak v1.3.0 // tests only: goroutines without an owner
+	go.uber.org/zap v1.28.0 // comes with certmagic: its lines go to our log
 	golang.org/x/crypto v0.58.0 // argon2id, HKDF, OCSP
 	golang.org/x/net v0.62.0 // IDNA: domains compared as A-labels; DNS messages of the name server in tests
 	golang.org/x/text v0.43.0 // Unicode normal forms of names
@@ -37,7 +39,6 @@ require (
 	github.com/Azure/go-ntlmssp v0.1.1 // indirect
 	github.com/aymerick/douceur v0.2.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
-	github.com/caddyserver/certmagic v0.25.6 // indirect
 	github.com/caddyserver/zerossl v0.1.6 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
@@ -69,7 +70,6 @@ require (
 	github.com/tidwall/sjson v1.2.5 // indirect
 	github.com/zeebo/blake3 v0.2.4 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
-	go.uber.org/zap v1.28.0 // indirect
 	go.uber.org/zap/exp v0.3.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect

@@ -127,7 +127,11 @@ func (g *Gateway) certificateDays() map[string]float64 {
 	g = g.current()
 	days := map[string]float64{}
 	for door, t := range g.tls {
-		if pair, err := t.pair.get(nil); err == nil {
+		if t.pair == nil {
+			if leaf, err := g.portalCert.leaf(); err == nil {
+				days["listen."+door] = leaf.NotAfter.Sub(g.now()).Hours() / 24
+			}
+		} else if pair, err := t.pair.get(nil); err == nil {
 			days["listen."+door] = pair.Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
 	}

@@ -48,6 +48,11 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 				cancel(fmt.Errorf("%s: %w", d.name, err))
 			}
 		})
+		if d.name == "portal" && g.portalCert != nil { // it is bound: what a name is proved by arrives there
+			if err := g.portalCert.run(ctx, d.addr); err != nil {
+				cancel(err)
+			}
+		}
 	}
 	wg.Go(func() { g.duties(ctx) })
 	if g.queue != nil {

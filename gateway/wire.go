@@ -114,6 +114,12 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	}
 	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget, Timeouts: to, Resolver: g.exchangers.resolver})
 	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
+	if cfg.Listen.Portal.ACME.On() {
+		if g.portalCert, err = newPortalCert(cfg, log); err != nil {
+			return nil, err
+		}
+		g.closers = append(g.closers, g.portalCert.close)
+	}
 	if err := g.furnish(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -142,6 +148,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	}
 	if g.tls, err = listenersTLS(cfg, g.log); err != nil {
 		return err
+	}
+	if g.portalCert != nil {
+		g.tls["portal"] = listenerTLS{config: g.portalCert.config()}
 	}
 	if inTrust(cfg) {
 		if g.evidence == nil {
