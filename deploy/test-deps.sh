@@ -33,6 +33,11 @@ need xmlsec1 xmlsec1 # a second opinion on the signature of the white list
 need mount mount # faults: a disk that fills up and fails
 need e2fsprogs /sbin/mkfs.ext4
 
+# Let's Encrypt's own server for tests: no Debian package. Its version is that of gateway/gatewaytest/pebble.go.
+if ! command -v pebble >/dev/null 2>&1 && ! [ -e "$(go env GOPATH)/bin/pebble" ]; then
+	go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1
+fi
+
 [ -n "$missing" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
 	echo "missing Debian packages:$missing (install them, or run as root on Debian)" >&2
