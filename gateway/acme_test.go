@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,19 +20,24 @@ import (
 	"passerelle/gateway/gatewaytest"
 )
 
-// captured gives what is written to stderr while do runs.
+// captured gives what is written to descriptor 2 while do runs: who took os.Stderr at his start is heard too.
 func captured(t *testing.T, do func()) string {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := os.Stderr
-	os.Stderr = w
+	old, err := syscall.Dup(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Dup3(int(w.Fd()), 2, 0); err != nil {
+		t.Fatal(err)
+	}
 	said := make(chan string)
 	go func() { b, _ := io.ReadAll(r); said <- string(b) }()
 	func() {
-		defer func() { os.Stderr = old; w.Close() }()
+		defer func() { syscall.Dup3(old, 2, 0); syscall.Close(old); w.Close() }()
 		do()
 	}()
 	return <-said
@@ -50,11 +56,14 @@ func TestPortalCertificateByACME(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const host = "courrier.clinic.test"
 			before := goleak.IgnoreCurrent()
+			t.Cleanup(func() { // behind all others
+				goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop"))
+			})
 			names, err := gatewaytest.StartNameServer()
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer names.Close()
+			t.Cleanup(func() { names.Close() })
 			names.A(host, "127.0.0.1")
 			web := freeAddr(t)
 			// the house chooses the portal's port; pebble must know it before
@@ -65,7 +74,7 @@ func TestPortalCertificateByACME(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer p.Close()
+			t.Cleanup(func() { p.Close() })
 			var h *house
 			said := captured(t, func() {
 				h = custom(t, text, nil, nil, "{front}", front, "{ca}", p.URL, "{root}", p.CAFile, "{http}", web)
@@ -96,12 +105,6 @@ func TestPortalCertificateByACME(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.Close()
-			names.Close()
-			http.DefaultClient.CloseIdleConnections()
-			h.sink.Close()
-			h.clinic.Close()
-			goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop"))
 		})
 	}
 }
