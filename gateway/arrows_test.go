@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 	"docs":                nil,
 
 	"gateway": {"config", "policy", "crypto/*", "gateway/message", "gateway/smtpd", "gateway/directory", "gateway/trust", "gateway/protect",
-		"gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook",
+		"gateway/brand", "gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook",
 		"gateway/duties", "gateway/keyring"},
 	"gateway/message":              nil,
 	"gateway/store":                nil,
@@ -39,10 +39,11 @@ var arrows = map[string][]string{
 	"gateway/directory":            {"gateway/message", "gateway/store"},
 	"gateway/ledger":               {"gateway/message", "gateway/store"},
 	"gateway/protect":              {"gateway/message", "crypto/*"},
-	"gateway/vault":                {"gateway/message", "gateway/store", "crypto/*"},
+	"gateway/vault":                {"gateway/brand", "gateway/message", "gateway/store", "crypto/*"},
 	"gateway/keyring":              {"gateway/message", "gateway/store", "crypto/*"},
 	"gateway/addressbook":          {"gateway/message", "gateway/web"},
-	"gateway/portal":               {"gateway/message", "gateway/vault", "gateway/web"},
+	"gateway/brand":                nil,
+	"gateway/portal":               {"gateway/brand", "gateway/message", "gateway/vault", "gateway/web"},
 }
 
 func TestArrows(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 	_ "time/tzdata" // people read Europe/Paris, also in a container without zone files
 
 	"passerelle/crypto/seal"
+	"passerelle/gateway/brand"
 	"passerelle/gateway/message"
 	"passerelle/gateway/store"
 )
@@ -84,6 +85,8 @@ type Config struct {
 	Reminders []time.Duration
 	Report    time.Duration
 	Clinic    Clinic
+	// Brand is the clinic's colours and words; nil is the house's own.
+	Brand *brand.Brand
 	// NoticeLabel is the neutral display name of the notice's From; "" means "Messagerie sécurisée".
 	NoticeLabel string
 	// SMS sends a code to a telephone; nil means that every code is told by the sender.
@@ -253,6 +256,19 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	return v, nil
+}
+
+// Unopened gives a vault without a database: it writes mails and words about made-up deposits, and nothing else may be asked of it.
+func Unopened(cfg Config) (*Vault, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, fmt.Errorf("unopened vault: %w", err)
+	}
+	paris, err := time.LoadLocation("Europe/Paris")
+	if err != nil {
+		return nil, fmt.Errorf("unopened vault: %w", err)
+	}
+	return &Vault{cfg: cfg, paris: paris}, nil
 }
 
 // With gives the same vault under other settings: the same deposits, and the same memory of who tried too often. Deposits keep the expiry that
