@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"passerelle/config"
+	"passerelle/gateway/message"
+	"passerelle/gateway/portal"
+	"passerelle/gateway/store"
+	"passerelle/gateway/vault"
+)
+
+func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err error) {
+	if g.sms, err = newSMS(cfg); err != nil {
+		return err
+	}
+	set := vault.Config{Key: derive(g.key, "vault"), PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"),
+		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Reminders: durations(cfg.Pickup.Reminders), Report: time.Duration(cfg.Pickup.Report), Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
+		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
+			return g.toClinic(ctx, message.Address{}, to, nil, body)
+		}, Now: g.now, Log: g.log}
+	if g.vault != nil {
+		g.vault, err = g.vault.With(set)
+	} else {
+		var blobs *store.Blobs
+		if blobs, err = store.OpenBlobs(filepath.Join(cfg.StateDir, "deposits")); err != nil {
+			return err
+		}
+		g.vault, err = vault.New(ctx, g.db, vaultBlobs{blobs}, set)
+	}
+	if err != nil {
+		return fmt.Errorf("vault: %w", err)
+	}
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
+	if err != nil {
+		return fmt.Errorf("portal: %w", err)
+	}
+	return nil
+}
+
+func durations(ds []config.Duration) []time.Duration {
+	out := make([]time.Duration, len(ds))
+	for i, d := range ds {
+		out[i] = time.Duration(d)
+	}
+	return out
+}
+
+// localProxies: what comes to the portal from this machine comes through a proxy in front, and the patient is the last one in its
+// X-Forwarded-For. Without it one stranger's wrong codes would slow down everybody.
+var localProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
+// newSMS gives the provider's interface, nil where none is configured.
+func newSMS(cfg *config.Config) (vault.SMS, error) {
+	if cfg.SMS.URL.Reveal() == "" {
+		return nil, nil
+	}
+	headers := make(map[string]string, len(cfg.SMS.Headers))
+	for k, v := range cfg.SMS.Headers {
+		headers[k] = v.Reveal()
+	}
+	return vault.NewSMS(vault.SMSConfig{URL: cfg.SMS.URL.Reveal(), Method: cfg.SMS.Method, Headers: headers,
+		Body: cfg.SMS.Body.Reveal(), ContentType: cfg.SMS.ContentType, Timeout: time.Duration(cfg.SMS.Timeout)})
+}
+
+// vaultBlobs shows the folder of blobs as the vault wants it.
+type vaultBlobs struct{ *store.Blobs }
+
+type vaultBlob struct{ b *store.Blob }
+
+func (v vaultBlobs) Open(id string) (vault.Blob, error) {
+	b, err := v.Blobs.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	return vaultBlob{b}, nil
+}
+
+// Delete of what is not there is no error: another sweep was faster, or the payload was never stored.
+func (v vaultBlobs) Delete(_ context.Context, id string) error {
+	if err := v.Blobs.Delete(id); !errors.Is(err, store.ErrNoBlob) {
+		return err
+	}
+	return nil
+}
+
+func (v vaultBlobs) List(context.Context) ([]string, error) { return v.Blobs.List() }
+func (v vaultBlob) ReadAt(p []byte, off int64) (int, error) { return v.b.ReadAt(p, off) }
+func (v vaultBlob) Size() int64                             { return v.b.Size }
+func (v vaultBlob) Close() error                            { return v.b.Close() }
