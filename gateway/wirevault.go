@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -82,15 +81,10 @@ func (v vaultBlobs) Open(id string) (vault.Blob, error) {
 	return vaultBlob{b}, nil
 }
 
-// Delete of what is not there is no error: another sweep was faster, or the payload was never stored.
-func (v vaultBlobs) Delete(_ context.Context, id string) error {
-	if err := v.Blobs.Delete(id); !errors.Is(err, store.ErrNoBlob) {
-		return err
-	}
-	return nil
-}
+func (v vaultBlobs) Delete(_ context.Context, ids ...string) error { return v.Blobs.Delete(ids...) }
 
-func (v vaultBlobs) List(context.Context) ([]string, error) { return v.Blobs.List() }
+func (v vaultBlobs) List(_ context.Context, f func(ids []string) error) error { return v.Blobs.List(f) }
+
 func (v vaultBlob) ReadAt(p []byte, off int64) (int, error) { return v.b.ReadAt(p, off) }
 func (v vaultBlob) Size() int64                             { return v.b.Size }
 func (v vaultBlob) Close() error                            { return v.b.Close() }
