@@ -21,7 +21,7 @@
 // what can be sealed to is asked of both, the clinic's own list first.
 //
 // Four journeys exist: Outbound (the clinic writes), Inbound (the trust space writes to the clinic), Collected (its mail, fetched from an
-// operator's mailbox) and Answer (a patient answers on the pickup page). gateway.go tells them; wire.go hands each room its plain fields out of the config.
+// operator's mailbox) and Answer (a patient answers on the pickup page). gateway.go tells them; settings.go and wire*.go hand each room its plain fields out of the config.
 //
 // # The promises
 //

@@ -105,25 +105,12 @@ func (g *Gateway) keepForStaff(ctx context.Context, m *mail, ways []way, i int) 
 }
 
 func (g *Gateway) staffDeposit(ctx context.Context, m *mail, w *way, i int) (*vault.Deposit, error) {
-	release, err := g.sealingRoom(ctx, m, w)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	req, done, err := g.depositRequest(m, w, i)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	req.Sender, req.Mode = message.Address{}, vault.BySMS
-	if c := w.answer.Contact; req.Phone == "" || g.sms == nil {
-		req.Mode, req.Secret = vault.BySecret, string(c.Secret)
-	}
-	dep, err := g.vault.Deposit(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("seal deposit: %w", err)
-	}
-	return dep, nil
+	return g.keepAs(ctx, m, w, i, func(req *vault.DepositRequest) {
+		req.Sender, req.Mode = message.Address{}, vault.BySMS
+		if c := w.answer.Contact; req.Phone == "" || g.sms == nil {
+			req.Mode, req.Secret = vault.BySecret, string(c.Secret)
+		}
+	})
 }
 
 // noticeMark says on the notice what the mark of the message says.

@@ -44,7 +44,7 @@ func (g *Gateway) open(ctx context.Context, m *mail, w *way, names []message.Add
 	if i := slices.IndexFunc(m.openings, func(o *opening) bool { return slices.Contains(o.ids, k.id) }); i >= 0 {
 		w.opened = m.openings[i]
 	} else {
-		if w.opened, err = g.openWith(ctx, m, x, k); err != nil {
+		if w.opened, err = g.openWith(ctx, m, k); err != nil {
 			return err
 		}
 		w.opened = m.share(w.opened)
@@ -94,8 +94,13 @@ func (m *mail) passedFirst(g *Gateway) bool {
 	return err != nil && !errors.Is(err, protect.ErrOldMark) && g.origin(m) == ""
 }
 
-// openWith opens it with one set of keys; without Opened where it is left alone.
-func (g *Gateway) openWith(ctx context.Context, m *mail, x *message.Index, k keyBunch) (*opening, error) {
+// openWith opens it, as it came to us, with one set of keys; without Opened where it is left alone.
+func (g *Gateway) openWith(ctx context.Context, m *mail, k keyBunch) (*opening, error) {
+	came := m.came()
+	x, err := came.parts()
+	if err != nil {
+		return nil, err
+	}
 	release, err := g.budget.Reserve(ctx, min(weighKey+min(m.body.Size(), weighIndex), g.budget.HalfWork()))
 	if err != nil {
 		return nil, err
@@ -103,15 +108,22 @@ func (g *Gateway) openWith(ctx context.Context, m *mail, x *message.Index, k key
 	defer release()
 	o := g.set.protect
 	o.Budget = g.budget
-	h := m.header
+	h := came.header
 	protect.Strip(&h)
-	out, err := g.opener(ctx, m, k).Open(ctx, h, m.body, x, o)
+	out, err := g.opener(ctx, m, k).Open(ctx, h, came.body, x, o)
 	if err != nil {
 		return nil, err
 	}
+	made := &opening{ids: []string{k.id}, Opened: out}
 	if out == nil {
-		return &opening{ids: []string{k.id}}, nil
+		return made, nil
 	}
+	kept := false
+	defer func() { // also where what is told of it panics: nobody else knows of the body yet
+		if !kept {
+			made.close()
+		}
+	}()
 	if out.Err != nil {
 		g.log.Warn("a message that came encrypted is not shown opened", "id", m.env.ID, "why", string(out.Trouble), "err", out.Err)
 	}
@@ -141,7 +153,8 @@ func (g *Gateway) openWith(ctx context.Context, m *mail, x *message.Index, k key
 	if err != nil {
 		return nil, err
 	}
-	return &opening{ids: []string{k.id}, Opened: out, field: field}, nil
+	made.field, kept = field, true
+	return made, nil
 }
 
 func (o *opening) close() {
@@ -176,12 +189,13 @@ func (g *Gateway) seenBy(m *mail, o *opening) *mail {
 	if o == nil {
 		return m
 	}
-	seen := &mail{env: m.env, room: m.room, header: o.Header, body: m.body, start: m.start, trace: m.trace, marks: slices.Concat(m.marks, o.field), origin: m.origin,
+	came := m.came()
+	seen := &mail{env: m.env, room: m.room, header: o.Header, body: came.body, start: came.start, trace: m.trace, marks: slices.Concat(m.marks, o.field), origin: m.origin,
 		discreet: m.discreet, reports: m.reports, pledge: m.pledge, twins: m.twins, rewritten: true}
 	if o.Body != nil {
 		seen.body, seen.start = o.Body, o.Start
 	} else {
-		seen.index = m.index
+		seen.index = came.index
 	}
 	if len(m.marks) == 0 && !g.set.ownDomains[m.env.Sender.Domain] { // as home does
 		protect.StripSpace(&seen.header)
@@ -201,7 +215,7 @@ func (g *Gateway) sendUnopened(ctx context.Context, m *mail, ways []way, group [
 	}
 	g.log.Warn("the clinic's server takes the message only as it came, not opened: raise its message_size_limit, let it take 8BITMIME", "id", m.env.ID)
 	m.pledge = g.pledges.another(m.pledge)
-	g.send(ctx, m, ways, shape, g.set.hopClinic, g.home(m))
+	g.send(ctx, m, ways, shape, g.set.hopClinic, g.home(m.came()))
 	for _, i := range shape {
 		ways[i].decision.Reason += ", but not taken so by the clinic's server, and handed on as it came"
 	}

@@ -48,8 +48,8 @@ func (g *Gateway) takePhones(m *mail) error {
 	for _, f := range m.header.Fields() {
 		switch {
 		case given && strings.EqualFold(f.Name, field):
-		case tag != nil && strings.EqualFold(f.Name, "Subject"):
-			rest := strings.TrimSpace(telTag.ReplaceAllString(subject, " "))
+		case tag != nil && repeatsSubject(f.Name) && telTag.MatchString(message.DecodeText(f.Value())):
+			rest := strings.TrimSpace(telTag.ReplaceAllString(message.DecodeText(f.Value()), " "))
 			if err := h.Append(f.Name, foldable(mime.QEncoding.Encode("utf-8", rest))); err != nil {
 				continue // what cannot be written without the number does not leave with it
 			}
@@ -78,6 +78,12 @@ func (g *Gateway) takePhones(m *mail) error {
 	return nil
 }
 
+// repeatsSubject tells of Subject and the fields in which mail programs say it again (Thread-Topic is Outlook's, X-* are of others): the number would
+// leave in them.
+func repeatsSubject(name string) bool {
+	return strings.EqualFold(name, "Subject") || strings.EqualFold(name, "Thread-Topic") || len(name) > 2 && strings.EqualFold(name[:2], "X-")
+}
+
 // foldable: what the encoder breaks into lines is one value here.
 func foldable(s string) string { return strings.ReplaceAll(s, "\r\n", "") }
 
@@ -98,8 +104,9 @@ func (p *phones) read(value string) {
 	}
 }
 
-// phoneFor is the number that the sender gave for one recipient, "" where none. A number without an address counts only where nobody else
-// outside the clinic is written to, in the envelope and in the header: another's code must not reach him.
+// phoneFor is the number that the sender gave for one recipient, "" where none. A number without an address counts only for him whom the header
+// names, and where it and the envelope name nobody else outside the clinic: another's code must not reach him. Of those in Bcc each may come in an
+// envelope of his own.
 func (g *Gateway) phoneFor(m *mail, to message.Address) string {
 	if n := m.phones.of[to.Key()]; n != "" {
 		return n
@@ -111,13 +118,18 @@ func (g *Gateway) phoneFor(m *mail, to message.Address) string {
 	if slices.ContainsFunc(m.env.Recipients, func(r message.Recipient) bool { return other(r.Address) }) {
 		return ""
 	}
+	named := false
 	for _, name := range []string{"To", "Cc", "Bcc", "Resent-To", "Resent-Cc"} {
 		for _, v := range m.header.Values(name) {
 			list, err := message.ParseMailboxes(v)
 			if err != nil || slices.ContainsFunc(list, func(b message.Mailbox) bool { return other(b.Address) }) {
 				return "" // somebody else is written to, or who is not known
 			}
+			named = named || slices.ContainsFunc(list, func(b message.Mailbox) bool { return b.Address.Key() == to.Key() })
 		}
+	}
+	if !named {
+		return ""
 	}
 	return m.phones.only
 }

@@ -104,6 +104,14 @@ func (g *Gateway) askForPhone(ctx context.Context, dep *vault.Deposit) error {
 
 // deposit seals one recipient's copy.
 func (g *Gateway) deposit(ctx context.Context, m *mail, w *way, i int) (*vault.Deposit, error) {
+	return g.keepAs(ctx, m, w, i, func(req *vault.DepositRequest) {
+		req.Sending = g.vault.SendingKey(req.Sender, m.body.Sum())
+		g.proof(req, w.answer.Contact)
+	})
+}
+
+// keepAs seals one recipient's copy, once prove has said who may open it.
+func (g *Gateway) keepAs(ctx context.Context, m *mail, w *way, i int, prove func(*vault.DepositRequest)) (*vault.Deposit, error) {
 	release, err := g.sealingRoom(ctx, m, w)
 	if err != nil {
 		return nil, err
@@ -113,9 +121,8 @@ func (g *Gateway) deposit(ctx context.Context, m *mail, w *way, i int) (*vault.D
 	if err != nil {
 		return nil, err
 	}
-	req.Sending = g.vault.SendingKey(req.Sender, m.body.Sum())
-	g.proof(&req, w.answer.Contact)
 	defer done()
+	prove(&req)
 	dep, err := g.vault.Deposit(ctx, req)
 	if err != nil {
 		return nil, fmt.Errorf("seal deposit: %w", err)

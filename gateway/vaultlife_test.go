@@ -39,7 +39,12 @@ func newLifeAt(t *testing.T, url, pickup string) *lifeHouse {
 	l := &lifeHouse{sms: gatewaytest.StartSMS()}
 	t.Cleanup(func() { l.sms.Close() })
 	now := func() time.Time { return time.Now().Add(time.Duration(l.turned.Load())) }
-	text := withRules("rules:\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
+	text := withRules("rules:
+  - {name: supplier, domain: [plain.test], route: plain}
+  - {name: rest, route: pickup}
+") + "pickup: {url: \"" + url + "\"" + pickup + "}
+sms: {url: \"" + l.sms.URL() + "\"}
+"
 	text = strings.Replace(text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
 	l.house = custom(t, text, nil, func(h *house) { h.opts = append(h.opts, gateway.Clock(now)) })
 	return l
@@ -216,6 +221,10 @@ func TestNumberForOneOfTwo(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
+	// Nor where he is in Bcc: the client may send each of those an envelope of his own.
+	if got := l.send(l.lmtp, "dr@clinic.test", toPatient("x [tel:0612345678]", "undisclosed-recipients:;"), "a@patient.test"); codes(got) != "250" {
+		t.Fatal(got)
+	}
 	for _, m := range l.sink.Messages() {
 		if strings.Contains(string(m.Data), "par SMS") {
 			t.Errorf("a code would go to somebody's telephone: %s", m.Recipients)
@@ -224,6 +233,19 @@ func TestNumberForOneOfTwo(t *testing.T) {
 	local := arrived(t, l.clinic, "moi@clinic.test", 2)
 	if !strings.Contains(string(local[0].Data), "[tel:0612345678]") {
 		t.Error("local mail was touched")
+	}
+}
+
+// The number leaves in none of the fields that repeat the subject.
+func TestNumberLeavesNowhere(t *testing.T) {
+	l := newLife(t, "")
+	text := strings.Replace(toPatient("x [tel:0612345678] y", "b@plain.test"), "Message-ID:", "Thread-Topic: x [tel:0612345678] y\nX-Original-Subject: =?utf-8?q?r=C3=A9sultat_=5Btel:0612345678=5D?=\nX-Other: [z]\nMessage-ID:", 1)
+	if got := l.send(l.lmtp, "dr@clinic.test", text, "b@plain.test"); codes(got) != "250" {
+		t.Fatal(got)
+	}
+	data := string(arrived(t, l.sink, "b@plain.test", 1)[0].Data)
+	if strings.Contains(data, "0612345678") || !strings.Contains(data, "Thread-Topic: x y\r\n") || !strings.Contains(data, "X-Other: [z]\r\n") {
+		t.Errorf("it left:\n%s", data)
 	}
 }
 

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/base32"
 	"encoding/binary"
@@ -11,11 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"time"
 
 	"passerelle/config"
@@ -24,55 +20,10 @@ import (
 	"passerelle/gateway/keyring"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
-	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
 	"passerelle/gateway/store"
 	"passerelle/gateway/trust"
-	"passerelle/gateway/vault"
 )
-
-// settings are the plain values that the flow reads; no room knows the config.
-type settings struct {
-	observe          bool
-	knownAs          string // knownOff, knownSuggest, knownRedirect
-	hostname         string
-	clinicName       string
-	postmaster       string
-	maxHeader        int
-	maxText          int64
-	maxReceived      int
-	patience         time.Duration // the client's queue lifetime less a margin
-	networks         []netip.Prefix
-	recipientDomains map[string]bool
-	inboundDomains   map[string]bool
-	hops             map[string]relay.Hop
-	hopClinic        relay.Hop
-	hopInternet      relay.Hop
-	noticeFrom       message.Address
-	codeMode         vault.Mode
-	protect          protect.Options
-	markKey          [32]byte
-	passphraseKey    [32]byte
-	sealsFiles       bool // some rule seals attachments alone
-	pdfMode          string
-	formLimits       map[string]config.Size // of a sealed message; 0 is none
-	minTrust         keyring.Trust          // of a key of the keyring
-	ldapTrust        keyring.Trust          // of one that the directory told of
-	loopToken        string
-	refuseUnclear    bool
-	partners         partners
-	trustPort        int
-	documents        documents
-	patients         config.TrustPatients
-	patientDomain    string
-	patientBox       *regexp.Regexp  // an address there, its local part first
-	ownDomains       map[string]bool // clinic.domains
-	inbound          inbound
-	trustLimits      map[string]config.TrustLimit
-	opens            opens
-	sign             config.SignSMIME
-	dkim             dkimKeys // by author's domain; empty: nothing is signed here
-}
 
 // Option changes what Open takes for granted.
 type Option func(*Gateway)
@@ -247,116 +198,6 @@ func trustConfig(cfg *config.Config, evidence *trust.Evidence, now func() time.T
 	c.CRLGrace, c.Revocation.Grace = t.Graces()
 	c.TLS.Min, c.TLS.Max, c.TLS.Suites = t.TLS.IDs()
 	return c
-}
-
-func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
-	s := settings{
-		observe: cfg.Mode == "observe", knownAs: cfg.Directory.KnownAs, hostname: cfg.Hostname, clinicName: cfg.Clinic.Name, postmaster: cfg.Clinic.Postmaster,
-		maxHeader: 256 << 10, maxText: 1 << 20, maxReceived: cfg.Limits.Received,
-		patience:         time.Duration(cfg.Clinic.QueueLifetime) * 9 / 10,
-		recipientDomains: set(cfg.Recipients.Domains), inboundDomains: set(append(cfg.Clinic.Domains, cfg.Trust.OwnDomains...)),
-		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
-		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
-		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
-		trustLimits: cfg.Trust.Limits, sign: cfg.Sign.SMIME, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
-		refuseUnclear: cfg.Encrypt.Unclear == "refuse", sealsFiles: cfg.Policy.SealsAttachments(), pdfMode: cfg.Encrypt.PDF.Mode, formLimits: cfg.Encrypt.Limits.ByForm(),
-		ldapTrust: keyring.Trust(cfg.Directory.LDAP.KeyTrust),
-		minTrust:  keyring.Trust(cfg.Encrypt.MinTrust),
-		protect:   protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, KeepSubject: cfg.Encrypt.KeepSubject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
-	}
-	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
-		s.hops["trust:"+domain] = relay.Hop{Addr: addr}
-	}
-	for name, h := range cfg.Hops {
-		hop, err := newHop(name, s.hostname, h)
-		if err != nil {
-			return s, err
-		}
-		s.hops[name] = hop
-	}
-	var err error
-	if s.networks, err = prefixes("clinic.networks", cfg.Clinic.Networks); err != nil {
-		return s, err
-	}
-	if s.noticeFrom, err = message.ParseAddress(s.postmaster, false); err != nil {
-		return s, fmt.Errorf("clinic.postmaster: %w", err)
-	}
-	if s.dkim, err = loadDKIM(cfg.DKIM); err != nil {
-		return s, err
-	}
-	if s.opens, err = newOpens(cfg.Inbound.Decrypt); err != nil {
-		return s, err
-	}
-	s.codeMode = vault.Mode(cfg.Pickup.Code)
-	s.hopClinic, s.hopInternet = s.hops["clinic"], s.hops["internet"]
-	return s, nil
-}
-
-func newHop(name, helo string, h config.Hop) (relay.Hop, error) {
-	hop := relay.Hop{Name: name, Addr: h.Addr, Helo: helo, LMTP: h.LMTP, MaxConns: h.MaxConns}
-	switch h.TLS {
-	case "none":
-		hop.TLS.Mode = relay.None
-	case "encrypt":
-		hop.TLS.Mode = relay.Encrypt
-	case "verify":
-		hop.TLS.Mode = relay.Verify
-	default:
-		hop.TLS.Mode = relay.Opportunistic
-	}
-	tc := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: h.ServerName}
-	if tc.ServerName == "" {
-		tc.ServerName = hostOf(h.Addr)
-	}
-	if h.CA != "" {
-		pem, err := os.ReadFile(h.CA)
-		if err != nil {
-			return hop, fmt.Errorf("hops.%s.ca: %w", name, err)
-		}
-		tc.RootCAs = x509.NewCertPool()
-		if !tc.RootCAs.AppendCertsFromPEM(pem) {
-			return hop, fmt.Errorf("hops.%s.ca: no certificate in %s", name, h.CA)
-		}
-	}
-	if h.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(h.Cert, h.Key)
-		if err != nil {
-			return hop, fmt.Errorf("hops.%s.cert: %w", name, err)
-		}
-		tc.Certificates = []tls.Certificate{pair}
-	}
-	hop.TLS.Config = tc
-	return hop, nil
-}
-
-// trustHop is the next hop of a domain of the trust space, with the certificate that it must show; without an address where the DNS is to
-// be asked for one.
-func (g *Gateway) trustHop(domain string) (relay.Hop, error) {
-	if g.space == nil {
-		return relay.Hop{}, later("Incident interne de la passerelle, nouvel essai plus tard", errors.New("route trust outside of the trust space"))
-	}
-	tc, check, err := g.space.ClientTLS(domain)
-	if err != nil {
-		return relay.Hop{}, refuse(451, [3]int{4, 7, 1}, "Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard", err)
-	}
-	return relay.Hop{Name: "trust " + domain, Addr: g.set.hops["trust:"+domain].Addr, Helo: g.spaceName(), MaxConns: g.set.trustLimit(domain).MaxConns, TLS: relay.TLS{Mode: relay.Verify, Config: tc, Check: check}}, nil
-}
-
-func set(names []string) map[string]bool {
-	m := make(map[string]bool, len(names))
-	for _, n := range names {
-		if d, err := message.ParseDomain(n); err == nil {
-			m[d] = true
-		}
-	}
-	return m
-}
-
-func hostOf(addr string) string {
-	if i := strings.LastIndexByte(addr, ':'); i >= 0 {
-		return strings.Trim(addr[:i], "[]")
-	}
-	return addr
 }
 
 // newID names a message in log, ledger and trace: 45 bits of milliseconds, then 55 random ones, in digits that sort as they count. Names

@@ -104,6 +104,9 @@ func Decrypt(w io.Writer, r io.Reader, keys []*PrivateKey, known []*Key, size in
 	if md.DecryptedWith.Entity != nil {
 		info.Key = (&Key{md.DecryptedWith.Entity}).Fingerprint()
 	}
+	if len(md.SignatureCandidates) > maxSignatures {
+		return info, fmt.Errorf("%w: %d signatures", ErrUnopened, len(md.SignatureCandidates))
+	}
 	out := &limited{w: w, left: size}
 	if _, err := io.Copy(out, md.UnverifiedBody); err != nil { // the end of the body checks the MDC or the last tag
 		if out.err != nil {
@@ -180,6 +183,9 @@ func Verify(content, signature io.Reader, known []*Key, now time.Time) (s Signat
 	if err != nil {
 		return bad(fmt.Errorf("the signature cannot be read: %w", err))
 	}
+	if n := len(md.SignatureCandidates); n > maxSignatures {
+		return bad(fmt.Errorf("%d signatures", n))
+	}
 	if _, err := io.Copy(io.Discard, md.UnverifiedBody); from.err != nil {
 		return Signature{}, fmt.Errorf("verify: read the content: %w", from.err)
 	} else if err != nil {
@@ -201,13 +207,34 @@ func (r *remembers) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ringOf shows the library both kinds of keys; it asks both by their ids.
-type ringOf struct{ own, known openpgp.EntityList }
+// The library bounds neither how many keys a message may be sealed to, each of which may say nothing of whose it is and so be tried with every one
+// of ours, nor its signatures, for each of which the content is hashed anew.
+const (
+	maxPackets    = 2000 // recipients and signatures
+	maxTries      = 256  // recipients that may be ours
+	maxSignatures = 8
+)
+
+// ringOf shows the library both kinds of keys; it asks both by their ids, once for each packet that names a key.
+type ringOf struct {
+	own, known   openpgp.EntityList
+	asked, tries int
+}
 
 func (r *ringOf) KeysById(id uint64) []openpgp.Key {
 	return append(r.own.KeysById(id), r.known.KeysById(id)...)
 }
 
+// EntitiesById ends a message that asks without end by a panic, which its caller contains: the library takes no other answer for no.
 func (r *ringOf) EntitiesById(id uint64) []*openpgp.Entity {
-	return append(r.own.EntitiesById(id), r.known.EntitiesById(id)...)
+	if r.asked++; r.asked > maxPackets {
+		panic(fmt.Sprintf("more than %d recipients and signatures", maxPackets))
+	}
+	own := r.own.EntitiesById(id)
+	if len(own) > 0 {
+		if r.tries++; r.tries > maxTries {
+			own = nil
+		}
+	}
+	return append(own, r.known.EntitiesById(id)...)
 }

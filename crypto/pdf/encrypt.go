@@ -18,12 +18,10 @@ import (
 const (
 	// MaxSize is the largest PDF that is rewritten, in bytes. The file, its objects and the result lie in memory together.
 	MaxSize = 16 << 20
-	// Memory says how many bytes rewriting takes for each byte of a usual file.
-	Memory = 4
 	// maxUnpacked bounds what all object streams of a file hold together: a few bytes of a hostile file would unpack to gigabytes.
-	maxUnpacked = 16 << 20
-	// maxObjects bounds what stands outside streams. Reading takes about thirty times as much memory, and its time grows with it.
-	maxObjects = 4 << 20
+	maxUnpacked = 4 << 20
+	// maxObjects bounds what stands outside streams. Reading takes up to sixty times as much memory, and its time grows with it.
+	maxObjects = 3 << 20
 	// maxTime is how long rewriting may take; 10 MB take a fraction of a second. It also bounds what a file takes that lies to objects.
 	maxTime = 10 * time.Second
 )

@@ -11,7 +11,10 @@ import (
 )
 
 // bomb is a file of n object streams of which each unpacks to size bytes.
-func bomb(n, size int) []byte {
+func bomb(n, size int) []byte { return bombOf(n, strings.Repeat("0 ", size/2)) }
+
+// bombOf is one whose object streams hold an array of that each.
+func bombOf(n int, array string) []byte {
 	var b bytes.Buffer
 	b.WriteString("%PDF-1.5\n1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n2 0 obj\n<</Type/Pages/Kids[]/Count 0>>\nendobj\n")
 	at := []int{9, 0}
@@ -20,7 +23,7 @@ func bomb(n, size int) []byte {
 	x.Write([]byte{0, 0, 0, 0, 0, 1, 0, 0, 0, byte(at[0]), 1, 0, 0, 0, byte(at[1])})
 	for i := range n {
 		head := fmt.Sprintf("%d 0 ", 3+n+i)
-		z := deflate([]byte(head), []byte("["+strings.Repeat("0 ", size/2)+"]"))
+		z := deflate([]byte(head), []byte("["+array+"]"))
 		x.Write([]byte{1, byte(b.Len() >> 24), byte(b.Len() >> 16), byte(b.Len() >> 8), byte(b.Len())})
 		fmt.Fprintf(&b, "%d 0 obj\n<</Type/ObjStm/N 1/First %d/Filter/FlateDecode/Length %d>>\nstream\n", 3+i, len(head), len(z))
 		b.Write(z)
@@ -75,6 +78,9 @@ func TestEncryptMemory(t *testing.T) {
 		"a fair file":    {bomb(2, 256<<10), 150 << 20, true},
 		"a large stream": {bomb(1, 64<<20), 150 << 20, false},
 		"many streams":   {bomb(200, 8<<20), 150 << 20, false},
+		"dictionaries":   {sample("<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/X[" + strings.Repeat("<</A 0>>", (maxObjects-2000)/8) + "]>>"), 250 << 20, true},
+		"unpacked ones":  {bombOf(1, strings.Repeat("<</A<</A<</A 0>>>>>>", (maxUnpacked/3-2000)/20)), 250 << 20, true},
+		"too many":       {bombOf(1, strings.Repeat("<</A 0>>", maxUnpacked/8)), 100 << 20, false},
 		"10 MB":          {sample(stream("", strings.Repeat("x", 10<<20))), 80 << 20, true},
 		"numbers":        {sample("<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/X[" + strings.Repeat("0 ", 7<<20) + "]>>"), 100 << 20, false},
 	} {

@@ -135,7 +135,7 @@ func (b *ber) enter(tag byte) {
 func (b *ber) leave() {
 	f := b.top()
 	b.frames = b.frames[:len(b.frames)-1]
-	if f.open && (b.octet() != 0 || b.octet() != 0) || b.at > f.end || !f.open && b.at != f.end {
+	if f.open && b.octet()|b.octet() != 0 || b.at > f.end || !f.open && b.at != f.end { // both octets are read
 		b.fail(errBER)
 	}
 }

@@ -22,10 +22,8 @@ const (
 	maxRSA = 16384
 )
 
-// Usable tells whether mail can be sealed to the certificate at that time: it is valid then, its key is RSA of 2048 bits at least or on
-// P-256, P-384 or P-521, and its usages, where it names any, are those of a key that opens mail. Who signed it, and whether it was
-// revoked, is the caller's to know. The error is a *CertificateError.
-func Usable(c *x509.Certificate, now time.Time) error {
+// standing tells whether there is a certificate that is valid now, and whose key, where it is RSA, is neither too short nor too long.
+func standing(c *x509.Certificate, now time.Time) error {
 	no := func(reason string) error { return &CertificateError{reason} }
 	switch {
 	case c == nil:
@@ -35,12 +33,23 @@ func Usable(c *x509.Certificate, now time.Time) error {
 	case now.After(c.NotAfter):
 		return no("ran out on " + c.NotAfter.Format(time.DateOnly))
 	}
+	if key, ok := c.PublicKey.(*rsa.PublicKey); ok && tooSmall(key) {
+		return no("has an RSA key of less than 2048 bits or more than 16384")
+	}
+	return nil
+}
+
+// Usable tells whether mail can be sealed to the certificate at that time: it is valid then, its key is RSA of 2048 bits at least or on
+// P-256, P-384 or P-521, and its usages, where it names any, are those of a key that opens mail. Who signed it, and whether it was
+// revoked, is the caller's to know. The error is a *CertificateError.
+func Usable(c *x509.Certificate, now time.Time) error {
+	if err := standing(c, now); err != nil {
+		return err
+	}
+	no := func(reason string) error { return &CertificateError{reason} }
 	var usage x509.KeyUsage
 	switch key := c.PublicKey.(type) {
 	case *rsa.PublicKey:
-		if n := key.N.BitLen(); n < minRSA || n > maxRSA {
-			return no("has an RSA key of less than 2048 bits or more than 16384")
-		}
 		usage = x509.KeyUsageKeyEncipherment // RFC 8550 section 4.4.2
 	case *ecdsa.PublicKey:
 		if !slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, key.Curve) {

@@ -32,30 +32,22 @@ var (
 
 // CanSign tells whether the certificate may sign mail at that time; the error is a *CertificateError.
 func CanSign(c *x509.Certificate, now time.Time) error {
+	if err := standing(c, now); err != nil {
+		return err
+	}
 	no := func(reason string) error { return &CertificateError{reason} }
 	switch {
-	case c == nil:
-		return no("is missing")
-	case now.Before(c.NotBefore):
-		return no("is not valid before " + c.NotBefore.Format(time.DateOnly))
-	case now.After(c.NotAfter):
-		return no("ran out on " + c.NotAfter.Format(time.DateOnly))
 	case c.KeyUsage != 0 && c.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0:
 		return no("is not for signing (keyUsage)")
 	case len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) > 0 && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageEmailProtection) &&
 		!slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny):
 		return no("is not for mail (extendedKeyUsage)")
 	}
-	switch key := c.PublicKey.(type) {
-	case *rsa.PublicKey:
-		if n := key.N.BitLen(); n < minRSA || n > maxRSA {
-			return no("has an RSA key of less than 2048 bits or more than 16384")
-		}
-	case *ecdsa.PublicKey:
-	default:
-		return no("has a key that is neither RSA nor on an elliptic curve")
+	switch c.PublicKey.(type) {
+	case *rsa.PublicKey, *ecdsa.PublicKey:
+		return nil
 	}
-	return nil
+	return no("has a key that is neither RSA nor on an elliptic curve")
 }
 
 // Sign writes the detached signature (SignedData in DER: smime.p7s) of entity, a MIME entity with CRLF line ends, of which nothing but the

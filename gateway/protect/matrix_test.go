@@ -3,6 +3,7 @@ package protect
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -20,6 +21,7 @@ type form struct {
 	seal    func(b *message.Body, x *message.Index, o Options) (*message.Body, error)
 	outer   func(ob *message.Body, ox *message.Index) error // what is particular of the sealed message
 	readers []opener
+	pages   bool // texts are shown, and are no files; page.txt has them
 }
 
 // opener is a program that recipients have. open gives what it gets out of a sealed message: the MIME entity that was sealed, or files by
@@ -104,6 +106,9 @@ func (k *ring) check(t *testing.T, f form, s sample, in string, b *message.Body,
 	t.Helper()
 	used := o.Budget.Used()
 	sealed, err := f.seal(b, x, o)
+	if no := (*Error)(nil); f.pages && errors.As(err, &no) && no.Step == "form" {
+		return slices.Repeat([]string{"not in this form"}, len(f.readers))
+	}
 	if err != nil {
 		t.Fatalf("%s, %s: %v", f.name, s.name, err)
 	}
@@ -147,16 +152,19 @@ func (k *ring) check(t *testing.T, f form, s sample, in string, b *message.Body,
 			continue
 		}
 		how := "yes"
-		if files != nil {
+		switch {
+		case f.pages:
+			how, entity = k.pages(t, s, in, b, x, files), files["message.eml"]
+		case files != nil:
 			how, entity = k.files(t, s, in, b, x, files), files["message.eml"]
-		} else {
+		default:
 			k.entity(t, s, in, b, x, entity)
 		}
 		cells = append(cells, how)
 		if t.Failed() {
 			t.Fatalf("%s, %s, opened by %s", f.name, s.name, r.name)
 		}
-		if i == 0 { // the others gave the same bytes
+		if i == 0 && (!f.pages || entity != nil) { // the others gave the same bytes
 			k.stillGood(t, s, entity)
 		}
 	}
@@ -244,6 +252,58 @@ func (k *ring) files(t *testing.T, s sample, in string, b *message.Body, x *mess
 	}
 	return "files"
 }
+
+// pages: every text is shown or a file, every other leaf a file, byte for byte; or all is message.eml.
+func (k *ring) pages(t *testing.T, s sample, in string, b *message.Body, x *message.Index, got map[string][]byte) string {
+	t.Helper()
+	page := packed(string(got["page.txt"]))
+	delete(got, "page.txt")
+	if !strings.Contains(page, packed(marker)) {
+		t.Errorf("%s: the page shows neither subject nor text:\n%s", s.name, page)
+	}
+	for name, p := range got {
+		if how := otherRecipients(p); how != "" {
+			t.Errorf("%s: %s holds %s", s.name, name, how)
+		}
+	}
+	if eml := string(got["message.eml"]); x.Unclear != "" || x.Parts[0].Opaque || x.Check(b) != nil {
+		if len(got) != 1 || !strings.HasSuffix(eml, in[x.Parts[0].HeaderEnd:]) {
+			t.Errorf("%s: not sealed whole: %v", s.name, slices.Sorted(maps.Keys(got)))
+		}
+		return "message.eml"
+	}
+	files := map[[sha256.Size]byte]bool{}
+	for _, p := range got {
+		files[sha256.Sum256(p)] = true
+	}
+	for i, p := range x.Parts {
+		if strings.HasPrefix(p.Type, "multipart/") || p.Parent >= 0 && x.Parts[p.Parent].Type == "message/rfc822" {
+			continue
+		}
+		d, err := io.ReadAll(message.DecodePart(b, x.Parts[i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files[sha256.Sum256(d)] {
+			continue
+		}
+		text, err := p.UTF8(bytes.NewReader(d))
+		if err != nil || !isText(p) {
+			t.Errorf("%s: part %d, %s %q, is no file", s.name, i, p.Type, p.Name)
+			continue
+		}
+		if d, err = io.ReadAll(text); err != nil || p.Type == "text/plain" && !strings.Contains(page, packed(string(d))) {
+			t.Errorf("%s: part %d is neither shown nor a file, %v", s.name, i, err)
+		}
+	}
+	if len(got) == 0 {
+		return "page"
+	}
+	return "page, files"
+}
+
+// packed leaves out blanks and line ends: a page breaks its lines where it wants.
+func packed(s string) string { return strings.Join(strings.Fields(s), "") }
 
 func otherRecipients(p []byte) string {
 	for _, s := range []string{"secret@", "tiers@", "autre@", "poste-12"} {

@@ -136,3 +136,33 @@ func TestOpenPanics(t *testing.T) {
 		t.Errorf("%d bytes stay", n)
 	}
 }
+
+// TestOpenBesideTheSigned: a signature proves the part that it is of. What was laid around that part by somebody who altered what he could not
+// read (EFAIL) is not shown on its word.
+func TestOpenBesideTheSigned(t *testing.T) {
+	const signed = "--c\r\nContent-Type: text/html\r\n\r\n<img src=\"//x.test/\r\n--c\r\nContent-Type: application/pkcs7-signature\r\n\r\nContent-Type: text/html\r\n--c--\r\n"
+	for name, c := range map[string]struct {
+		before, behind string
+		want           Trouble
+	}{
+		"nothing": {"", "", ""},
+		"before":  {"der geheime Text\r\n", "", Unproved},
+		"behind":  {"", "der geheime Text\r\n", Unproved},
+	} {
+		raw := "From: <a@b.test>\r\nMIME-Version: 1.0\r\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n\r\n" +
+			"Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=c\r\n\r\n" + c.before + signed + c.behind
+		b := message.BytesBody([]byte(raw))
+		x, err := message.Parse(b, message.DefaultLimits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := bareOpener(1<<16).Open(t.Context(), x.Header, b, x, Options{Budget: message.NewBudget(1<<20, t.TempDir())})
+		if err != nil || out == nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if out.Trouble != c.want {
+			t.Errorf("%s: got trouble %q (%v), want %q", name, out.Trouble, out.Err, c.want)
+		}
+		out.Body.Close()
+	}
+}

@@ -174,9 +174,10 @@ func oneBlock(b *message.Body) bool {
 func (r *opening) deliver() error {
 	sure := r.proved
 	for i, s := range r.signed {
-		// A signature within the encryption is of the content; whoever alters what he cannot read cannot sign it. One around it is
+		// A signature within the encryption is of the content; whoever alters what he cannot read cannot sign it. What stands beside the
+		// signed part it does not cover, and an entity that readers take apart differently may show that. One around the encryption is
 		// worth as much as its signer.
-		sure = sure || i >= r.inner && s.Valid || s.good()
+		sure = sure || i >= r.inner && s.Valid && r.x.Unclear == "" || s.good() && i < r.inner
 	}
 	switch {
 	case r.weak:

@@ -3,6 +3,7 @@ package protect
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,7 +27,8 @@ type ring struct {
 
 func newRing(t *testing.T) *ring {
 	t.Helper()
-	for name, pkg := range map[string]string{"rnp": "rnp", "sq": "sq", "cmsutil": "libnss3-tools", "gpgsm": "gpgsm", "7z": "p7zip-full"} {
+	for name, pkg := range map[string]string{"rnp": "rnp", "sq": "sq", "cmsutil": "libnss3-tools", "gpgsm": "gpgsm", "7z": "p7zip-full",
+		"qpdf": "qpdf", "pdftotext": "poppler-utils", "pdfdetach": "poppler-utils"} {
 		if _, err := exec.LookPath(name); err != nil {
 			t.Fatalf("%s is missing: install the Debian package %s", name, pkg)
 		}
@@ -100,6 +102,17 @@ func (k *ring) forms(t *testing.T) []form {
 			}
 			return nil
 		}, readers: []opener{{"7-Zip", func(sealed []byte) ([]byte, map[string][]byte, error) { return unzipped(t, sealed) }}}},
+		{name: "pdf", pages: true, seal: func(b *message.Body, x *message.Index, o Options) (*message.Body, error) {
+			return PDF(ctx, envelope, b, x, dest, passphrase, PDFWhole, o)
+		}, outer: func(_ *message.Body, ox *message.Index) error {
+			if files := ox.Attachments(); ox.Unclear != "" || len(files) != 1 || files[0].Name != "message.pdf" {
+				return fmt.Errorf("%q with %v", ox.Unclear, files)
+			}
+			return nil
+		}, readers: []opener{
+			{"poppler", func(sealed []byte) ([]byte, map[string][]byte, error) { return paged(t, sealed, false) }},
+			{"qpdf", func(sealed []byte) ([]byte, map[string][]byte, error) { return paged(t, sealed, true) }},
+		}},
 	}
 }
 
@@ -134,30 +147,67 @@ func (k *ring) program(name string, args ...string) func([]byte) ([]byte, error)
 }
 
 func unzipped(t *testing.T, sealed []byte) ([]byte, map[string][]byte, error) {
+	file, to, err := attached(t, sealed)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := program("7z", "x", "-p"+passphrase, "-o"+to, file); err != nil {
+		return nil, nil, err
+	}
+	got, err := folder(to)
+	return nil, got, err
+}
+
+// attached writes the one file of a sealed message, and gives a folder to open it into.
+func attached(t *testing.T, sealed []byte) (file, to string, err error) {
 	ob, ox := indexed(t, string(sealed))
 	p, err := io.ReadAll(message.DecodePart(ob, ox.Parts[ox.Attachments()[0].Part]))
-	if err != nil {
-		return nil, nil, err
-	}
 	dir := t.TempDir()
-	file, to := filepath.Join(dir, "message.zip"), filepath.Join(dir, "x")
-	if err := os.WriteFile(file, p, 0o600); err != nil {
-		return nil, nil, err
+	file, to = filepath.Join(dir, ox.Attachments()[0].Name), filepath.Join(dir, "x")
+	return file, to, errors.Join(err, os.WriteFile(file, p, 0o600), os.Mkdir(to, 0o700))
+}
+
+func program(name string, args ...string) error {
+	if msg, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, msg)
 	}
-	if msg, err := exec.Command("7z", "x", "-p"+passphrase, "-o"+to, file).CombinedOutput(); err != nil {
-		return nil, nil, fmt.Errorf("7z x: %w\n%s", err, msg)
-	}
-	entries, err := os.ReadDir(to)
+	return nil
+}
+
+// folder gives the files of a folder by their names.
+func folder(dir string) (map[string][]byte, error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	got := map[string][]byte{}
 	for _, e := range entries {
-		if got[e.Name()], err = os.ReadFile(filepath.Join(to, e.Name())); err != nil {
-			return nil, nil, err
+		if got[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
+			return nil, err
 		}
 	}
-	return nil, got, nil
+	return got, nil
+}
+
+// paged gives what pdftotext shows of message.pdf as page.txt, and the files that pdfdetach takes out of it; with clear qpdf decrypts it first.
+func paged(t *testing.T, sealed []byte, clear bool) ([]byte, map[string][]byte, error) {
+	file, to, err := attached(t, sealed)
+	if err != nil {
+		return nil, nil, err
+	}
+	word := passphrase
+	if clear {
+		if err := program("qpdf", "--password="+word, "--decrypt", file, file+".bare"); err != nil {
+			return nil, nil, err
+		}
+		file, word = file+".bare", ""
+	}
+	err = errors.Join(program("pdfdetach", "-upw", word, "-saveall", "-o", to, file), program("pdftotext", "-upw", word, file, filepath.Join(to, "page.txt")))
+	if err != nil {
+		return nil, nil, err
+	}
+	got, err := folder(to)
+	return nil, got, err
 }
 
 // shapes are those that were signed or encrypted before they came.
