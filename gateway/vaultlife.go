@@ -116,7 +116,7 @@ func (g *Gateway) receipt(ctx context.Context, id string) error {
 		return err
 	}
 	what := s.Due(g.now(), time.Duration(g.cfg.Pickup.Report))
-	if g.wantsReceipt(what) {
+	if g.wantsReceipt(what) || s.Undelivered() { // the client had its 250 for what is destroyed: nobody is spared that
 		if err := g.toClinic(ctx, message.Address{}, s.Sender, nil, g.receiptMail(s, what)); err != nil {
 			if f := asFault(err); !f.permanent() {
 				return fmt.Errorf("hand over receipt: %w", err)
@@ -124,7 +124,7 @@ func (g *Gateway) receipt(ctx context.Context, id string) error {
 			g.log.Warn("a receipt was refused", "sending", id, "err", err)
 		}
 	}
-	return g.vault.Told(ctx, id, what)
+	return g.vault.Told(ctx, s, what)
 }
 
 func (g *Gateway) wantsReceipt(what vault.Summary) bool {
@@ -195,5 +195,5 @@ func depositReason(s vault.Status) string {
 	case s.Opened.IsZero():
 		return "deposit " + string(s.State) + ", never opened"
 	}
-	return "deposit " + string(s.State) + ", opened first on " + s.Opened.Format(time.RFC3339)
+	return "deposit " + string(s.State) + ", opened first on " + s.Opened.Format(time.RFC3339) + ", proved by " + s.Level
 }

@@ -2,7 +2,8 @@
 // each to one function of its owner until that succeeds, and knows nothing of deposits or mail.
 //
 // Its queue is River on a SQLite file of its own, so that its polling never touches the writer of the ledger. The queue is not what
-// remembers that something is due: its owner's rows do, and Add may be called again for the same duty as often as one likes.
+// remembers that something is due: its owner's rows do, and Add may be called again for the same duty as often as one likes. What was done
+// already is then nothing to do.
 package duties
 
 import (
@@ -32,7 +33,7 @@ var done = promauto.NewCounterVec(prometheus.CounterOpts{
 // File is the queue's database in the state folder.
 const File = "duties.db"
 
-// Duty is one thing to do. Two of the same fields are one duty while the first is not done, and for a day after.
+// Duty is one thing to do. Two of the same fields are one duty while the first is not done; what is done may become due again.
 type Duty struct {
 	What string `json:"what"` // remind, receipt, ...
 	Of   string `json:"of"`   // what it is done for: an id, never a person's name or address
@@ -133,11 +134,14 @@ func (q *Queue) Run(ctx context.Context) error {
 	return nil
 }
 
+// undone are the states of a job that another of the same duty must not stand beside.
+var undone = []rivertype.JobState{rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled}
+
 // Add puts duties into the queue, those that are there already left out.
 func (q *Queue) Add(ctx context.Context, ds ...Duty) error {
 	params := make([]river.InsertManyParams, len(ds))
 	for i, d := range ds {
-		params[i] = river.InsertManyParams{Args: d, InsertOpts: &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true}}}
+		params[i] = river.InsertManyParams{Args: d, InsertOpts: &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: undone}}}
 	}
 	for ; len(params) > 0; params = params[min(len(params), 500):] {
 		if _, err := q.client.InsertMany(ctx, params[:min(len(params), 500)]); err != nil {

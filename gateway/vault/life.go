@@ -61,7 +61,26 @@ func (v *Vault) Remind(ctx context.Context, id string, n int) (*Deposit, error) 
 	if r.state != Waiting || !r.alive(v.cfg.Now()) || int(r.reminders) != n-1 || r.resend == nil {
 		return nil, nil
 	}
+	if n > len(v.cfg.Reminders) { // since it got due the operator wants fewer
+		return nil, v.skipReminders(ctx, id)
+	}
 	return v.Reissue(ctx, id)
+}
+
+// skipReminders puts a deposit's next due time where the settings have it.
+func (v *Vault) skipReminders(ctx context.Context, id string) error {
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		r, err := readRow(tx.QueryRow, `id = ?`, id)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE vault_deposits SET next_due = ? WHERE id = ? AND state = ?`, v.nextDue(r), id, Waiting)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("skip reminders of deposit %s: %w", id, err)
+	}
+	return nil
 }
 
 // Reminded notes that reminder n was accepted. After the last one the link's record goes: nobody needs it any more.
@@ -152,8 +171,7 @@ func (v *Vault) Release(ctx context.Context, id string) error {
 			Waiting, r.resend, ms(v.cfg.Now()), v.nextDue(r), id, Held)); err != nil {
 			return err
 		}
-		_, err = tx.Exec(`UPDATE vault_sendings SET told = 0, next_due = ? WHERE id = ?`, ms(v.cfg.Now().Add(gather)), r.sending)
-		return err
+		return v.joined(tx, r.sending)
 	})
 	if err != nil {
 		return fmt.Errorf("release deposit %s: %w", id, err)
@@ -175,6 +193,9 @@ func (v *Vault) Extend(ctx context.Context, id string, end time.Time) error {
 		}
 		if !r.alive(now) {
 			return &Error{Reason: Gone}
+		}
+		if ms(end) < r.expires {
+			return fmt.Errorf("it waits until %s already", fromMS(r.expires).Format(time.RFC3339))
 		}
 		old := r.expires
 		r.expires = ms(end)

@@ -47,8 +47,8 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 					return err
 				}
 				pending += n
-				m, err := affected(tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, ended = ?, next_due = 0, `+forget+`
-					WHERE id = ? AND (state IN (?, ?) AND expires <= ? OR state = ?) AND next_due <= ?`, Expired, ms(now), ms(now), id, Waiting, Opened, ms(now), Held, ms(now)))
+				m, err := affected(tx.Exec(`UPDATE vault_deposits SET state = CASE state WHEN ? THEN ? ELSE ? END, changed = ?, ended = ?, next_due = 0, `+forget+`
+					WHERE id = ? AND (state IN (?, ?) AND expires <= ? OR state = ?) AND next_due <= ?`, Held, Destroyed, Expired, ms(now), ms(now), id, Waiting, Opened, ms(now), Held, ms(now)))
 				if err != nil {
 					return err
 				}
