@@ -1,0 +1,52 @@
+package gateway_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// A number without an address is nobody's where one copy is sent for each of many in Bcc, or behind an alias of the clinic: the envelope
+// shows one, the header does not name him. Two numbers are nobody's either.
+func TestNumberOfOneInBcc(t *testing.T) {
+	l := newLife(t, ", no_phone: tell")
+	send := func(text string, to ...string) {
+		t.Helper()
+		for _, one := range to {
+			if got := l.send(l.lmtp, "dr@clinic.test", text, one); codes(got) != "250" {
+				t.Fatal(got)
+			}
+		}
+	}
+	send(toPatient("x [tel:0612345678]", "undisclosed-recipients:;"), "a@patient.test", "b@patient.test")
+	send(toPatient("x [tel:0612345678]", "patients@clinic.test"), "a@patient.test", "b@patient.test")
+	send(toPatient("x [tel:0612345678] [tel:0687654321]", "a@patient.test"), "a@patient.test")
+	n := 0
+	for _, m := range l.sink.Messages() {
+		if n++; strings.Contains(string(m.Data), "par SMS") {
+			t.Errorf("a code would go to somebody's telephone: %s", m.Recipients)
+		}
+	}
+	if n != 5 {
+		t.Errorf("%d notices, want 5", n)
+	}
+	send(toPatient("x [tel:0612345678] [tel:+33 6 12 34 56 78]", "A <a@patient.test>"), "a@patient.test")
+	if m := l.sink.Messages(); !strings.Contains(string(m[len(m)-1].Data), "par SMS") {
+		t.Errorf("the number of the only one was not taken: %s", m[len(m)-1].Data)
+	}
+}
+
+// The number leaves nowhere, as French typing has it, and in the copy of the subject that Outlook makes.
+func TestNumberLeavesNowhere(t *testing.T) {
+	h := custom(t, withRules("rules:\n  - {name: rest, route: plain}\n")+"pickup: {url: \"http://127.0.0.1:9\"}\n", nil, nil)
+	for _, tag := range []string{"[tel:0612345678]", "[Tél : 06 12 34 56 78]", "[TEL. : 06/12/34/56/78]", "[te\u0301l\u00a0: +33 (0)6.12.34.56.78]"} {
+		text := strings.Replace(toPatient("Résultats "+tag+" du jour", "a@patient.test"), "Message-ID:", "Thread-Topic: Résultats "+tag+" du jour\nMessage-ID:", 1)
+		if got := h.send(h.lmtp, "dr@clinic.test", text, "a@patient.test"); codes(got) != "250" {
+			t.Fatal(got)
+		}
+		m := h.sink.Messages()
+		data := string(m[len(m)-1].Data)
+		if strings.Contains(data, "12") && (strings.Contains(data, "[t") || strings.Contains(data, "[T")) || !strings.Contains(data, "Thread-Topic") {
+			t.Errorf("%s: %s", tag, data)
+		}
+	}
+}
