@@ -23,7 +23,8 @@ import (
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
 	"github.com/riverqueue/river/rivertype"
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	"modernc.org/sqlite" // registers the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 var done = promauto.NewCounterVec(prometheus.CounterOpts{
@@ -68,10 +69,34 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	}
 	path := filepath.Join(cfg.Dir, File)
 	q, err := open(ctx, path, cfg)
+	if broken(err) { // its owner's rows fill it again
+		cfg.Log.Error("the queue of duties cannot be read and is made anew", "file", path, "err", err)
+		if err = aside(path); err == nil {
+			q, err = open(ctx, path, cfg)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open queue of duties %s: %w", path, err)
 	}
 	return q, nil
+}
+
+// broken tells whether the file itself is at fault, and not the disk or the time.
+func broken(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB) || errors.Is(err, errCheck)
+}
+
+var errCheck = errors.New("its pages do not fit together")
+
+// aside keeps a broken file, the last one, for who wants to know why.
+func aside(path string) error {
+	for _, part := range []string{"", "-wal", "-shm"} {
+		if err := os.Rename(path+part, path+".broken"+part); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func open(ctx context.Context, path string, cfg Config) (*Queue, error) {
@@ -90,7 +115,14 @@ func open(ctx context.Context, path string, cfg Config) (*Queue, error) {
 	}
 	db.SetMaxOpenConns(1) // as the driver asks for
 	q := &Queue{db: db}
-	if err := q.start(ctx, cfg); err != nil {
+	var said string
+	if err = db.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&said); err == nil && said != "ok" {
+		err = errCheck
+	}
+	if err == nil {
+		err = q.start(ctx, cfg)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return q, nil
