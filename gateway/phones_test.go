@@ -1,8 +1,15 @@
 package gateway_test
 
 import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
+
+	"passerelle/gateway"
 )
 
 // A number without an address is nobody's where one copy is sent for each of many in Bcc, or behind an alias of the clinic: the envelope
@@ -48,5 +55,37 @@ func TestNumberLeavesNowhere(t *testing.T) {
 		if strings.Contains(data, "12") && (strings.Contains(data, "[t") || strings.Contains(data, "[T")) || !strings.Contains(data, "Thread-Topic") {
 			t.Errorf("%s: %s", tag, data)
 		}
+	}
+}
+
+// A button pressed many times sends one notice and one code, and every answer says that it is done.
+func TestCompletedAtOnce(t *testing.T) {
+	l := newLife(t, "")
+	if got := l.send(l.lmtp, "dr@clinic.test", toPatient("x", "a@patient.test"), "a@patient.test"); codes(got) != "250" {
+		t.Fatal(got)
+	}
+	link := regexp.MustCompile(`http://\S+/s/\S+`).FindString(plainText(t, arrived(t, l.clinic, "dr@clinic.test", 1)[0]))
+	d, err := gateway.OpenDeposits(t.Context(), l.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := d.List(t.Context(), gateway.DepositFilter{})
+	if err != nil || len(all) != 1 || all[0].State != "held" {
+		t.Fatalf("%+v %v", all, err)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			resp, err := http.PostForm(link+"/numero", url.Values{"depot": {all[0].ID}, "numero": {"01 23 45 67 89"}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+		})
+	}
+	wg.Wait()
+	if n, m := len(l.sink.To("a@patient.test")), len(l.clinic.To("dr@clinic.test")); n != 1 || m != 2 {
+		t.Errorf("%d notices, %d mails to the sender: want 1 and 2", n, m)
 	}
 }

@@ -136,9 +136,12 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 		if mode == BySender {
 			plain = token.NewCode()
 			code, until = v.codeMark(id, plain), r.expires
+		} else {
+			r.code1, r.code1Until = nil, 0
 		}
-		return one(tx.Exec(`UPDATE vault_deposits SET phone = ?, phone_mark = ?, mode = ?, code1 = ?, code1_until = ?, changed = ? WHERE id = ?`,
-			sealed, mark, mode, code, until, ms(v.cfg.Now()), id))
+		// The code of an attempt before, whose notice was not accepted, was told the sender: it holds beside the new one.
+		return one(tx.Exec(`UPDATE vault_deposits SET phone = ?, phone_mark = ?, mode = ?, code1 = ?, code1_until = ?, code2 = ?, code2_until = ?, changed = ? WHERE id = ?`,
+			sealed, mark, mode, code, until, r.code1, r.code1Until, ms(v.cfg.Now()), id))
 	})
 	if err != nil {
 		return fail(err)

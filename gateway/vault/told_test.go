@@ -184,3 +184,28 @@ func TestExtendAndFewerReminders(t *testing.T) {
 		t.Errorf("%+v %v", s, err)
 	}
 }
+
+// The notice of a completed deposit was not accepted, the code was: it holds beside the one of the next attempt.
+func TestCompletedTwice(t *testing.T) {
+	h := remindable(t)
+	d := h.one(t, func(r *DepositRequest) { r.Hold = true })
+	if err := h.Hold(t.Context(), d.ID); err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	for range 2 {
+		c, err := h.Complete(t.Context(), d.ID, "01 23 45 67 89")
+		if err != nil || c.Code == "" {
+			t.Fatalf("%+v %v", c, err)
+		}
+		codes = append(codes, c.Code)
+	}
+	if err := h.Release(t.Context(), d.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range codes {
+		if _, err := h.Prove(t.Context(), secretOf(d), c, home); err != nil {
+			t.Error(err)
+		}
+	}
+}
