@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"passerelle/gateway"
 )
@@ -87,5 +88,28 @@ func TestCompletedAtOnce(t *testing.T) {
 	wg.Wait()
 	if n, m := len(l.sink.To("a@patient.test")), len(l.clinic.To("dr@clinic.test")); n != 1 || m != 2 {
 		t.Errorf("%d notices, %d mails to the sender: want 1 and 2", n, m)
+	}
+}
+
+// A secretary who wants no receipts gets none, but hears of what was destroyed because nobody gave its number: the client had its 250.
+func TestSilenceButForWhatIsLost(t *testing.T) {
+	l := newLife(t, ", receipts: []")
+	text := strings.Replace(toPatient("x", "a@patient.test", "b@patient.test"), "From:", "X-Passerelle-Phone: b@patient.test=07 11 22 33 44\nFrom:", 1)
+	if got := l.send(l.lmtp, "dr@clinic.test", text, "a@patient.test", "b@patient.test"); codes(got) != "250 250" {
+		t.Fatal(got)
+	}
+	l.later(2 * time.Minute)
+	l.later(48*time.Hour + time.Minute) // swept
+	l.later(48*time.Hour + 4*time.Minute)
+	lost := plainText(t, arrived(t, l.clinic, "dr@clinic.test", 2)[1])
+	if !strings.Contains(lost, "a@patient.test\r\n      NON REMIS") && !strings.Contains(lost, "a@patient.test\n      NON REMIS") {
+		t.Errorf("%s", lost)
+	}
+	l.later(31 * 24 * time.Hour)
+	l.later(31*24*time.Hour + 4*time.Minute)
+	arrived(t, l.sink, "b@patient.test", 2)
+	time.Sleep(300 * time.Millisecond)
+	if n := len(l.clinic.To("dr@clinic.test")); n != 2 {
+		t.Errorf("%d mails to the sender, want the question and the loss", n)
 	}
 }
