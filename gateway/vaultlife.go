@@ -11,6 +11,7 @@ import (
 	"passerelle/gateway/duties"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
 	"passerelle/gateway/vault"
 )
@@ -94,6 +95,9 @@ func (g *Gateway) sendNotice(ctx context.Context, dep *vault.Deposit, r vault.No
 	hop := g.set.hopClinic
 	if dep.Staff {
 		l.Sender = g.set.noticeFrom
+		if l.Header, err = g.markNotice(protect.Origin{Verified: "deposit " + dep.ID, ID: dep.ID}, notice); err != nil {
+			return fmt.Errorf("mark notice: %w", err)
+		}
 	} else {
 		hop = g.internetHop("", dep.Recipient.Domain)
 		if err := g.sign(&l, false); err != nil {
