@@ -95,6 +95,7 @@ func (g *Gateway) sendNotice(ctx context.Context, dep *vault.Deposit, r vault.No
 	hop := g.set.hopClinic
 	if dep.Staff {
 		l.Sender = g.set.noticeFrom
+		l.Recipients[0], _ = g.homeward(l.Recipients[0]) // as the first notice went
 		if l.Header, err = g.markNotice(protect.Origin{Verified: "deposit " + dep.ID, ID: dep.ID}, notice); err != nil {
 			return fmt.Errorf("mark notice: %w", err)
 		}
