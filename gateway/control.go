@@ -289,7 +289,7 @@ func (g *Gateway) controlDoor() (door, error) {
 			w.Write(b)
 		}
 	})
-	d := webDoor("control", l, nil, mux, 2*time.Minute)
+	d := webDoor("control", l, nil, mux, 2*time.Minute, g.log)
 	serve := d.serve
 	d.serve = func(ctx context.Context) error {
 		defer os.Remove(filepath.Join(g.cfg.StateDir, controlSocket)) // still under the folder's lock
