@@ -67,6 +67,9 @@ func (v *validator) pickup() {
 	v.brand()
 	v.networks("pickup.proxies", p.Proxies)
 	v.oneOf("pickup.no_phone", p.NoPhone, "", "hold", "tell")
+	if p.Code == "sender" && p.NoPhone == "hold" { // a number that came late would take the code by SMS
+		v.fault("pickup.no_phone", "hold is for codes by SMS, pickup.code is sender")
+	}
 	if len(p.Reminders) > maxReminders {
 		v.fault("pickup.reminders", "must be %d at most", maxReminders)
 	}

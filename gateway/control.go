@@ -43,20 +43,60 @@ type Deposits struct {
 	http  *http.Client
 }
 
-// OpenDeposits finds the gateway that runs with this config, or opens its state folder.
+// OpenDeposits finds the gateway that runs with this config, or opens its state folder. Only the folder's owner opens it: the files that another
+// one makes there, root too, the service could not read.
 func OpenDeposits(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Deposits, error) {
 	if cfg.Pickup.URL == "" {
 		return nil, ErrNoVault
+	}
+	d := &Deposits{http: &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dialControl(ctx, cfg.StateDir)
+	}}}}
+	if c, err := dialControl(ctx, cfg.StateDir); err == nil {
+		return d, c.Close()
+	}
+	if err := ownedByUs(cfg.StateDir); err != nil {
+		return nil, err
 	}
 	g, err := Open(ctx, cfg, log)
 	var locked *store.LockedError
 	if !errors.As(err, &locked) {
 		return &Deposits{house: g}, err
 	}
-	path := filepath.Join(cfg.StateDir, controlSocket)
-	return &Deposits{http: &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", path)
-	}}}}, nil
+	return d, nil
+}
+
+func dialControl(ctx context.Context, dir string) (net.Conn, error) {
+	at, end, err := socketIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", at(controlSocket))
+}
+
+// socketIn gives names for sockets in a folder, good until end: the folder's own name may be longer than a socket's may be (unix(7): 108 octets).
+func socketIn(dir string) (at func(name string) string, end func() error, err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), name) }, f.Close, nil
+}
+
+// ownedByUs: the folder is this user's, or not there yet.
+func ownedByUs(dir string) error {
+	fi, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
+	if s, ok := fi.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
+		return fmt.Errorf("no gateway runs, and state_dir is not this user's: run it as the user that serves (sudo -u '#%d' passerelle ...)", s.Uid)
+	}
+	return nil
 }
 
 // Close gives the folder back.
@@ -198,16 +238,37 @@ func (g *Gateway) control(ctx context.Context, what string, question []byte) ([]
 	return json.Marshal(s)
 }
 
-// controlDoor takes the operator's commands while the gateway runs. A socket that a dead process left is taken away: the folder's lock says
+// listenControl makes the socket, the owner's from its first moment: it is made in a folder that nobody else enters, and moved. (umask is the
+// whole process's: what others made meanwhile would have had it too.) A socket that a dead process left is taken away: the folder's lock says
 // that nobody else serves.
-func (g *Gateway) controlDoor() (door, error) {
-	path := filepath.Join(g.cfg.StateDir, controlSocket)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return door{}, fmt.Errorf("control socket: %w", err)
+func listenControl(dir string) (l net.Listener, err error) {
+	closed, err := os.MkdirTemp(dir, controlSocket+"-")
+	if err != nil {
+		return nil, err
 	}
-	old := syscall.Umask(0o177) // the socket is the owner's from its first moment
-	l, err := net.Listen("unix", path)
-	syscall.Umask(old)
+	defer func() { err = errors.Join(err, os.RemoveAll(closed)) }()
+	at, end, err := socketIn(closed)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if l, err = net.Listen("unix", at(controlSocket)); err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // it will have another name
+	made := filepath.Join(closed, controlSocket)
+	if err := os.Chmod(made, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if err := os.Rename(made, filepath.Join(dir, controlSocket)); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// controlDoor takes the operator's commands while the gateway runs. Without it mail goes on: what fails here is logged.
+func (g *Gateway) controlDoor() (door, error) {
+	l, err := listenControl(g.cfg.StateDir)
 	if err != nil {
 		return door{}, fmt.Errorf("control socket: %w", err)
 	}
@@ -228,5 +289,14 @@ func (g *Gateway) controlDoor() (door, error) {
 			w.Write(b)
 		}
 	})
-	return webDoor("control", l, nil, mux, 2*time.Minute, g.log), nil
+	d := webDoor("control", l, nil, mux, 2*time.Minute, g.log)
+	serve := d.serve
+	d.serve = func(ctx context.Context) error {
+		defer os.Remove(filepath.Join(g.cfg.StateDir, controlSocket)) // still under the folder's lock
+		if err := serve(ctx); err != nil {
+			g.log.Error("the operator's commands do not reach the gateway before its next start", "err", err)
+		}
+		return nil
+	}
+	return d, nil
 }

@@ -78,7 +78,8 @@ type lasting struct {
 	harvest    harvester       // of certificates on signed mail; nil: nobody wants to know
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	queue      *duties.Queue   // what the vault has to do later; nil without one
-	keyPort    int             // of Web Key Directories; 0: 443
+	completing completing
+	keyPort    int // of Web Key Directories; 0: 443
 	closers    []func() error
 }
 

@@ -106,7 +106,7 @@ func (g *Gateway) keepForStaff(ctx context.Context, m *mail, ways []way, i int) 
 
 func (g *Gateway) staffDeposit(ctx context.Context, m *mail, w *way, i int) (*vault.Deposit, error) {
 	return g.keepAs(ctx, m, w, i, func(req *vault.DepositRequest) {
-		req.Sender, req.Mode = message.Address{}, vault.BySMS
+		req.Sender, req.Mode, req.Staff = message.Address{}, vault.BySMS, true
 		if c := w.answer.Contact; req.Phone == "" || g.sms == nil {
 			req.Mode, req.Secret = vault.BySecret, string(c.Secret)
 		}
@@ -115,11 +115,15 @@ func (g *Gateway) staffDeposit(ctx context.Context, m *mail, w *way, i int) (*va
 
 // noticeMark says on the notice what the mark of the message says.
 func (g *Gateway) noticeMark(m *mail, notice *message.Body) ([]byte, error) {
+	return g.markNotice(m.origin, notice)
+}
+
+// markNotice marks a notice as ours, also where the message's own mark is no longer known.
+func (g *Gateway) markNotice(o protect.Origin, notice *message.Body) ([]byte, error) {
 	h, _, err := message.ReadHeader(notice, g.set.maxHeader)
 	if err != nil {
 		return nil, err
 	}
-	o := m.origin
 	o.Origin = protect.FromNotice
 	v, err := protect.Mark(g.set.markKey, o, h, g.now())
 	if err != nil {

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"io"
 	"io/fs"
+	"log/slog"
 	"mime/quotedprintable"
 	"net/http"
 	"net/http/cookiejar"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"passerelle/gateway"
 	"passerelle/gateway/gatewaytest"
 	"passerelle/gateway/message"
 	"passerelle/gateway/portal"
@@ -212,5 +214,29 @@ func TestAnswerNeverLeavesForTheTrustSpace(t *testing.T) {
 		if (err == nil) != ok || len(h.clinic.To(to)) > 0 != ok {
 			t.Errorf("%s: %v, %d", to, err, len(h.clinic.To(to)))
 		}
+	}
+}
+
+// A notice that is sent again to a member of the staff bears our mark as the first one did.
+func TestInboundVaultAgain(t *testing.T) {
+	h, _ := newGuarded(t, "")
+	const from = patientA + "@patient.test"
+	if rcpt, dot := h.receive(t, from, strings.Replace(mixed("", "GLYCEMIE\n"), "marie.durand@peer.mssante.test", from, 1), "phone@mss.clinic.test"); dot[:3] != "250" {
+		t.Fatalf("%q %s", rcpt, dot)
+	}
+	d, err := gateway.OpenDeposits(t.Context(), h.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := d.List(t.Context(), gateway.DepositFilter{})
+	if err != nil || len(all) != 1 || !all[0].Staff {
+		t.Fatalf("%+v %v", all, err)
+	}
+	if err := d.Resend(t.Context(), all[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	ms := arrived(t, h.clinic, "phone@mss.clinic.test", 2)
+	if m := mark(t, strings.ReplaceAll(string(ms[1].Data), "\r\n", "\n")); !strings.Contains(m, "v2; notice; verified=deposit "+all[0].ID) || strings.Contains(string(ms[1].Data), "GLYCEMIE") {
+		t.Errorf("%s\n%s", m, ms[1].Data)
 	}
 }

@@ -13,8 +13,15 @@ import (
 	"passerelle/gateway/vault"
 )
 
-// telTag is a telephone number in a subject: [tel:06 12 34 56 78].
-var telTag = regexp.MustCompile(`(?i)\s*\[tel:\s*([+0-9][0-9 .()\-\x{00a0}\x{202f}]{5,30})\]\s*`)
+// telTag is a telephone number in a subject: [tel:06 12 34 56 78], also as French typing has it: [Tél : 06/12/34/56/78].
+var telTag = regexp.MustCompile(`(?i)[\s\x{00a0}\x{202f}]*\[[\s\x{00a0}\x{202f}]*t(?:e\x{0301}?|é)l\.?[\s\x{00a0}\x{202f}]*:[\s\x{00a0}\x{202f}]*([+(0-9][0-9 ./()\-\x{00a0}\x{202f}]{5,30})\][\s\x{00a0}\x{202f}]*`)
+
+// subjects are the fields that hold a message's subject: Outlook copies it (MS-OXOMSG section 2.2.1.5).
+var subjects = []string{"Subject", "Thread-Topic"}
+
+func holdsSubject(name string) bool {
+	return slices.ContainsFunc(subjects, func(s string) bool { return strings.EqualFold(name, s) })
+}
 
 // maxPhones bounds the numbers that one message brings.
 const maxPhones = 100
@@ -31,13 +38,13 @@ type phones struct {
 // copy stays as it came.
 func (g *Gateway) takePhones(m *mail) error {
 	subject, field := m.header.Text("Subject"), g.cfg.Pickup.PhoneHeader
-	tag := telTag.FindStringSubmatch(subject)
+	tag := telTag.FindAllStringSubmatch(subject, maxPhones)
 	given := g.vault != nil && field != "" && len(m.header.Values(field)) > 0
 	if g.vault == nil || tag == nil && !given {
 		return nil
 	}
-	if tag != nil {
-		m.phones.only = tag[1]
+	for _, one := range tag {
+		m.phones.give(one[1])
 	}
 	if given {
 		for _, v := range m.header.Values(field) {
@@ -81,18 +88,28 @@ func (g *Gateway) takePhones(m *mail) error {
 // repeatsSubject tells of Subject and the fields in which mail programs say it again (Thread-Topic is Outlook's, X-* are of others): the number would
 // leave in them.
 func repeatsSubject(name string) bool {
-	return strings.EqualFold(name, "Subject") || strings.EqualFold(name, "Thread-Topic") || len(name) > 2 && strings.EqualFold(name[:2], "X-")
+	return holdsSubject(name) || len(name) > 2 && strings.EqualFold(name[:2], "X-")
 }
 
 // foldable: what the encoder breaks into lines is one value here.
 func foldable(s string) string { return strings.ReplaceAll(s, "\r\n", "") }
+
+// give takes a number without an address. Two of them are nobody's: which one is meant is not known.
+func (p *phones) give(number string) {
+	was, _, werr := vault.ParsePhone(p.only)
+	is, _, err := vault.ParsePhone(number)
+	if p.only != "" && (werr != nil || err != nil || was != is) {
+		number = "?"
+	}
+	p.only = number
+}
 
 // read takes "06 12 34 56 78" or "patient@example=0612345678, ...".
 func (p *phones) read(value string) {
 	for _, one := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ';' }) {
 		to, number, named := strings.Cut(one, "=")
 		if !named {
-			p.only = strings.TrimSpace(one)
+			p.give(strings.TrimSpace(one))
 			continue
 		}
 		if a, err := message.ParseAddress(strings.Trim(strings.TrimSpace(to), "<>"), true); err == nil && len(p.of) < maxPhones {
@@ -104,34 +121,36 @@ func (p *phones) read(value string) {
 	}
 }
 
-// phoneFor is the number that the sender gave for one recipient, "" where none. A number without an address counts only for him whom the header
-// names, and where it and the envelope name nobody else outside the clinic: another's code must not reach him. Of those in Bcc each may come in an
-// envelope of his own.
+// phoneFor is the number that the sender gave for one recipient, "" where none. A number without an address counts only for who is written to
+// alone: another's code must not reach him.
 func (g *Gateway) phoneFor(m *mail, to message.Address) string {
 	if n := m.phones.of[to.Key()]; n != "" {
 		return n
 	}
-	if m.phones.only == "" {
+	if m.phones.only == "" || !g.aloneWith(m, to) {
 		return ""
 	}
+	return m.phones.only
+}
+
+// aloneWith tells whether the header names him and nobody else outside the clinic is written to, in the envelope and in the header. The
+// envelope alone tells nothing: a client that sends one copy for each recipient shows one of many who were in Bcc, or behind an alias.
+func (g *Gateway) aloneWith(m *mail, to message.Address) bool {
 	other := func(a message.Address) bool { return a.Key() != to.Key() && !g.set.ownDomains[a.Domain] }
 	if slices.ContainsFunc(m.env.Recipients, func(r message.Recipient) bool { return other(r.Address) }) {
-		return ""
+		return false
 	}
 	named := false
 	for _, name := range []string{"To", "Cc", "Bcc", "Resent-To", "Resent-Cc"} {
 		for _, v := range m.header.Values(name) {
 			list, err := message.ParseMailboxes(v)
 			if err != nil || slices.ContainsFunc(list, func(b message.Mailbox) bool { return other(b.Address) }) {
-				return "" // somebody else is written to, or who is not known
+				return false // somebody else is written to, or who is not known
 			}
 			named = named || slices.ContainsFunc(list, func(b message.Mailbox) bool { return b.Address.Key() == to.Key() })
 		}
 	}
-	if !named {
-		return ""
-	}
-	return m.phones.only
+	return named
 }
 
 // givenPhone puts the number that the sender gave in the place of the list's: he knows his patient's newest one. What is no number is none.

@@ -30,6 +30,9 @@ func (g *Gateway) receiptMail(s *vault.Sending, what vault.Summary) *message.Bod
 			subject = "Votre message sécurisé : fin du suivi"
 		}
 	}
+	if s.Undelivered() {
+		subject, titleFR, titleEN = "Votre message sécurisé n'a pas été remis à tous", "Votre message n'a pas été remis à tous :", "Your message was not delivered to everybody:"
+	}
 	return g.tellSender(s.Sender, s.MessageID, subject, g.receiptText(titleFR, titleEN, fr, en, s.ID))
 }
 

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	"passerelle/gateway/message"
 	"passerelle/gateway/vault"
@@ -21,8 +23,29 @@ func (g *Gateway) Resend(ctx context.Context, id string) error {
 }
 
 // Complete gives a held deposit the telephone number of its recipient ("": the sender tells the code), sends the notice and lets it be opened.
-// Where a step fails it stays held.
+// Where a step fails it stays held. Two at once, as of a button pressed twice, are one; and each attempt that fails may have sent a mail, so
+// that they are few.
 func (g *Gateway) Complete(ctx context.Context, id, phone string) error {
+	done, err := g.completing.begin(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer done()
+	s, err := g.vault.Status(ctx, id)
+	if err != nil {
+		return err
+	}
+	if s.State == vault.Waiting || s.State == vault.Opened { // the other one did it
+		return nil
+	}
+	if phone != "" {
+		if _, _, err := vault.ParsePhone(phone); err != nil {
+			return err
+		}
+	}
+	if !g.completing.allow(id, g.now()) {
+		return &vault.Error{Reason: vault.SlowDown}
+	}
 	dep, err := g.vault.Complete(ctx, id, phone)
 	if err != nil {
 		return err
@@ -40,4 +63,49 @@ func (g *Gateway) Complete(ctx context.Context, id, phone string) error {
 		return fmt.Errorf("send notice: %w", err)
 	}
 	return g.vault.Release(context.WithoutCancel(ctx), id)
+}
+
+// completing is what holds the attempts at one held deposit apart.
+type completing struct {
+	mu    sync.Mutex
+	tries *vault.Limiter
+	busy  map[string]chan struct{}
+}
+
+// begin waits until nobody else completes that deposit; done lets the next one in.
+func (c *completing) begin(ctx context.Context, id string) (done func(), err error) {
+	for {
+		c.mu.Lock()
+		other := c.busy[id]
+		if other == nil {
+			if c.busy == nil {
+				c.busy = map[string]chan struct{}{}
+			}
+			mine := make(chan struct{})
+			c.busy[id] = mine
+			c.mu.Unlock()
+			return func() {
+				c.mu.Lock()
+				delete(c.busy, id)
+				c.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("complete deposit %s: %w", id, ctx.Err())
+		}
+	}
+}
+
+// allow takes one of three attempts in ten minutes.
+func (c *completing) allow(id string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tries == nil {
+		c.tries = vault.NewLimiter(10*time.Minute, 3)
+	}
+	return c.tries.Allow(id, now)
 }

@@ -57,9 +57,7 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 	wg.Go(func() { g.duties(ctx) })
 	if g.queue != nil {
 		wg.Go(func() {
-			if err := g.queue.Run(ctx); err != nil {
-				cancel(err)
-			}
+			g.working(ctx)
 		})
 	}
 	wg.Go(func() { g.collecting(ctx) })
@@ -81,6 +79,19 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 		return err
 	}
 	return nil
+}
+
+// working does the duties in the background. Mail does not stop where they do.
+func (g *Gateway) working(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := g.queue.Run(ctx); err != nil {
+			g.log.Error("reminders and receipts wait", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Minute):
+		}
+	}
 }
 
 // stopTimeout is what messages in hand have after the signal to stop, behind their replies too.
@@ -185,11 +196,11 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 		}
 	}
 	if g.queue != nil && err == nil {
-		d, cerr := g.controlDoor()
-		if cerr != nil {
-			return nil, cerr
+		if d, cerr := g.controlDoor(); cerr != nil { // mail does not wait for an operator's commands
+			g.log.Error("the operator's commands do not reach the gateway before its next start", "err", cerr)
+		} else {
+			ds = append(ds, d)
 		}
-		ds = append(ds, d)
 	}
 	for name, l := range given {
 		bound = append(bound, l)

@@ -11,6 +11,7 @@ import (
 	"passerelle/gateway/duties"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
 	"passerelle/gateway/vault"
 )
@@ -98,6 +99,10 @@ func (g *Gateway) sendNotice(ctx context.Context, dep *vault.Deposit, r vault.No
 	hop := g.set.hopClinic
 	if dep.Staff {
 		l.Sender = g.set.noticeFrom
+		l.Recipients[0], _ = g.homeward(l.Recipients[0]) // as the first notice went
+		if l.Header, err = g.markNotice(protect.Origin{Verified: "deposit " + dep.ID, ID: dep.ID}, notice); err != nil {
+			return fmt.Errorf("mark notice: %w", err)
+		}
 	} else {
 		hop = g.internetHop("", dep.Recipient.Domain)
 		if err := g.sign(&l, false); err != nil {
@@ -120,7 +125,7 @@ func (g *Gateway) receipt(ctx context.Context, id string) error {
 		return err
 	}
 	what := s.Due(g.now(), time.Duration(g.cfg.Pickup.Report))
-	if g.wantsReceipt(what) {
+	if g.wantsReceipt(what) || s.Undelivered() { // the client had its 250 for what is destroyed: nobody is spared that
 		if err := g.toClinic(ctx, message.Address{}, s.Sender, nil, g.receiptMail(s, what)); err != nil {
 			if f := asFault(err); !f.permanent() {
 				return fmt.Errorf("hand over receipt: %w", err)
@@ -128,7 +133,7 @@ func (g *Gateway) receipt(ctx context.Context, id string) error {
 			g.log.Warn("a receipt was refused", "sending", id, "err", err)
 		}
 	}
-	return g.vault.Told(ctx, id, what)
+	return g.vault.Told(ctx, s, what)
 }
 
 func (g *Gateway) wantsReceipt(what vault.Summary) bool {
@@ -215,5 +220,5 @@ func depositReason(s vault.Status) string {
 	case s.Opened.IsZero():
 		return "deposit " + string(s.State) + ", never opened"
 	}
-	return "deposit " + string(s.State) + ", opened first on " + s.Opened.Format(time.RFC3339)
+	return "deposit " + string(s.State) + ", opened first on " + s.Opened.Format(time.RFC3339) + ", proved by " + s.Level
 }

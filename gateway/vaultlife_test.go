@@ -39,12 +39,7 @@ func newLifeAt(t *testing.T, url, pickup string) *lifeHouse {
 	l := &lifeHouse{sms: gatewaytest.StartSMS()}
 	t.Cleanup(func() { l.sms.Close() })
 	now := func() time.Time { return time.Now().Add(time.Duration(l.turned.Load())) }
-	text := withRules("rules:
-  - {name: supplier, domain: [plain.test], route: plain}
-  - {name: rest, route: pickup}
-") + "pickup: {url: \"" + url + "\"" + pickup + "}
-sms: {url: \"" + l.sms.URL() + "\"}
-"
+	text := withRules("rules:\n  - {name: supplier, domain: [plain.test], route: plain}\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
 	text = strings.Replace(text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
 	l.house = custom(t, text, nil, func(h *house) { h.opts = append(h.opts, gateway.Clock(now)) })
 	return l
@@ -237,7 +232,7 @@ func TestNumberForOneOfTwo(t *testing.T) {
 }
 
 // The number leaves in none of the fields that repeat the subject.
-func TestNumberLeavesNowhere(t *testing.T) {
+func TestNumberLeavesNoCopy(t *testing.T) {
 	l := newLife(t, "")
 	text := strings.Replace(toPatient("x [tel:0612345678] y", "b@plain.test"), "Message-ID:", "Thread-Topic: x [tel:0612345678] y\nX-Original-Subject: =?utf-8?q?r=C3=A9sultat_=5Btel:0612345678=5D?=\nX-Other: [z]\nMessage-ID:", 1)
 	if got := l.send(l.lmtp, "dr@clinic.test", text, "b@plain.test"); codes(got) != "250" {

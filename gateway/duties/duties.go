@@ -2,7 +2,8 @@
 // each to one function of its owner until that succeeds, and knows nothing of deposits or mail.
 //
 // Its queue is River on a SQLite file of its own, so that its polling never touches the writer of the ledger. The queue is not what
-// remembers that something is due: its owner's rows do, and Add may be called again for the same duty as often as one likes.
+// remembers that something is due: its owner's rows do, and Add may be called again for the same duty as often as one likes. What was done
+// already is then nothing to do.
 package duties
 
 import (
@@ -22,7 +23,8 @@ import (
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
 	"github.com/riverqueue/river/rivertype"
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	"modernc.org/sqlite" // registers the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 var done = promauto.NewCounterVec(prometheus.CounterOpts{
@@ -32,7 +34,7 @@ var done = promauto.NewCounterVec(prometheus.CounterOpts{
 // File is the queue's database in the state folder.
 const File = "duties.db"
 
-// Duty is one thing to do. Two of the same fields are one duty while the first is not done, and for a day after.
+// Duty is one thing to do. Two of the same fields are one duty while the first is not done; what is done may become due again.
 type Duty struct {
 	What string `json:"what"` // remind, receipt, ...
 	Of   string `json:"of"`   // what it is done for: an id, never a person's name or address
@@ -67,10 +69,34 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	}
 	path := filepath.Join(cfg.Dir, File)
 	q, err := open(ctx, path, cfg)
+	if broken(err) { // its owner's rows fill it again
+		cfg.Log.Error("the queue of duties cannot be read and is made anew", "file", path, "err", err)
+		if err = aside(path); err == nil {
+			q, err = open(ctx, path, cfg)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open queue of duties %s: %w", path, err)
 	}
 	return q, nil
+}
+
+// broken tells whether the file itself is at fault, and not the disk or the time.
+func broken(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB) || errors.Is(err, errCheck)
+}
+
+var errCheck = errors.New("its pages do not fit together")
+
+// aside keeps a broken file, the last one, for who wants to know why.
+func aside(path string) error {
+	for _, part := range []string{"", "-wal", "-shm"} {
+		if err := os.Rename(path+part, path+".broken"+part); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func open(ctx context.Context, path string, cfg Config) (*Queue, error) {
@@ -89,7 +115,14 @@ func open(ctx context.Context, path string, cfg Config) (*Queue, error) {
 	}
 	db.SetMaxOpenConns(1) // as the driver asks for
 	q := &Queue{db: db}
-	if err := q.start(ctx, cfg); err != nil {
+	var said string
+	if err = db.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&said); err == nil && said != "ok" {
+		err = errCheck
+	}
+	if err == nil {
+		err = q.start(ctx, cfg)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return q, nil
@@ -133,11 +166,14 @@ func (q *Queue) Run(ctx context.Context) error {
 	return nil
 }
 
+// undone are the states of a job that another of the same duty must not stand beside.
+var undone = []rivertype.JobState{rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled}
+
 // Add puts duties into the queue, those that are there already left out.
 func (q *Queue) Add(ctx context.Context, ds ...Duty) error {
 	params := make([]river.InsertManyParams, len(ds))
 	for i, d := range ds {
-		params[i] = river.InsertManyParams{Args: d, InsertOpts: &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true}}}
+		params[i] = river.InsertManyParams{Args: d, InsertOpts: &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: undone}}}
 	}
 	for ; len(params) > 0; params = params[min(len(params), 500):] {
 		if _, err := q.client.InsertMany(ctx, params[:min(len(params), 500)]); err != nil {

@@ -64,25 +64,29 @@ func start(t *testing.T, dir string, r *record) (q *duties.Queue, stop func()) {
 	})
 }
 
-// Each duty is done once, however often it is added, also by the next process; another step is another duty.
+// Each duty is done once, however often it is added before, also by the next process; another step is another duty.
 func TestOnceEach(t *testing.T) {
 	dir := t.TempDir()
 	r := &record{seen: map[duties.Duty]int{}, came: make(chan duties.Duty, 100)}
-	q, stop := start(t, dir, r)
+	q, err := duties.Open(t.Context(), duties.Config{Dir: dir, Do: r.do, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	a, b, a2 := duties.Duty{What: "remind", Of: "1", Step: 1}, duties.Duty{What: "remind", Of: "2", Step: 1}, duties.Duty{What: "remind", Of: "1", Step: 2}
 	for range 3 {
 		if err := q.Add(t.Context(), a, b); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.wait(t, 2)
-	stop()
-	q, stop = start(t, dir, r)
-	defer stop()
-	if err := q.Add(t.Context(), a, b, a2); err != nil {
+	if err := q.Close(); err != nil { // it never ran
 		t.Fatal(err)
 	}
-	r.wait(t, 1)
+	q, stop := start(t, dir, r)
+	defer stop()
+	if err := q.Add(t.Context(), a2); err != nil {
+		t.Fatal(err)
+	}
+	r.wait(t, 3)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for d, n := range r.seen {
@@ -127,5 +131,29 @@ func TestOutlivesTheProcess(t *testing.T) {
 	}
 	if fi, err := os.Stat(filepath.Join(dir, duties.File)); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("mode of the queue: %v %v", fi.Mode(), err)
+	}
+}
+
+// What was done and is due again, as a receipt whose message another recipient joined, is done again at once.
+func TestDueAgain(t *testing.T) {
+	r := &record{seen: map[duties.Duty]int{}, came: make(chan duties.Duty, 100)}
+	q, stop := start(t, t.TempDir(), r)
+	defer stop()
+	d := duties.Duty{What: "receipt", Of: "1", Step: 1}
+	for n := 1; n < 3; n++ {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) { // until the queue knows that it was done
+			if err := q.Add(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			r.mu.Lock()
+			seen := r.seen[d]
+			r.mu.Unlock()
+			if seen >= n {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("done %d times, want %d", seen, n)
+			}
+		}
 	}
 }

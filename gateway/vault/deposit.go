@@ -182,8 +182,10 @@ func (v *Vault) begin(ctx context.Context, id string, to State) error {
 			to, size, ms(v.cfg.Now()), v.nextDue(r), id, Pending)); err != nil {
 			return err
 		}
-		_, err = tx.Exec(`UPDATE vault_deposits SET closed = 0 WHERE recipient = ? AND sender = ? AND closed = 1`, r.recipient.String(), r.sender.String())
-		return err
+		if _, err = tx.Exec(`UPDATE vault_deposits SET closed = 0 WHERE recipient = ? AND sender = ? AND closed = 1`, r.recipient.String(), r.sender.String()); err != nil {
+			return err
+		}
+		return v.joined(tx, r.sending)
 	})
 	if err != nil {
 		return err
@@ -193,7 +195,7 @@ func (v *Vault) begin(ctx context.Context, id string, to State) error {
 	return nil
 }
 
-// Destroy makes the content of a deposit unreadable for good. A pending one leaves no trace: its notice was not accepted.
+// Destroy takes back a deposit whose notice was not accepted: no trace of it stays. Of one that somebody was told of the content is gone for good.
 // What is destroyed already is no error.
 func (v *Vault) Destroy(ctx context.Context, id string) error {
 	if err := v.end(ctx, id, Destroyed); err != nil {

@@ -88,7 +88,26 @@ func (v *Vault) Remind(ctx context.Context, id string, n int) (*Deposit, error) 
 	if r.state != Waiting || !r.alive(v.cfg.Now()) || int(r.reminders) != n-1 || r.resend == nil {
 		return nil, nil
 	}
+	if n > len(v.cfg.Reminders) { // since it got due the operator wants fewer
+		return nil, v.skipReminders(ctx, id)
+	}
 	return v.Reissue(ctx, id)
+}
+
+// skipReminders puts a deposit's next due time where the settings have it.
+func (v *Vault) skipReminders(ctx context.Context, id string) error {
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		r, err := readRow(tx.QueryRow, `id = ?`, id)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE vault_deposits SET next_due = ? WHERE id = ? AND state = ?`, v.nextDue(r), id, Waiting)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("skip reminders of deposit %s: %w", id, err)
+	}
+	return nil
 }
 
 // Reminded notes that reminder n was accepted. After the last one the link's record goes: nobody needs it any more.
@@ -144,9 +163,12 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 		if mode == BySender {
 			plain = token.NewCode()
 			code, until = v.codeMark(id, plain), r.expires
+		} else {
+			r.code1, r.code1Until = nil, 0
 		}
-		return one(tx.Exec(`UPDATE vault_deposits SET phone = ?, phone_mark = ?, mode = ?, code1 = ?, code1_until = ?, changed = ? WHERE id = ?`,
-			sealed, mark, mode, code, until, ms(v.cfg.Now()), id))
+		// The code of an attempt before, whose notice was not accepted, was told the sender: it holds beside the new one.
+		return one(tx.Exec(`UPDATE vault_deposits SET phone = ?, phone_mark = ?, mode = ?, code1 = ?, code1_until = ?, code2 = ?, code2_until = ?, changed = ? WHERE id = ?`,
+			sealed, mark, mode, code, until, r.code1, r.code1Until, ms(v.cfg.Now()), id))
 	})
 	if err != nil {
 		return fail(err)
@@ -179,8 +201,7 @@ func (v *Vault) Release(ctx context.Context, id string) error {
 			Waiting, r.resend, ms(v.cfg.Now()), v.nextDue(r), id, Held)); err != nil {
 			return err
 		}
-		_, err = tx.Exec(`UPDATE vault_sendings SET told = 0, next_due = ? WHERE id = ?`, ms(v.cfg.Now().Add(gather)), r.sending)
-		return err
+		return v.joined(tx, r.sending)
 	})
 	if err != nil {
 		return fmt.Errorf("release deposit %s: %w", id, err)
@@ -202,6 +223,9 @@ func (v *Vault) Extend(ctx context.Context, id string, end time.Time) error {
 		}
 		if !r.alive(now) {
 			return &Error{Reason: Gone}
+		}
+		if ms(end) < r.expires {
+			return fmt.Errorf("it waits until %s already", fromMS(r.expires).Format(time.RFC3339))
 		}
 		old := r.expires
 		r.expires = ms(end)

@@ -123,7 +123,7 @@ func (h *house) told(t *testing.T) Summary {
 		t.Fatalf("%v %+v %v", due, s, err)
 	}
 	what := s.Due(h.now, h.cfg.Report)
-	if err := h.Told(t.Context(), s.ID, what); err != nil {
+	if err := h.Told(t.Context(), s, what); err != nil {
 		t.Fatal(err)
 	}
 	if again := h.due(t).Sendings; len(again) != 0 {
@@ -273,7 +273,7 @@ func TestHeld(t *testing.T) {
 	if s, err := h.Sweep(t.Context()); err != nil || s.Expired != 1 {
 		t.Fatalf("%+v %v", s, err)
 	}
-	if st, err := h.Status(t.Context(), b.ID); err != nil || st.State != Expired {
+	if st, err := h.Status(t.Context(), b.ID); err != nil || st.State != Destroyed {
 		t.Fatalf("%+v %v", st, err)
 	}
 	if _, err := h.Complete(t.Context(), b.ID, ""); Why(err) != Gone {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,21 +73,25 @@ func (v *Vault) join(tx store.Tx, r *DepositRequest, now time.Time) (id string, 
 		return "", nil
 	}
 	err = tx.QueryRow(`SELECT id FROM vault_sendings WHERE mark = ? AND created > ? ORDER BY created DESC LIMIT 1`, []byte(r.Sending), ms(now.Add(-sendingLife))).Scan(&id)
-	due := ms(now.Add(gather))
-	switch {
-	case err == nil: // another recipient, or another attempt
-		_, err = tx.Exec(`UPDATE vault_sendings SET told = 0, next_due = ? WHERE id = ?`, due, id)
-	case errors.Is(err, sql.ErrNoRows):
+	if errors.Is(err, sql.ErrNoRows) {
 		var raw [16]byte
 		rand.Read(raw[:])
 		id = hex.EncodeToString(raw[:])
-		_, err = tx.Exec(`INSERT INTO vault_sendings (id, mark, sender, message_id, created, next_due) VALUES (?, ?, ?, ?, ?, ?)`,
-			id, []byte(r.Sending), r.Sender.String(), r.MessageID, ms(now), due)
+		_, err = tx.Exec(`INSERT INTO vault_sendings (id, mark, sender, message_id, created, next_due) VALUES (?, ?, ?, ?, ?, 0)`,
+			id, []byte(r.Sending), r.Sender.String(), r.MessageID, ms(now))
 	}
 	return id, err
 }
 
-// settled makes the last summary due for the sendings of these deposits that nobody is waited for any more.
+// joined makes the sender of a sending be told of it from the start: one more recipient has it waiting. An attempt that came to nothing is no
+// news, and what is not accepted yet would be told of too early.
+func (v *Vault) joined(tx store.Tx, id string) error {
+	_, err := tx.Exec(`UPDATE vault_sendings SET told = 0, next_due = ? WHERE id = ?`, ms(v.cfg.Now().Add(gather)), id)
+	return err
+}
+
+// settled makes the last summary due for the sendings of these deposits that nobody is waited for any more. Of what was destroyed because its
+// number was not given the sender hears at once, whoever else is waited for.
 func (v *Vault) settled(tx store.Tx, now int64, deposits ...string) error {
 	if len(deposits) == 0 {
 		return nil
@@ -96,9 +101,14 @@ func (v *Vault) settled(tx store.Tx, now int64, deposits ...string) error {
 	for _, id := range deposits {
 		args = append(args, id)
 	}
-	args = append(args, Pending, Held, Waiting)
-	_, err := tx.Exec(`UPDATE vault_sendings SET next_due = ? WHERE told < ? AND id IN (SELECT sending FROM vault_deposits WHERE id IN (?`+
-		strings.Repeat(", ?", len(deposits)-1)+`)) AND NOT EXISTS (SELECT 1 FROM vault_deposits d WHERE d.sending = vault_sendings.id AND d.state IN (?, ?, ?))`, args...)
+	these := `(?` + strings.Repeat(", ?", len(deposits)-1) + `)`
+	// A pending one is not waited for: it goes without a word, or it makes the sending be told of anew.
+	if _, err := tx.Exec(`UPDATE vault_sendings SET next_due = ? WHERE told < ? AND id IN (SELECT sending FROM vault_deposits WHERE id IN `+these+
+		`) AND NOT EXISTS (SELECT 1 FROM vault_deposits d WHERE d.sending = vault_sendings.id AND d.state IN (?, ?))`, append(args, Held, Waiting)...); err != nil {
+		return err
+	}
+	_, err := tx.Exec(`UPDATE vault_sendings SET next_due = ?, told = ? WHERE id IN (SELECT sending FROM vault_deposits WHERE id IN `+these+` AND state = ?)`,
+		append(append([]any{args[0], NoSummary}, args[2:]...), Destroyed)...)
 	return err
 }
 
@@ -147,20 +157,27 @@ func (s *Sending) Due(now time.Time, report time.Duration) Summary {
 	return due
 }
 
-// Step names the summary that is due in the queue of duties: another attempt of the message makes another one.
+// Step names the summary that is due in the queue of duties: another recipient of the message makes another one.
 func (s *Sending) Step(now time.Time, report time.Duration) int {
 	return int(s.Due(now, report)) + 10*len(s.Deposits)
 }
 
-// Told notes that a summary was accepted, and when the next may be due.
-func (v *Vault) Told(ctx context.Context, id string, what Summary) error {
+// Undelivered tells whether a recipient's content was destroyed because nobody gave his number, and the sender has not heard of it.
+func (s *Sending) Undelivered() bool {
+	return s.told == NoSummary && slices.ContainsFunc(s.Deposits, func(d Status) bool { return d.State == Destroyed })
+}
+
+// Told notes that a summary of the sending as it was read was accepted, and when the next may be due. Where another recipient has joined it
+// meanwhile the summary was not the last of its kind: it stays due.
+func (v *Vault) Told(ctx context.Context, s *Sending, what Summary) error {
 	err := v.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(`UPDATE vault_sendings SET told = MAX(told, ?), next_due = CASE WHEN MAX(told, ?) = ? AND ? > 0 THEN created + ? ELSE 0 END WHERE id = ?`,
-			what, what, SentTo, v.cfg.Report.Milliseconds(), v.cfg.Report.Milliseconds(), id)
+		_, err := tx.Exec(`UPDATE vault_sendings SET told = MAX(told, ?), next_due = CASE WHEN MAX(told, ?) = ? AND ? > 0 THEN created + ? ELSE 0 END
+			WHERE id = ? AND (SELECT COUNT(*) FROM vault_deposits WHERE sending = ? AND state <> ?) = ?`,
+			what, what, SentTo, v.cfg.Report.Milliseconds(), v.cfg.Report.Milliseconds(), s.ID, s.ID, Pending, len(s.Deposits))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("note summary of sending %s: %w", id, err)
+		return fmt.Errorf("note summary of sending %s: %w", s.ID, err)
 	}
 	return nil
 }

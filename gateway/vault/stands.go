@@ -13,6 +13,14 @@ func (v *Vault) Stands(d Status, lang string) string {
 	return v.standsFR(d)
 }
 
+// holdEnd is when a held deposit ends where nobody gives the number.
+func (d Status) holdEnd() time.Time {
+	if end := d.Created.Add(HoldLife); end.Before(d.Expires) {
+		return end
+	}
+	return d.Expires
+}
+
 var levelsFR = map[string]string{"sms": "code par SMS", "sender": "code donné par téléphone", "secret": "phrase convenue", "email": "code par courriel", "oidc": "identité vérifiée"}
 var levelsEN = map[string]string{"sms": "code by SMS", "sender": "code told by telephone", "secret": "agreed phrase", "email": "code by e-mail", "oidc": "identity verified"}
 
@@ -21,12 +29,14 @@ func (v *Vault) standsFR(d Status) string {
 	var s string
 	switch {
 	case d.State == Held:
-		return "RETENU : numéro de téléphone inconnu, à compléter avant le " + at(d.Created.Add(HoldLife)) + ", sinon le message est détruit"
+		return "RETENU : numéro de téléphone inconnu, à compléter avant le " + at(d.holdEnd()) + ", sinon le message est détruit"
 	case !d.Opened.IsZero():
 		s = "ouvert le " + at(d.Opened) + " (" + levelsFR[d.Level] + ")"
 	case d.State == Expired:
 		return "expiré sans être ouvert, le " + at(d.Ended)
-	case d.State == Revoked, d.State == Destroyed:
+	case d.State == Destroyed:
+		return "NON REMIS : sans numéro de téléphone, le message a été détruit le " + at(d.Ended)
+	case d.State == Revoked:
 		return "retiré sans avoir été ouvert, le " + at(d.Ended)
 	case !d.CodeAt.IsZero() && d.MaskedPhone != "":
 		s = "en attente, code envoyé au " + d.MaskedPhone + " le " + at(d.CodeAt)
@@ -51,12 +61,14 @@ func (v *Vault) standsEN(d Status) string {
 	var s string
 	switch {
 	case d.State == Held:
-		return "HELD: telephone number not known, to be completed before " + at(d.Created.Add(HoldLife)) + ", or the message is destroyed"
+		return "HELD: telephone number not known, to be completed before " + at(d.holdEnd()) + ", or the message is destroyed"
 	case !d.Opened.IsZero():
 		s = "opened on " + at(d.Opened) + " (" + levelsEN[d.Level] + ")"
 	case d.State == Expired:
 		return "expired unopened on " + at(d.Ended)
-	case d.State == Revoked, d.State == Destroyed:
+	case d.State == Destroyed:
+		return "NOT DELIVERED: without a telephone number the message was destroyed on " + at(d.Ended)
+	case d.State == Revoked:
 		return "withdrawn unopened on " + at(d.Ended)
 	case !d.CodeAt.IsZero() && d.MaskedPhone != "":
 		s = "waiting, code sent to " + d.MaskedPhone + " on " + at(d.CodeAt)

@@ -91,8 +91,8 @@ func (v *Vault) sweep(ctx context.Context, now time.Time, s *Swept) (more bool, 
 			if err != nil {
 				return err
 			}
-			m, err := affected(tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, ended = ?, next_due = 0, `+forget+`
-				WHERE id = ? AND (state IN (?, ?) AND expires <= ? OR state = ?) AND next_due <= ?`, Expired, ms(now), ms(now), d.id, Waiting, Opened, ms(now), Held, ms(now)))
+			m, err := affected(tx.Exec(`UPDATE vault_deposits SET state = CASE state WHEN ? THEN ? ELSE ? END, changed = ?, ended = ?, next_due = 0, `+forget+`
+				WHERE id = ? AND (state IN (?, ?) AND expires <= ? OR state = ?) AND next_due <= ?`, Held, Destroyed, Expired, ms(now), ms(now), d.id, Waiting, Opened, ms(now), Held, ms(now)))
 			if err != nil {
 				return err
 			}
@@ -112,7 +112,7 @@ func (v *Vault) sweep(ctx context.Context, now time.Time, s *Swept) (more bool, 
 			moved(Pending, "")
 			s.Pending++
 		default:
-			moved(d.from, Expired)
+			moved(d.from, map[bool]State{true: Destroyed, false: Expired}[d.from == Held])
 			bytesGauge.Sub(float64(d.size))
 			s.Expired++
 		}

@@ -1,0 +1,115 @@
+package gateway_test
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"passerelle/gateway"
+)
+
+// A number without an address is nobody's where one copy is sent for each of many in Bcc, or behind an alias of the clinic: the envelope
+// shows one, the header does not name him. Two numbers are nobody's either.
+func TestNumberOfOneInBcc(t *testing.T) {
+	l := newLife(t, ", no_phone: tell")
+	send := func(text string, to ...string) {
+		t.Helper()
+		for _, one := range to {
+			if got := l.send(l.lmtp, "dr@clinic.test", text, one); codes(got) != "250" {
+				t.Fatal(got)
+			}
+		}
+	}
+	send(toPatient("x [tel:0612345678]", "undisclosed-recipients:;"), "a@patient.test", "b@patient.test")
+	send(toPatient("x [tel:0612345678]", "patients@clinic.test"), "a@patient.test", "b@patient.test")
+	send(toPatient("x [tel:0612345678] [tel:0687654321]", "a@patient.test"), "a@patient.test")
+	n := 0
+	for _, m := range l.sink.Messages() {
+		if n++; strings.Contains(string(m.Data), "par SMS") {
+			t.Errorf("a code would go to somebody's telephone: %s", m.Recipients)
+		}
+	}
+	if n != 5 {
+		t.Errorf("%d notices, want 5", n)
+	}
+	send(toPatient("x [tel:0612345678] [tel:+33 6 12 34 56 78]", "A <a@patient.test>"), "a@patient.test")
+	if m := l.sink.Messages(); !strings.Contains(string(m[len(m)-1].Data), "par SMS") {
+		t.Errorf("the number of the only one was not taken: %s", m[len(m)-1].Data)
+	}
+}
+
+// The number leaves nowhere, as French typing has it, and in the copy of the subject that Outlook makes.
+func TestNumberLeavesNowhere(t *testing.T) {
+	h := custom(t, withRules("rules:\n  - {name: rest, route: plain}\n")+"pickup: {url: \"http://127.0.0.1:9\"}\n", nil, nil)
+	for _, tag := range []string{"[tel:0612345678]", "[Tél : 06 12 34 56 78]", "[TEL. : 06/12/34/56/78]", "[te\u0301l\u00a0: +33 (0)6.12.34.56.78]"} {
+		text := strings.Replace(toPatient("Résultats "+tag+" du jour", "a@patient.test"), "Message-ID:", "Thread-Topic: Résultats "+tag+" du jour\nMessage-ID:", 1)
+		if got := h.send(h.lmtp, "dr@clinic.test", text, "a@patient.test"); codes(got) != "250" {
+			t.Fatal(got)
+		}
+		m := h.sink.Messages()
+		data := string(m[len(m)-1].Data)
+		if strings.Contains(data, "12") && (strings.Contains(data, "[t") || strings.Contains(data, "[T")) || !strings.Contains(data, "Thread-Topic") {
+			t.Errorf("%s: %s", tag, data)
+		}
+	}
+}
+
+// A button pressed many times sends one notice and one code, and every answer says that it is done.
+func TestCompletedAtOnce(t *testing.T) {
+	l := newLife(t, "")
+	if got := l.send(l.lmtp, "dr@clinic.test", toPatient("x", "a@patient.test"), "a@patient.test"); codes(got) != "250" {
+		t.Fatal(got)
+	}
+	link := regexp.MustCompile(`http://\S+/s/\S+`).FindString(plainText(t, arrived(t, l.clinic, "dr@clinic.test", 1)[0]))
+	d, err := gateway.OpenDeposits(t.Context(), l.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := d.List(t.Context(), gateway.DepositFilter{})
+	if err != nil || len(all) != 1 || all[0].State != "held" {
+		t.Fatalf("%+v %v", all, err)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			resp, err := http.PostForm(link+"/numero", url.Values{"depot": {all[0].ID}, "numero": {"01 23 45 67 89"}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+		})
+	}
+	wg.Wait()
+	if n, m := len(l.sink.To("a@patient.test")), len(l.clinic.To("dr@clinic.test")); n != 1 || m != 2 {
+		t.Errorf("%d notices, %d mails to the sender: want 1 and 2", n, m)
+	}
+}
+
+// A secretary who wants no receipts gets none, but hears of what was destroyed because nobody gave its number: the client had its 250.
+func TestSilenceButForWhatIsLost(t *testing.T) {
+	l := newLife(t, ", receipts: []")
+	text := strings.Replace(toPatient("x", "a@patient.test", "b@patient.test"), "From:", "X-Passerelle-Phone: b@patient.test=07 11 22 33 44\nFrom:", 1)
+	if got := l.send(l.lmtp, "dr@clinic.test", text, "a@patient.test", "b@patient.test"); codes(got) != "250 250" {
+		t.Fatal(got)
+	}
+	l.later(2 * time.Minute)
+	l.later(48*time.Hour + time.Minute) // swept
+	l.later(48*time.Hour + 4*time.Minute)
+	lost := plainText(t, arrived(t, l.clinic, "dr@clinic.test", 2)[1])
+	if !strings.Contains(lost, "a@patient.test\r\n      NON REMIS") && !strings.Contains(lost, "a@patient.test\n      NON REMIS") {
+		t.Errorf("%s", lost)
+	}
+	l.later(31 * 24 * time.Hour)
+	l.later(31*24*time.Hour + 4*time.Minute)
+	arrived(t, l.sink, "b@patient.test", 2)
+	time.Sleep(300 * time.Millisecond)
+	if n := len(l.clinic.To("dr@clinic.test")); n != 2 {
+		t.Errorf("%d mails to the sender, want the question and the loss", n)
+	}
+}
