@@ -89,6 +89,9 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	if err != nil {
 		return s, fmt.Errorf("sweep: %w", err)
 	}
+	if err := v.sweepPhrases(ctx, now); err != nil {
+		return s, fmt.Errorf("sweep: %w", err)
+	}
 	return s, v.count(ctx)
 }
 
