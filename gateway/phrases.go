@@ -34,14 +34,19 @@ func (g *Gateway) newPhrase(ctx context.Context, m *mail, w *way, to message.Rec
 	if p.agreed {
 		return p, nil
 	}
-	// The same words at each repeat, and the same link: where the telling fails behind the sealed mail, the next attempt sends the archive again, and
-	// one passphrase opens both.
-	p.Words = token.DerivePassphrase(g.set.passphraseKey, sum[:], []byte(to.Key()))
+	p.Words = g.passphrase(m, to)
 	if c.Mobile() && g.sms != nil { // an SMS is only known to fail once it is sent
 		p.Phone = c.Phone
 		return p, nil
 	}
 	return p, g.takesMail(ctx, p.Sender)
+}
+
+// passphrase gives the words for one recipient of one message, the same at each repeat, as is the link: where the telling fails behind the sealed
+// mail, the next attempt sends the archive again, and one passphrase opens both.
+func (g *Gateway) passphrase(m *mail, to message.Recipient) string {
+	sum := m.body.Sum()
+	return token.DerivePassphrase(g.set.passphraseKey, sum[:], []byte(to.Key()))
 }
 
 // keepPhrase keeps the phrase for its page, before the mail with the link leaves. Of an agreed one the words are not kept: the page has nothing to tell.
