@@ -33,6 +33,7 @@ type commands struct {
 	Whitelist whitelistCmd `cmd:"" help:"The signed white list of the MSSante trust space: status, refresh, accept, show."`
 	Deposits  depositsCmd  `cmd:"" help:"What waits for patients: list, show, revoke, send the notice again, extend."`
 	Keys      keysCmd      `cmd:"" help:"The keys of correspondents outside the trust space: import, list, show, trust, expire, export, delete."`
+	Secret    secretCmd    `cmd:"" help:"Phrases agreed with correspondents: seal one for the clinic's list."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 
