@@ -62,7 +62,8 @@ func (c secretSealCmd) Run(e *env) error {
 
 // readPhrase takes one line: at a terminal twice and unseen, else all that there is to read.
 func readPhrase(ctx context.Context, in *os.File, prompt io.Writer) (string, error) {
-	if !isTerminal(in) {
+	show, err := hideInput(in)
+	if err != nil { // no terminal
 		b, err := io.ReadAll(io.LimitReader(in, 4097))
 		phrase := strings.TrimRight(string(b), "\r\n")
 		switch {
@@ -72,10 +73,6 @@ func readPhrase(ctx context.Context, in *os.File, prompt io.Writer) (string, err
 			return "", errors.New("read the phrase: want one line")
 		}
 		return phrase, nil
-	}
-	show, err := hideInput(in)
-	if err != nil {
-		return "", fmt.Errorf("read the phrase: %w", err)
 	}
 	defer show()
 	lines, fault := make(chan string), make(chan error, 1)
