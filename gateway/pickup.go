@@ -156,7 +156,7 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (req vault.DepositReque
 		}
 	}
 	req = vault.DepositRequest{Sender: notifyAddress(w.decision.Notify, m.env.Sender), Recipient: m.env.Recipients[i].Address,
-		Mode: g.set.codeMode, Subject: m.header.Text("Subject"), FromLabel: m.header.Text("From"), MessageID: m.header.Get("Message-Id"), Date: g.now()}
+		Mode: g.set.codeMode, Subject: m.header.Text("Subject"), FromLabel: m.header.Text("From"), MessageID: protect.MessageID(m.header), Date: g.now()}
 	if c := w.answer.Contact; c != nil {
 		req.Lang = c.Lang
 		if c.Mobile() {

@@ -78,6 +78,8 @@ var elsewhere = map[string]string{
 	"451 4.4.5 Relais {} sature: il ne repond plus aux envois en cours, nouvel essai plus tard":                    "takes stalled sessions: TestStalledHopIsNotGivenMore",
 	"454 4.7.0 TLS indisponible pour l'instant, nouvel essai plus tard":                                            "smtpd: TestHandshakesAreLimited",
 	"451 4.3.0 Signature DKIM impossible, nouvel essai plus tard":                                                  "a temp file that breaks between receipt and signature",
+	"451 4.3.0 Revocation du certificat du destinataire inconnue pour le moment, nouvel essai plus tard":           "wants an authority without its lists: TestCertificates, TestCertificateRevokedLater",
+	"451 4.3.0 Cle du destinataire introuvable pour le moment, nouvel essai plus tard":                             "wants a Web Key Directory that is away: TestKeyDirectory",
 	"451 4.3.0 Signature S/MIME impossible, nouvel essai plus tard":                                                "the same",
 	"451 4.7.1 Domaine MSSante sorti de la liste blanche entre-temps, nouvel essai plus tard":                      "a change of the list within one message",
 	"451 4.4.3 annuaire national en cours de mise a jour, nouvel essai plus tard":                                  "a race that Ask loses three times",
