@@ -51,6 +51,7 @@ type Gateway struct {
 	vault      *vault.Vault // nil where nothing can go to pickup
 	sms        vault.SMS    // nil where none is configured
 	portal     http.Handler
+	portalCert *portalCert // where it is got by ACME
 	book       *addressbook.Book
 	collect    []collect.Box
 	// collectCerts are the mailboxes' own certificates, by the names of their boxes.
