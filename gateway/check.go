@@ -72,6 +72,9 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 	}
 	dir := g.directoryConfig(cfg)
 	dir.ReadOnly = true
+	if s, err := NewSecretSealer("", cfg); err == nil { // who may not read the server key sees that phrases are sealed
+		dir.OpenSecret = s.open
+	}
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, directory.MirrorName)); err == nil {
 		dir.ExtractionFile = ""
 	} else {

@@ -131,10 +131,21 @@ func LookUp(ctx context.Context, d *directory.Directory, address string) (Direct
 	return d.Ask(ctx, a), nil
 }
 
-// ImportList makes a clean list of a spreadsheet's export, and writes it to out unless that is "".
-func ImportList(file string, ignore []string, out string) (clean []byte, entries int, err error) {
-	if clean, entries, err = directory.ImportList(file, ignore); err == nil && out != "" {
+// ImportList makes a clean list of a spreadsheet's export, and writes it to out unless that is "". With a sealer no agreed phrase stays in clear;
+// poor says of how many lines the phrase is a poor one.
+func ImportList(file string, ignore []string, out string, sealer *SecretSealer) (clean []byte, entries, poor int, err error) {
+	var seal func(address, phrase string) (string, error)
+	if sealer != nil {
+		seal = func(address, phrase string) (string, error) {
+			text, weakness, err := sealer.Seal(address, phrase)
+			if weakness != "" {
+				poor++
+			}
+			return text, err
+		}
+	}
+	if clean, entries, err = directory.ImportList(file, ignore, seal); err == nil && out != "" {
 		err = directory.WriteList(out, clean)
 	}
-	return clean, entries, err
+	return clean, entries, poor, err
 }

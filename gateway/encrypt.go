@@ -19,16 +19,11 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 	if c == nil { // known by a key of the keyring alone, or none is needed
 		c = &directory.Contact{}
 	}
-	passphrase, telling := "", false
-	if f := w.decision.Form; f == policy.FormZIP || f == policy.FormPDF {
-		if passphrase = string(c.Secret); passphrase == "" {
-			telling, passphrase = true, g.passphrase(m, to)
-			if err := g.canTell(ctx, c, w.decision.Notify, m.env.Sender); err != nil {
-				return err
-			}
-		}
+	p, err := g.newPhrase(ctx, m, w, to, c)
+	if err != nil {
+		return err
 	}
-	sealed, err := g.seal(ctx, m, w, to, c, passphrase)
+	sealed, err := g.seal(ctx, m, w, to, c, p)
 	if no := (*protect.Error)(nil); errors.As(err, &no) && no.Step == "form" {
 		return g.instead(ctx, m, ways, i, "not possible as "+w.decision.Form, err)
 	}
@@ -40,15 +35,18 @@ func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error
 		sealed.Close()
 		return g.instead(ctx, m, ways, i, w.decision.Form+" is over "+limit.String(), nil)
 	}
+	if err := g.keepPhrase(ctx, p); err != nil {
+		return err
+	}
 	g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", to.Domain), m.letter(m.discreet, sealed, 0), false)
-	if w.fault != nil || !telling {
+	if w.fault != nil || p == nil || p.agreed {
 		return nil
 	}
-	return g.tellPassphrase(ctx, m, to, c, w.decision.Notify, passphrase)
+	return g.tellPhrase(ctx, p.Phrase)
 }
 
 // seal gives what leaves. The room that sealing takes is given back before the copy is handed on.
-func (g *Gateway) seal(ctx context.Context, m *mail, w *way, to message.Recipient, c *directory.Contact, passphrase string) (sealed *message.Body, err error) {
+func (g *Gateway) seal(ctx context.Context, m *mail, w *way, to message.Recipient, c *directory.Contact, p *phrase) (sealed *message.Body, err error) {
 	x, err := m.parts()
 	if err != nil {
 		return nil, err
@@ -65,6 +63,9 @@ func (g *Gateway) seal(ctx context.Context, m *mail, w *way, to message.Recipien
 	defer release()
 	o := g.set.protect
 	o.Budget, o.Lang, o.TextOutside = g.budget, c.Lang, w.decision.Scope == policy.ScopeAttachments
+	if p != nil {
+		o.PhraseLink = p.link
+	}
 	switch w.decision.Form {
 	case policy.FormSMIME:
 		if w.keys.doubt != nil {
@@ -77,9 +78,9 @@ func (g *Gateway) seal(ctx context.Context, m *mail, w *way, to message.Recipien
 		}
 		sealed, err = protect.OpenPGP(ctx, m.env, body, x, to, [][]byte{w.keys.pgp}, o)
 	case policy.FormZIP:
-		sealed, err = protect.ZIP(ctx, m.env, body, x, to, passphrase, o)
+		sealed, err = protect.ZIP(ctx, m.env, body, x, to, p.Words, o)
 	case policy.FormPDF:
-		sealed, err = protect.PDF(ctx, m.env, body, x, to, passphrase, g.set.pdfMode, o)
+		sealed, err = protect.PDF(ctx, m.env, body, x, to, p.Words, g.set.pdfMode, o)
 	case policy.FormAsIs:
 		sealed, err = protect.AsIs(ctx, m.env, body, x, to, o)
 	default:

@@ -45,6 +45,19 @@ func serverKey(cfg *config.Config, log *slog.Logger) (key [32]byte, err error) {
 	if err != nil {
 		return key, fmt.Errorf("server key: %w", err)
 	}
+	return parseServerKey(path, text)
+}
+
+// readServerKey reads the key that is there.
+func readServerKey(path string) (key [32]byte, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return key, fmt.Errorf("server key: %w", err)
+	}
+	return parseServerKey(path, text)
+}
+
+func parseServerKey(path string, text []byte) (key [32]byte, err error) {
 	raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(raw) != len(key) {
 		return key, fmt.Errorf("server key %s: want 64 hexadecimal digits (openssl rand -hex 32)", path)

@@ -7,6 +7,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,7 +75,7 @@ func (h *house) traces(t *testing.T, s []byte) (found []string) {
 	return found
 }
 
-// TestNothingStays: whatever the form, no content, passphrase, agreed secret or private key stands in the log, the metrics, the ledger, the state
+// TestNothingStays: whatever the form, no content, passphrase (told again too), agreed secret or private key stands in the log, the metrics, the ledger, the state
 // or a temp file, neither while the message is in hand nor afterwards.
 func TestNothingStays(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
@@ -92,7 +94,7 @@ func TestNothingStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := filepath.Join(dir, "list.yaml")
-	text := fmt.Sprintf("- {address: cbc@dest.test, certificate: %q}\n- {address: gcm@dest.test, certificate: %q}\n- {address: agreed@zip.test, secret: %q}\n- {address: told@zip.test, phone: \"+33612345678\"}\n", c.CertFile, m.CertFile, secret)
+	text := fmt.Sprintf("- {address: cbc@dest.test, certificate: %q}\n- {address: gcm@dest.test, certificate: %q}\n- {address: agreed@zip.test, secret: %q}\n- {address: told@zip.test, phone: \"+33612345678\"}\n- {address: told@pdf.test, phone: \"+33612345679\"}\n- {address: agreed@pdf.test, secret: %[3]q}\n", c.CertFile, m.CertFile, secret)
 	if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +102,11 @@ func TestNothingStays(t *testing.T) {
 	t.Cleanup(func() { sms.Close() })
 	var keys []config.DKIM
 	dkim := dkimYAML(t, &keys)
+	own := newMarkedKeys(t)
 	var h *house
 	var inHand, spilled atomic.Int64
-	h = custom(t, withRules("limits: {memory: 1MiB}\nencrypt: {keys: {leroy@dest.test: \"{key}\"}}\ndirectory: {list: \"{list}\"}\nsms: {url: \"{sms}\"}\npickup: {url: \"http://{portal}\", code: sender}\ndkim:"+dkim+"\n"+
-		"rules:\n  - {name: zip, recipient: [\"*@zip.test\"], route: encrypt, form: zip}\n  - {name: keys, has: [smime, openpgp], route: encrypt}\n  - {name: rest, route: pickup}\n"),
+	h = custom(t, withRules("limits: {memory: 1MiB}\nencrypt: {keys: {leroy@dest.test: \"{key}\"}}\ndirectory: {list: \"{list}\"}\nsms: {url: \"{sms}\"}\npickup: {url: \"http://{portal}\", code: sender}\ndkim:"+dkim+"\n"+own.yaml+
+		"rules:\n  - {name: zip, recipient: [\"*@zip.test\"], route: encrypt, form: zip}\n  - {name: pdf, recipient: [\"*@pdf.test\"], route: encrypt, form: pdf}\n  - {name: keys, has: [smime, openpgp], route: encrypt}\n  - {name: rest, route: pickup}\n"),
 		func(to string) gatewaytest.Reply { // the hop is asked while the message is in hand
 			inHand.Add(1)
 			if found := h.traces(t, []byte(content)); len(found) > 0 {
@@ -115,6 +118,7 @@ func TestNothingStays(t *testing.T) {
 			return gatewaytest.Reply{}
 		}, func(h *house) { h.key = recipientKey(t, h.dir, "leroy@dest.test") }, "{list}", list, "{sms}", sms.URL())
 	needles := map[string][]byte{"the content": []byte(content), "the agreed secret": []byte(secret)}
+	maps.Copy(needles, own.secrets)
 	for _, k := range keys {
 		p, err := os.ReadFile(k.Key)
 		if err != nil {
@@ -127,7 +131,7 @@ func TestNothingStays(t *testing.T) {
 	letter := "From: <dr@clinic.test>\nSubject: " + content + "\nDate: Mon, 23 Nov 2026 11:00:00 +0000\nMessage-ID: <%s@clinic.test>\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n" +
 		"--b\n\n" + content + "\n--b\nContent-Type: application/octet-stream; name=\"" + content + "\"\nContent-Transfer-Encoding: base64\n\n" +
 		strings.Repeat(base64.StdEncoding.EncodeToString([]byte(content+" un deux trois qua"))+"\n", 30_000) + "--b--\n"
-	all := []string{"cbc@dest.test", "gcm@dest.test", "leroy@dest.test", "agreed@zip.test", "told@zip.test", "patient@dest.test"}
+	all := []string{"cbc@dest.test", "gcm@dest.test", "leroy@dest.test", "agreed@zip.test", "told@zip.test", "told@pdf.test", "agreed@pdf.test", "patient@dest.test"}
 	for i, to := range all {
 		if got := h.send(h.lmtp, "dr@clinic.test", fmt.Sprintf(letter, fmt.Sprint(i)), to); codes(got) != "250" {
 			t.Fatalf("%s: %q", to, got)
@@ -136,13 +140,34 @@ func TestNothingStays(t *testing.T) {
 	if inHand.Load() < int64(len(all)) || spilled.Load() == 0 {
 		t.Errorf("the hop was asked %d times, %d times with a temp file open: this shows nothing", inHand.Load(), spilled.Load())
 	}
+	for kind, letter := range own.letters(t, content) { // the keys are used
+		if got := h.send(h.lmtp, "doctor@dest.test", letter, "dr@clinic.test"); codes(got) != "250" {
+			t.Fatalf("%s: %q", kind, got)
+		}
+		in := h.clinic.To("dr@clinic.test")
+		if m := in[len(in)-1]; !strings.Contains(field(t, m.Data), "result=opened") || !bytes.Contains(m.Data, []byte(content)) {
+			t.Errorf("%s was not opened: %s", kind, field(t, m.Data))
+		}
+	}
 	told := sms.Messages()
-	if len(told) != 1 {
+	if len(told) != 2 {
 		t.Fatalf("%d passphrases were told", len(told))
 	}
-	needles["the passphrase that was told"] = []byte(told[0].Text[strings.LastIndex(told[0].Text, " ")+1:])
-	if n := len(needles["the passphrase that was told"]); n < 12 {
-		t.Fatalf("a passphrase of %d characters", n)
+	for i, to := range []string{"told@zip.test", "told@pdf.test"} {
+		words := wordsOf(t, told[i].Text)
+		needles["the passphrase of "+to] = []byte(words)
+		link := phrasePath.FindString(plainText(t, h.sink.To(to)[0]))
+		for _, by := range []string{"sms", "sender"} {
+			if code, _ := newBrowser(t).post(link, url.Values{"par": {by}}); code != 200 {
+				t.Errorf("%s is not told again by %s: %d", to, by, code)
+			}
+		}
+		if again := sms.Messages(); wordsOf(t, again[len(again)-1].Text) != words {
+			t.Errorf("%s is told other words", to)
+		}
+		if found := h.traces(t, []byte(link[len(link)-26:])); len(found) > 0 {
+			t.Errorf("the link of the passphrase of %s stands in %q", to, found)
+		}
 	}
 	for what, s := range needles {
 		if found := h.traces(t, s); len(found) > 0 {

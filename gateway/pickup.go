@@ -8,7 +8,6 @@ import (
 	"io"
 	"strings"
 
-	"passerelle/crypto/token"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
@@ -265,31 +264,6 @@ func (g *Gateway) text(p message.Part, decoded io.Reader) (string, error) {
 	return strings.ToValidUTF8(string(b), "\uFFFD"), err
 }
 
-// tellPassphrase sends a ZIP's passphrase by the channel of the codes: an SMS where a phone is known, else to the sender.
-func (g *Gateway) tellPassphrase(ctx context.Context, m *mail, to message.Recipient, c *directory.Contact, notify, passphrase string) error {
-	if c.Mobile() && g.sms != nil {
-		text := g.set.clinicName + ": mot de passe du fichier recu par courriel: " + passphrase
-		if err := g.sms.Send(ctx, c.Phone, text); err != nil {
-			return later("Envoi du mot de passe par SMS impossible, nouvel essai plus tard", err)
-		}
-		return nil
-	}
-	teller := notifyAddress(notify, m.env.Sender)
-	mail := passphraseMail(g, m, teller, to, passphrase)
-	if err := g.toClinic(ctx, message.Address{}, teller, nil, mail); err != nil {
-		return fmt.Errorf("hand the passphrase to the sender: %w", err)
-	}
-	return nil
-}
-
-// canTell looks before the sealed mail leaves whether the passphrase can be told: an SMS is only known to fail once it is sent.
-func (g *Gateway) canTell(ctx context.Context, c *directory.Contact, notify string, sender message.Address) error {
-	if c.Mobile() && g.sms != nil {
-		return nil
-	}
-	return g.takesMail(ctx, notifyAddress(notify, sender))
-}
-
 // takesMail asks the clinic's server whether it would take a mail of ours for that address.
 func (g *Gateway) takesMail(ctx context.Context, to message.Address) error {
 	r := g.relay.Probe(ctx, g.set.hopClinic, message.Address{}, message.Recipient{Address: to, Raw: to.String()})
@@ -297,11 +271,4 @@ func (g *Gateway) takesMail(ctx context.Context, to message.Address) error {
 		return fmt.Errorf("ask the clinic's server about the sender: %w", r.Err)
 	}
 	return nil
-}
-
-// passphrase gives the words for one recipient of one message, the same at each repeat: where the telling fails behind the sealed
-// mail, the next attempt sends the archive again, and one passphrase opens both.
-func (g *Gateway) passphrase(m *mail, to message.Recipient) string {
-	sum := m.body.Sum()
-	return token.DerivePassphrase(g.set.passphraseKey, sum[:], []byte(to.Key()))
 }

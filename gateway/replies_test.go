@@ -309,7 +309,7 @@ func sealingReplies(t *testing.T, tab *replyTable) {
 		t.Fatal(err)
 	}
 	list := filepath.Join(t.TempDir(), "list.yaml")
-	if err := os.WriteFile(list, []byte("- {address: zip@dest.test, phone: \"+33612345678\", form: zip}\n"), 0o600); err != nil {
+	if err := os.WriteFile(list, []byte("- {address: zip@dest.test, phone: \"+33612345678\", form: zip}\n- {address: short@dest.test, secret: court}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h := custom(t, withRules("encrypt: {limits: {zip: 16KiB}, keys: {leroy@dest.test: \"{key}\"}}\ndirectory: {list: \"{list}\"}\nsms: {url: \"http://127.0.0.1:1/\"}\npickup: {url: \"http://{portal}\"}\n"+
@@ -329,6 +329,7 @@ func sealingReplies(t *testing.T, tab *replyTable) {
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "zip@dest.test"), "mot de passe par SMS")
 	must := strings.Replace(hello, "Subject: ", "Subject: [must] ", 1)
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", must, "patient@dest.test"), "ni certificat ni cle")
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", must, "short@dest.test"), "Phrase convenue avec ce destinataire inutilisable")
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", must+strings.Repeat("bonjour\n", 5000), "zip@dest.test"), "trop volumineux")
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", strings.Replace(strings.Replace(formsLetter(100), "application/dicom", "application/zip", 1), "Subject: ", "Subject: [pdf] ", 1), "zip@dest.test"), "sous la forme prevue")
 	deposits := filepath.Join(h.dir, "state", "deposits")

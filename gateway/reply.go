@@ -72,6 +72,8 @@ func asFault(err error) *fault {
 		return refuse(code, enh, fmt.Sprintf("Relais %s: %s", hop.Hop, hop.Text), err)
 	case errors.As(err, &sealing) && sealing.Step == "key": // design: a missing key is "later"; who can mend it must read so
 		return refuse(451, [3]int{4, 7, 5}, "Cle de chiffrement du destinataire perimee ou inutilisable: demandez-lui la nouvelle", err)
+	case errors.As(err, &sealing) && sealing.Step == "passphrase": // an agreed one: ours are good
+		return refuse(451, [3]int{4, 3, 5}, "Phrase convenue avec ce destinataire inutilisable: la clinique doit en mettre une de 12 caracteres au moins, sans accents, dans sa liste", err)
 	case errors.Is(err, message.ErrNoRoom):
 		return refuse(452, [3]int{4, 3, 1}, "Plus de place pour ce message, nouvel essai plus tard", err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // a deposit that the disk does not hold

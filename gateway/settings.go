@@ -36,6 +36,7 @@ type settings struct {
 	protect          protect.Options
 	markKey          [32]byte
 	passphraseKey    [32]byte
+	phraseLinkKey    [32]byte
 	sealsFiles       bool // some rule seals attachments alone
 	pdfMode          string
 	formLimits       map[string]config.Size // of a sealed message; 0 is none
@@ -66,7 +67,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
 		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
-		trustLimits: cfg.Trust.Limits, sign: cfg.Sign.SMIME, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
+		trustLimits: cfg.Trust.Limits, sign: cfg.Sign.SMIME, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), phraseLinkKey: derive(key, "phrase link"), loopToken: protect.LoopToken(cfg.Hostname),
 		refuseUnclear: cfg.Encrypt.Unclear == "refuse", sealsFiles: cfg.Policy.SealsAttachments(), pdfMode: cfg.Encrypt.PDF.Mode, formLimits: cfg.Encrypt.Limits.ByForm(),
 		ldapTrust: keyring.Trust(cfg.Directory.LDAP.KeyTrust),
 		minTrust:  keyring.Trust(cfg.Encrypt.MinTrust),

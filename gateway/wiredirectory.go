@@ -15,6 +15,9 @@ func (g *Gateway) directoryConfig(cfg *config.Config) directory.Config {
 		Fetch:  directory.FetchConfig{URL: f.URL, Every: f.Every.Std(), CA: f.CA, RedirectHosts: f.RedirectHosts, Shrink: f.Shrink.Share()},
 		MaxAge: time.Duration(d.MaxAge), AlarmAge: time.Duration(d.AlarmAge), Precedence: d.Precedence, KeyFiles: cfg.Encrypt.Keys,
 		Known: slices.Concat(cfg.Clinic.Domains, cfg.Trust.OwnDomains), Now: g.now, Log: g.log}
+	if g.key != ([32]byte{}) {
+		c.OpenSecret = newSecretSealer(g.key).open
+	}
 	for domain := range cfg.Trust.Domains {
 		c.Known = append(c.Known, domain)
 	}

@@ -66,7 +66,7 @@ func (g *Gateway) vaultConfig(cfg *config.Config, look *brand.Brand) vault.Confi
 		Reminders: durations(cfg.Pickup.Reminders), Report: time.Duration(cfg.Pickup.Report), Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
 			return g.toClinic(ctx, message.Address{}, to, nil, body)
-		}, Now: g.now, Log: g.log}
+		}, TellPhrase: g.tellPhraseAgain, Now: g.now, Log: g.log}
 }
 
 func durations(ds []config.Duration) []time.Duration {

@@ -51,6 +51,7 @@ func (c checkCmd) Run(e *env) error {
 		return err
 	}
 	warnings = append(warnings, g.CheckKeys(e.ctx)...)
+	warnings = append(warnings, g.CheckSecrets()...)
 	list := g.WhiteList()
 	warnings = append(warnings, listWarnings(list)...)
 	if list != nil {

@@ -71,6 +71,9 @@ type directoryImportCmd struct {
 	List   bool     `help:"FILE is a spreadsheet's export (CSV) of the clinic's own correspondents: make a clean list of it."`
 	Out    string   `placeholder:"LIST" help:"With --list: write it there (mode 0600); else to the output." type:"path"`
 	Ignore []string `placeholder:"COLUMN" help:"With --list: a column that is none of the list's."`
+
+	SealSecrets bool   `help:"With --list: seal the agreed phrases under the server key; a list in place (CSV) may be its own FILE."`
+	KeyFile     string `placeholder:"KEY" help:"With --seal-secrets: the server key (default: key_file of --config, else server.key in the state folder)." type:"path"`
 }
 
 func (directoryImportCmd) Help() string {
@@ -85,8 +88,8 @@ func (c directoryImportCmd) Run(e *env) error {
 	if c.List {
 		return c.list(e)
 	}
-	if c.Out != "" || len(c.Ignore) > 0 {
-		return &usageError{errors.New("--out and --ignore go with --list")}
+	if c.Out != "" || len(c.Ignore) > 0 || c.SealSecrets {
+		return &usageError{errors.New("--out, --ignore and --seal-secrets go with --list")}
 	}
 	dir, _, err := c.load()
 	if err != nil {
@@ -133,9 +136,25 @@ func isTerminal(w any) bool {
 }
 
 func (c directoryImportCmd) list(e *env) error {
-	clean, n, err := gateway.ImportList(c.File, c.Ignore, c.Out)
+	var sealer *gateway.SecretSealer
+	if c.SealSecrets {
+		dir, cfg, err := c.load()
+		if err != nil {
+			return err
+		}
+		if cfg == nil {
+			cfg = &config.Config{StateDir: dir}
+		}
+		if sealer, err = gateway.NewSecretSealer(c.KeyFile, cfg); err != nil {
+			return err
+		}
+	}
+	clean, n, poor, err := gateway.ImportList(c.File, c.Ignore, c.Out, sealer)
 	if err != nil {
 		return err
+	}
+	if poor > 0 {
+		fmt.Fprintf(e.stderr, "warning: %d agreed phrases are poor: passerelle check says which lines\n", poor)
 	}
 	if c.Out == "" {
 		_, err = e.stdout.Write(clean)

@@ -34,6 +34,7 @@ type commands struct {
 	Deposits  depositsCmd  `cmd:"" help:"What waits for patients: list, show, revoke, send the notice again, extend."`
 	Preview   previewCmd   `cmd:"" help:"Every page and mail that patients and senders get, in the clinic's look, with made-up data."`
 	Keys      keysCmd      `cmd:"" help:"The keys of correspondents outside the trust space: import, list, show, trust, expire, export, delete."`
+	Secret    secretCmd    `cmd:"" help:"Phrases agreed with correspondents: seal one for the clinic's list."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 

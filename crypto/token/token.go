@@ -147,18 +147,32 @@ func NewPassphrase() string {
 // DerivePassphrase makes the passphrase that belongs to a key and to what it is for: the same words each time, and without the key no
 // better to be guessed than those of NewPassphrase.
 func DerivePassphrase(key [32]byte, about ...[]byte) string {
-	m := hmac.New(sha256.New, key[:])
-	for _, s := range append([][]byte{[]byte("passerelle passphrase v1")}, about...) { // length first: no two lists give the same bytes
-		m.Write(binary.BigEndian.AppendUint64(nil, uint64(len(s))))
-		m.Write(s)
-	}
-	seed := m.Sum(nil)
+	seed := derive(key, "passerelle passphrase v1", about)
 	var p [PassphraseWords]string
 	for i := range p {
 		h := sha256.Sum256(append(seed, byte(i)))
 		p[i] = words[binary.BigEndian.Uint64(h[:])%uint64(len(words))] // 64 bits over 1466 words: the bias is below 2^-53
 	}
 	return strings.Join(p[:], "-")
+}
+
+// DeriveLink makes the link's secret that belongs to a key and to what it is for, the same each time.
+func DeriveLink(key [32]byte, about ...[]byte) string {
+	seed := derive(key, "passerelle link v1", about)
+	var b [LinkLength]byte
+	for i := range b {
+		b[i] = alphabet[seed[i]%32]
+	}
+	return string(b[:])
+}
+
+func derive(key [32]byte, use string, about [][]byte) []byte {
+	m := hmac.New(sha256.New, key[:])
+	for _, s := range append([][]byte{[]byte(use)}, about...) { // length first: no two lists give the same bytes
+		m.Write(binary.BigEndian.AppendUint64(nil, uint64(len(s))))
+		m.Write(s)
+	}
+	return m.Sum(nil)
 }
 
 func number(n int64) int64 {

@@ -81,6 +81,8 @@ type Config struct {
 	LDAPAsking Asking
 	// Known are the domains for which others may be mistaken: white list, the clinic's own, its partners'.
 	Known []string
+	// OpenSecret opens a sealed agreed phrase of the list for the key form of its address; nil leaves them sealed, for a look.
+	OpenSecret func(address string, sealed []byte) ([]byte, error)
 	// KeyFiles are OpenPGP key files by address or @domain, beside those that the list names.
 	KeyFiles map[string]string
 	// ReadOnly keeps nothing that remote sources say: for a look beside a gateway that serves.

@@ -38,7 +38,10 @@ type Contact struct {
 	File           string // base name of the list; "" where only a key of the config is known
 	Line           int
 
-	first string // first name, until the entry is whole
+	Sealed bool // the list has Secret sealed
+
+	opened bool   // a sealed Secret is the phrase itself
+	first  string // first name, until the entry is whole
 }
 
 // Listed tells whether the clinic's list has the entry; without it, only a key from the config is known.

@@ -93,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if cfg.StateDir = abs; cfg.MirrorDir == "" {
 		cfg.MirrorDir = abs
 	}
-	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.Now, cfg.Log)
+	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.OpenSecret, cfg.Now, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 func (d *Directory) With(ctx context.Context, cfg Config) (*Directory, error) {
 	cfg.StateDir, cfg.MirrorDir, cfg.Now, cfg.Log = d.cfg.StateDir, d.cfg.MirrorDir, d.cfg.Now, d.cfg.Log
 	cfg.complete()
-	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.Now, cfg.Log)
+	l, err := openList(cfg.ListFile, cfg.KeyFiles, cfg.OpenSecret, cfg.Now, cfg.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -73,6 +73,7 @@ func (e *ListError) LogValue() slog.Value {
 type list struct {
 	file     string
 	keyFiles map[string]string
+	open     func(address string, sealed []byte) ([]byte, error) // of agreed phrases, may be nil
 	now      func() time.Time
 	log      *slog.Logger
 
@@ -109,8 +110,8 @@ func look(paths stamps) stamps {
 	return now
 }
 
-func openList(file string, keyFiles map[string]string, now func() time.Time, log *slog.Logger) (*list, error) {
-	l := &list{file: file, keyFiles: keyFiles, now: now, log: log}
+func openList(file string, keyFiles map[string]string, open func(address string, sealed []byte) ([]byte, error), now func() time.Time, log *slog.Logger) (*list, error) {
+	l := &list{file: file, keyFiles: keyFiles, open: open, now: now, log: log}
 	if err := l.reload(); err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func (l *list) reload() error {
 		paths[f] = nil
 	}
 	seen := look(paths)
-	contacts, count, err := readContacts(l.file, l.keyFiles, seen)
+	contacts, count, err := readContacts(l.file, l.keyFiles, l.open, seen)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.taken, l.pending, l.checked = seen, nil, l.now()
@@ -220,7 +221,7 @@ func (l *list) status() (contacts, certificatesOver int, fault string) {
 
 // readContacts reads the list and the keys. seen gets the key files that the list names, each as it was before it was read: what changes while
 // it is read differs from its stamp, and is read again.
-func readContacts(file string, keyFiles map[string]string, seen stamps) (contacts map[string]*Contact, count int, err error) {
+func readContacts(file string, keyFiles map[string]string, open func(address string, sealed []byte) ([]byte, error), seen stamps) (contacts map[string]*Contact, count int, err error) {
 	var faults []Fault
 	contacts = make(map[string]*Contact)
 	if file != "" {
@@ -242,6 +243,9 @@ func readContacts(file string, keyFiles map[string]string, seen stamps) (contact
 				continue
 			}
 			contacts[c.Address] = c
+			if err := c.openSecret(open); err != nil {
+				faults = append(faults, Fault{File: c.File, Line: c.Line, Text: err.Error()})
+			}
 			beside := func(path *string) bool {
 				if *path == "" {
 					return false

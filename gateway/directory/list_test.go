@@ -286,7 +286,7 @@ func TestListChangedWhileItIsRead(t *testing.T) {
 			w.Close()
 		}
 	})
-	l, err := openList(path, map[string]string{"k@b.test": pipe}, c.now, slog.New(slog.DiscardHandler))
+	l, err := openList(path, map[string]string{"k@b.test": pipe}, nil, c.now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Error(err)
 	}

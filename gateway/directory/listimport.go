@@ -8,13 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // ImportList reads a spreadsheet's export (CSV) and gives it as a clean list: UTF-8, semicolons, the fields' own names, addresses and phones
 // in the form in which they are compared. A faulty line is a fault with its line and column, and nothing is given: half a list would lack
 // somebody's "do not send". A column that is none of ours must be named in ignore, for a misspelt one would be lost the same way. Files that
-// it names (keys, certificates) are not read.
-func ImportList(path string, ignore []string) (clean []byte, entries int, err error) {
+// it names (keys, certificates) are not read. seal, where it is not nil, gives the agreed phrases that stand in clear as they are to be written.
+func ImportList(path string, ignore []string, seal func(address, phrase string) (string, error)) (clean []byte, entries int, err error) {
 	text, err := readBounded(path, maxListSize)
 	if err != nil {
 		return nil, 0, err
@@ -31,6 +32,14 @@ func ImportList(path string, ignore []string) (clean []byte, entries int, err er
 			continue
 		}
 		byAddress[c.Address] = c
+		if seal == nil || c.Secret == "" || strings.HasPrefix(string(c.Secret), sealedMark) {
+			continue
+		}
+		sealed, err := seal(c.Address, string(c.Secret))
+		if err != nil {
+			faults = append(faults, Fault{File: file, Line: c.Line, Text: "secret: " + err.Error()})
+		}
+		c.Secret = Secret(sealed)
 	}
 	aliases := make(map[*Contact]string, len(cs))
 	for _, c := range cs {

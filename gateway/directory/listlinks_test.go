@@ -23,7 +23,7 @@ func openText(t *testing.T, name, text string) (*list, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	writeFile(t, path, text)
-	return openList(path, nil, time.Now, nil)
+	return openList(path, nil, nil, time.Now, nil)
 }
 
 func TestAliases(t *testing.T) {
@@ -72,7 +72,7 @@ func TestCertificates(t *testing.T) {
 	block, _ := pem.Decode([]byte(testCertificate(t, time.Now().Add(time.Hour))))
 	writeFile(t, filepath.Join(dir, "windows.cer"), string(block.Bytes))
 	writeFile(t, path, "adresse;certificat;forme\na@x.test;old.pem;\nb@x.test;good.pem;smime\nc@x.test;windows.cer;\n")
-	l, err := openList(path, nil, time.Now, nil)
+	l, err := openList(path, nil, nil, time.Now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("%d entries, %d certificates over", n, over)
 	}
 	writeFile(t, filepath.Join(dir, "good.pem"), "-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----\n")
-	if _, err := openList(path, nil, time.Now, nil); err == nil || !strings.Contains(err.Error(), "private key") {
+	if _, err := openList(path, nil, nil, time.Now, nil); err == nil || !strings.Contains(err.Error(), "private key") {
 		t.Errorf("%v", err)
 	}
 }
@@ -175,7 +175,7 @@ func TestImportList(t *testing.T) {
 	for name, text := range map[string]string{"utf-8": full, "bom": "\ufeff" + full, "windows-1252": latin, "commas": strings.ReplaceAll(full, ";", ","), "tabs": strings.ReplaceAll(full, ";", "\t")} {
 		path := filepath.Join(t.TempDir(), "export.csv")
 		writeFile(t, path, text)
-		clean, n, err := ImportList(path, []string{"ville"})
+		clean, n, err := ImportList(path, []string{"ville"}, nil)
 		if err != nil || n != 2 || !strings.HasPrefix(string(clean), "address;name;person;phone;rpps;opposed\nzoe.noel@courrier.test;Zoé Noël;patient;+33612345678;;\njean@x.test;Jean Petit;professional;;") {
 			t.Errorf("%s: %v\n%s", name, err, clean)
 			continue
@@ -187,7 +187,7 @@ func TestImportList(t *testing.T) {
 		if fi, _ := os.Stat(out); fi.Mode().Perm() != 0o600 {
 			t.Errorf("mode %v", fi.Mode())
 		}
-		l, err := openList(out, nil, time.Now, nil)
+		l, err := openList(out, nil, nil, time.Now, nil)
 		if err != nil || !l.contacts["jean@x.test"].Opposed || l.contacts["zoe.noel@courrier.test"].Phone != "+33612345678" {
 			t.Errorf("%s: the clean list reads otherwise: %v", name, err)
 		}
@@ -201,7 +201,7 @@ func TestImportList(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), "export.csv")
 		writeFile(t, path, text)
-		if clean, _, err := ImportList(path, nil); err == nil || !strings.Contains(err.Error(), want) || clean != nil {
+		if clean, _, err := ImportList(path, nil, nil); err == nil || !strings.Contains(err.Error(), want) || clean != nil {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}

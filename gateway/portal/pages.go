@@ -30,6 +30,7 @@ type page struct {
 	Content     *vault.Content
 	Sending     *vault.Sending
 	CanResend   bool
+	Phrase      *vault.PhraseView
 	stands      func(vault.Status, string) string
 	Frame       bool // the message has HTML to show
 	FrameOpen   bool
@@ -44,10 +45,14 @@ func (p page) T(key string) string {
 	if s, ok := p.brand.Text(p.Lang, key); ok {
 		return s
 	}
-	if s, ok := words[p.Lang][key]; ok {
-		return s
+	for _, lang := range []string{p.Lang, "fr"} {
+		for _, all := range []map[string]map[string]string{words, phraseWords} {
+			if s, ok := all[lang][key]; ok {
+				return s
+			}
+		}
 	}
-	return words["fr"][key]
+	return ""
 }
 
 // Date writes a time for the reader, in Paris.

@@ -121,6 +121,7 @@ func New(cfg Config) (*Portal, error) {
 		mux.HandleFunc("GET /r/{secret}/"+form, func(w http.ResponseWriter, r *http.Request) { p.back(w, r, "again", "") })
 	}
 	p.senders(mux)
+	p.phrases(mux)
 	mux.HandleFunc("GET /retrait", func(w http.ResponseWriter, r *http.Request) {
 		p.render(w, r, http.StatusOK, "typed", page{Path: p.base + "/retrait"})
 	})
@@ -155,8 +156,10 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if n := len(p.base); len(r.URL.Path) >= n && strings.EqualFold(r.URL.Path[:n], p.base) {
 		r.URL.Path = r.URL.Path[n:]
 	}
-	if len(r.URL.Path) > 3 && strings.EqualFold(r.URL.Path[:3], "/r/") {
-		r.URL.Path = "/r/" + strings.TrimRight(r.URL.Path[3:], "/") // a link put in upper case as a whole, or with a slash at its end
+	for _, of := range []string{"/r/", "/m/"} {
+		if len(r.URL.Path) > 3 && strings.EqualFold(r.URL.Path[:3], of) {
+			r.URL.Path = of + strings.TrimRight(r.URL.Path[3:], "/") // a link put in upper case as a whole, or with a slash at its end
+		}
 	}
 	// Under no-referrer browsers send "Origin: null", and those before 2023 no Sec-Fetch-Site beside it. What such a POST must
 	// know is the link's secret in its path, which no other site knows.

@@ -230,9 +230,11 @@ func TestAnswer(t *testing.T) {
 }
 
 func TestLanguages(t *testing.T) {
-	for k := range words["fr"] {
-		if words["en"][k] == "" {
-			t.Errorf("%s is missing in English", k)
+	for _, all := range []map[string]map[string]string{words, phraseWords} {
+		for k := range all["fr"] {
+			if all["en"][k] == "" {
+				t.Errorf("%s is missing in English", k)
+			}
 		}
 	}
 	s := newSite(t)

@@ -87,6 +87,10 @@ func pdfCoverText(o Options) string { return coverOf(pdfFrench, pdfEnglish, o) }
 // coverOf puts the recipient's language first.
 func coverOf(fr, en string, o Options) string {
 	name := o.Clinic
+	if o.PhraseLink != "" {
+		fr += "\nMot de passe perdu ou pas encore reçu ? Demandez-le à nouveau ici :\n" + o.PhraseLink + "\n"
+		en += "\nPassword lost, or not there yet? Ask for it again here:\n" + o.PhraseLink + "\n"
+	}
 	if o.Phone != "" {
 		fr += "\nUne question, un doute ? Appelez le " + o.Phone + callName(" (", o.Clinic) + ".\n"
 		en += "\nA question, a doubt? Call " + o.Phone + callName(" (", o.Clinic) + ".\n"

@@ -62,6 +62,8 @@ type Options struct {
 	Lang string
 	// Clinic and Phone say in the cover text who sent this and who can be called.
 	Clinic, Phone string
+	// PhraseLink is the page where the recipient asks for the passphrase again, named in the cover text of ZIP and PDF; "" for none.
+	PhraseLink string
 	// Hidden leaves the ids of the recipient's keys out (OpenPGP).
 	Hidden bool
 	// Cipher of S/MIME: gcm, cbc, or auto (and "") for what the certificate announces (smime.Announced).

@@ -88,7 +88,7 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		if phone, err = seal.Value(v.cfg.Key, "phone", id, []byte(e164)); err != nil {
 			return nil, fmt.Errorf("deposit %s: %w", id, err)
 		}
-		phoneMark = seal.Mark(v.cfg.Key, "phone", e164)
+		phoneMark = v.phoneMark(e164)
 		d.MaskedPhone = MaskPhone(e164)
 		if mobile && v.cfg.SMS != nil && r.Mode != BySender && r.Mode != BySecret {
 			d.Mode = BySMS
@@ -290,6 +290,8 @@ func one(res sql.Result, err error) error {
 }
 
 func (v *Vault) linkMark(secret string) []byte { return seal.Mark(v.cfg.Key, "link", secret) }
+
+func (v *Vault) phoneMark(e164 string) []byte { return seal.Mark(v.cfg.Key, "phone", e164) }
 
 func (v *Vault) shortMark(short string) []byte { return seal.Mark(v.cfg.Key, "short", short) }
 

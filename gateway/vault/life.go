@@ -146,7 +146,7 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 		if sealed, err = seal.Value(v.cfg.Key, "phone", id, []byte(e164)); err != nil {
 			return fail(err)
 		}
-		mark = seal.Mark(v.cfg.Key, "phone", e164)
+		mark = v.phoneMark(e164)
 		if mobile && v.cfg.SMS != nil {
 			mode = BySMS
 		}

@@ -51,6 +51,9 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	if err != nil {
 		return s, fmt.Errorf("sweep: %w", err)
 	}
+	if err := v.sweepPhrases(ctx, now); err != nil {
+		return s, fmt.Errorf("sweep: %w", err)
+	}
 	if last := v.swept.Load(); last == 0 || ms(now)-last >= allEvery.Milliseconds() || ms(now) < last {
 		if err := errors.Join(v.orphans(ctx, &s), v.count(ctx)); err != nil {
 			return s, fmt.Errorf("sweep: %w", err)

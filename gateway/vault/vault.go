@@ -94,6 +94,9 @@ type Config struct {
 	// ToSender hands a mail to the clinic's own server and returns when it was accepted. It brings a sender the new code after too
 	// many wrong ones; nil means that the patient is asked to call.
 	ToSender func(ctx context.Context, to message.Address, body *message.Body) error
+	// TellPhrase tells a passphrase again, by SMS where Phone is set, else by mail to the sender, and returns when it was accepted; nil means that
+	// none is told again. Its error must hold neither number nor words.
+	TellPhrase func(context.Context, Phrase) error
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -248,6 +251,9 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	if err := db.Migrate(ctx, "vault", schema, schemaLife); err != nil {
+		return nil, fmt.Errorf("new vault: %w", err)
+	}
+	if err := db.Migrate(ctx, "vault phrases", phraseSchema); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
