@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"passerelle/gateway/message"
@@ -38,6 +39,9 @@ func (p *Portal) madeUp() []shown {
 		status('b', "b.exemple@patient.example", vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: "06 .. .. 56 78"}),
 		status('c', "c.exemple@patient.example", vault.Status{State: vault.Opened, Mode: vault.BySMS, Level: "sms", Opened: now, Closed: true}),
 		status('d', "d.exemple@patient.example", vault.Status{State: vault.Expired, Ended: now})}}
+	phrase := func(m vault.Mode) *vault.PhraseView {
+		return &vault.PhraseView{Mode: m, MaskedPhone: "06 .. .. 56 78", Expires: end, AskSender: true}
+	}
 	codes := []string{"fault.wrong", "fault.slow", "fault.locked", "fault.limited", "fault.notsent", "fault.session"}
 	return []shown{
 		{"retrait", "typed", page{Path: p.base + "/retrait"}, []string{"fault.typed"}},
@@ -49,6 +53,9 @@ func (p *Portal) madeUp() []shown {
 		{"message", "message", page{Path: link, Title: content.Subject, Content: content, Frame: true, CanAnswer: true}, []string{"done.answer", "fault.answer", "fault.size", "fault.empty"}},
 		{"expediteur", "sender", page{Path: sending, Sending: list, CanResend: true, stands: p.cfg.Vault.Stands},
 			[]string{"done.revoked", "done.resent", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.often", "fault.resend", "fault.ended"}},
+		{"mot-de-passe-sms", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySMS)}, []string{"phr.done.sms", "phr.limited", "phr.notsent", "phr.gone"}},
+		{"mot-de-passe-telephone", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySender)}, []string{"phr.done.sender"}},
+		{"mot-de-passe-convenu", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySecret)}, nil},
 		{"erreur", "error", page{Fault: "gone"}, nil},
 		{"erreur-panne", "error", page{Fault: "broken"}, nil},
 		{"erreur-attendre", "error", page{Fault: "busy"}, nil},
@@ -86,7 +93,7 @@ func (p *Portal) Preview(lang string, write func(name string, content []byte) er
 		}
 		for _, note := range s.notes {
 			with := s
-			if with.page.Minutes = 5; note[:5] == "done." {
+			if with.page.Minutes = 5; strings.HasPrefix(note, "done.") || strings.HasPrefix(note, "phr.done.") {
 				with.page.Done = note
 			} else {
 				with.page.Fault = note
