@@ -24,6 +24,9 @@ require (
 	github.com/pdfcpu/pdfcpu v0.15.0 // reads a PDF into its objects, with limits and a context; crypto/pdf writes them encrypted by itself
 	github.com/prometheus/client_golang v1.25.0 // /metrics
 	github.com/prometheus/client_model v0.6.3 // comes with client_golang: the operator's page reads the numbers
+	github.com/riverqueue/river v0.51.1 // the queue of duties in the background: retries, unique jobs, rescue after a crash (design, "One durable thing")
+	github.com/riverqueue/river/riverdriver/riversqlite v0.51.1 // River on SQLite
+	github.com/riverqueue/river/rivertype v0.51.1 // its words
 	github.com/rogpeppe/go-internal v1.16.0 // tests only: testscript drives the real binary
 	go.uber.org/goleak v1.3.0 // tests only: goroutines without an owner
 	go.uber.org/zap v1.28.0 // comes with certmagic: its lines go to our log
@@ -35,12 +38,6 @@ require (
 	modernc.org/sqlite v1.61.1 // embedded database without cgo
 	pgregory.net/rapid v1.3.0 // tests only: properties
 	software.sslmate.com/src/go-pkcs12 v0.7.4 // the clinic's private key as its authority hands it out (.p12): the ciphers of old and new Windows, OpenSSL and NSS; its only need is x/crypto
-)
-
-require (
-	github.com/riverqueue/river v0.51.1
-	github.com/riverqueue/river/riverdriver/riversqlite v0.51.1
-	github.com/riverqueue/river/rivertype v0.51.1
 )
 
 require (

@@ -218,8 +218,6 @@ func (w *worker) NextRetry(job *river.Job[Duty]) time.Time {
 	return time.Now().Add(min(30*time.Second<<min(len(job.Errors), 7), time.Hour))
 }
 
-var _ rivertype.JobArgs = Duty{}
-
 // quietly lets the library's faults through alone.
 type quietly struct{ slog.Handler }
 
