@@ -76,7 +76,7 @@
 //	gateway              -> every room, config
 //	config               -> policy
 //	policy, crypto/*     -> nothing of ours
-//	message, store, web, duties -> nothing of ours
+//	message, store, web, duties, clamd -> nothing of ours
 //	every room           -> message at most; beyond that:
 //	protect, vault       -> crypto/*
 //	directory, ledger    -> store

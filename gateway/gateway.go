@@ -11,6 +11,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/addressbook"
+	"passerelle/gateway/clamd"
 	"passerelle/gateway/collect"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/duties"
@@ -47,6 +48,7 @@ type Gateway struct {
 	vault      *vault.Vault // nil where nothing can go to pickup
 	sms        vault.SMS    // nil where none is configured
 	portal     http.Handler
+	clamd      *clamd.Client // nil where answers are not searched
 	book       *addressbook.Book
 	collect    []collect.Box
 	// collectCerts are the mailboxes' own certificates, by the names of their boxes.

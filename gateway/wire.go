@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"passerelle/config"
+	"passerelle/gateway/clamd"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/duties"
 	"passerelle/gateway/ledger"
@@ -220,7 +221,12 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
+	answer := cfg.Pickup.Answer
+	if g.clamd = nil; cfg.Pickup.Clamd.Addr != "" {
+		g.clamd = &clamd.Client{Addr: cfg.Pickup.Clamd.Addr, Timeout: time.Duration(cfg.Pickup.Clamd.Timeout), Limit: int64(answer.Size)}
+	}
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(),
+		MaxAnswer: int64(answer.Size), MaxFiles: answer.Files, PerDay: answer.Daily, Proxies: localProxies, Log: g.log})
 	if err != nil {
 		return fmt.Errorf("portal: %w", err)
 	}
