@@ -72,6 +72,7 @@ type lasting struct {
 	exchangers *exchangers
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	queue      *duties.Queue   // what the vault has to do later; nil without one
+	mailedBack mailedBack
 	closers    []func() error
 }
 
@@ -92,6 +93,9 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 		kind = ownReplies
 	}
 	return g.journey(ctx, c, kind, env, body, func(m *mail, r message.Recipient) (way, error) {
+		if g.repliesHere(r) {
+			return replyWay(), nil
+		}
 		w, err := g.settle(ctx, m, r, g.policy.Decide)
 		if err == nil {
 			mDecided.WithLabelValues(string(w.decision.Route)).Inc()

@@ -36,6 +36,7 @@ type way struct {
 	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
 	onWay      bool // told to go on behind the reply
+	mailedBack bool // a patient's mail to pickup.reply_to
 }
 
 // handOn carries out the decisions and waits for their end. Recipients whose copies are the same bytes to the same hop share a
@@ -108,6 +109,9 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 		if w.sealed {
 			return fmt.Sprint("sealed ", i)
 		}
+		if w.mailedBack {
+			return "mailed back"
+		}
 		return "local"
 	case policy.Plain:
 		if d.Form == policy.FormReport { // it names its recipient
@@ -167,6 +171,13 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	}
 	switch d.Route {
 	case policy.Local:
+		if w.mailedBack {
+			if err := g.answerMailed(ctx, m, w); err != nil {
+				fail(err)
+			}
+			share(ways, group)
+			break
+		}
 		if !w.sealed {
 			g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m.came()))
 			g.sendAsCame(ctx, m, ways, group)

@@ -1,5 +1,7 @@
 package policy
 
+import "strings"
+
 // choice is what a rule wants before the laws have spoken.
 type choice struct {
 	rule  *Rule
@@ -56,10 +58,28 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		return c.refuse("automatic mail never by "+string(c.route), textAutomatic)
 	case c.route == Plain:
 		return c.plain()
-	case c.route == Encrypt:
-		return c.encrypt(f)
 	}
-	return c.end(Pickup, "", "")
+	d := c.end(Pickup, "", "")
+	if c.route == Encrypt {
+		if d = c.encrypt(f); d.Route != Pickup {
+			return d
+		}
+	}
+	if d.Notify == "" && unread(f.Sender) {
+		return c.refuse("nobody reads the sender's mail, and the rule has no notify", textUnread)
+	}
+	return d
+}
+
+// unread tells whether an address says of itself that nobody reads it: no code, receipt or answer of a patient would reach anybody.
+func unread(address string) bool {
+	local, _, _ := strings.Cut(strings.ToLower(address), "@")
+	local, _, _ = strings.Cut(local, "+")
+	switch strings.NewReplacer("-", "", "_", "", ".", "").Replace(local) {
+	case "noreply", "donotreply", "nepasrepondre", "sansreponse", "nobody", "mailerdaemon":
+		return true
+	}
+	return false
 }
 
 // internet tells whether a route leaves over the Internet.
@@ -149,7 +169,9 @@ func (c *choice) patient(f *Facts) Decision {
 	d := c.end(Trust, why, "")
 	d.Qualified = true
 	if !f.Marked && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
-		d.Fallback = c.rule.Fallback
+		if c.rule.Notify != "" || !unread(f.Sender) {
+			d.Fallback = c.rule.Fallback
+		}
 	}
 	return d
 }

@@ -40,6 +40,8 @@ type NoticeRequest struct {
 	Again bool
 	// Staff: the notice is for a member of the clinic's staff, about a message from the trust space.
 	Staff bool
+	// name begins the notice's Message-ID.
+	name string
 }
 
 // noticeData is what the templates may show. It holds nothing of the message.
@@ -62,6 +64,7 @@ func (v *Vault) Notice(d *Deposit, r NoticeRequest) (*message.Body, error) {
 	if r.From.IsNull() {
 		return nil, fmt.Errorf("notice of deposit %s: no From", d.ID)
 	}
+	r.name = d.ID + "." + v.noticeMAC(d.ID) + "."
 	data := v.noticeData(d)
 	data.Again = r.Again
 	if r.Staff {
@@ -122,7 +125,7 @@ func (v *Vault) mail(label string, r NoticeRequest, to message.Address, subject,
 	}
 	field("Subject", mime.QEncoding.Encode("utf-8", subject))
 	field("Date", v.cfg.Now().UTC().Format(time.RFC1123Z))
-	field("Message-ID", "<"+strings.ToLower(rand.Text())+"@"+r.From.Domain+">")
+	field("Message-ID", "<"+r.name+strings.ToLower(rand.Text())+"@"+r.From.Domain+">")
 	field("Auto-Submitted", "auto-generated") // RFC 3834 section 5: no vacation answers to it
 	field("MIME-Version", "1.0")
 	b.Write(r.Keep)
