@@ -151,8 +151,12 @@ func TestBouncedNotice(t *testing.T) {
 	}
 	l := newLife(t, "")
 	_, port, _ := strings.Cut(l.clinic.Addr(), ":")
-	// the Internet's Postfix: everything for patient.test fails behind its reply, and what it writes to the clinic arrives there
-	far, err := gatewaytest.StartPostfix(t.Context(), gatewaytest.PostfixOptions{Name: "far", Main: []string{"relayhost = [127.0.0.1]:" + port, "transport_maps = inline:{patient.test=error:5.1.1:nobody}"}})
+	// The Internet's Postfix: what it took for patient.test is refused behind it, and what it writes to the clinic arrives there.
+	deaf := startHop(t, gatewaytest.Options{Rcpt: func(_, _ string) gatewaytest.Reply {
+		return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such user"}
+	}})
+	_, deafPort, _ := strings.Cut(deaf.Addr(), ":")
+	far, err := gatewaytest.StartPostfix(t.Context(), gatewaytest.PostfixOptions{Name: "far", Main: []string{"relayhost = [127.0.0.1]:" + port, "transport_maps = inline:{patient.test=smtp:[127.0.0.1]:" + deafPort + "}"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func (r *record) wait(t *testing.T, n int) {
 	}
 }
 
-func start(t *testing.T, dir string, r *record) (q *duties.Queue, stop func()) {
+func startQueue(t *testing.T, dir string, r *record) (q *duties.Queue, stop func()) {
 	t.Helper()
 	q, err := duties.Open(t.Context(), duties.Config{Dir: dir, Do: r.do, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -68,7 +68,7 @@ func start(t *testing.T, dir string, r *record) (q *duties.Queue, stop func()) {
 func TestOnceEach(t *testing.T) {
 	dir := t.TempDir()
 	r := &record{seen: map[duties.Duty]int{}, came: make(chan duties.Duty, 100)}
-	q, stop := start(t, dir, r)
+	q, stop := startQueue(t, dir, r)
 	a, b, a2 := duties.Duty{What: "remind", Of: "1", Step: 1}, duties.Duty{What: "remind", Of: "2", Step: 1}, duties.Duty{What: "remind", Of: "1", Step: 2}
 	for range 3 {
 		if err := q.Add(t.Context(), a, b); err != nil {
@@ -77,7 +77,7 @@ func TestOnceEach(t *testing.T) {
 	}
 	r.wait(t, 2)
 	stop()
-	q, stop = start(t, dir, r)
+	q, stop = startQueue(t, dir, r)
 	defer stop()
 	if err := q.Add(t.Context(), a, b, a2); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestOutlivesTheProcess(t *testing.T) {
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, stop := start(t, dir, r)
+	_, stop := startQueue(t, dir, r)
 	r.wait(t, 1)
 	stop()
 	for _, name := range []string{duties.File, duties.File + "-wal"} {
@@ -127,5 +127,39 @@ func TestOutlivesTheProcess(t *testing.T) {
 	}
 	if fi, err := os.Stat(filepath.Join(dir, duties.File)); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("mode of the queue: %v %v", fi.Mode(), err)
+	}
+}
+
+// What a killed process had in hand is done by the next one at once, not after River's time for the stuck.
+func TestTakenOver(t *testing.T) {
+	dir := t.TempDir()
+	begun, release := make(chan struct{}), make(chan struct{})
+	dead, err := duties.Open(t.Context(), duties.Config{Dir: dir, Log: slog.New(slog.DiscardHandler), Do: func(context.Context, duties.Duty) error {
+		close(begun)
+		<-release // like one that is dead: no context ends it
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- dead.Run(ctx) }()
+	if err := dead.Add(t.Context(), duties.Duty{What: "receipt", Of: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	r := &record{seen: map[duties.Duty]int{}, came: make(chan duties.Duty, 100)}
+	start := time.Now()
+	_, stop := startQueue(t, dir, r)
+	r.wait(t, 1)
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("taken over after %v", d)
+	}
+	stop()
+	close(release)
+	cancel()
+	if err := errors.Join(<-ended, dead.Close()); err != nil {
+		t.Error(err)
 	}
 }
