@@ -128,19 +128,6 @@ func (g *Gateway) search(ctx context.Context, a portal.Answer) (searched, error)
 	return said, nil
 }
 
-// provedBy is how people read a level of proof.
-func provedBy(level string) string {
-	switch vault.Mode(level) {
-	case vault.BySMS:
-		return "un code reçu par SMS"
-	case vault.BySender:
-		return "un code donné par téléphone"
-	case vault.BySecret:
-		return "la phrase convenue"
-	}
-	return "« " + level + " »"
-}
-
 // answerMail writes the answer as a mail to the professional who wrote, and to nobody else.
 func (g *Gateway) answerMail(a portal.Answer, id string, s searched) (*message.Body, error) {
 	out := g.budget.NewWriter(0)
@@ -157,7 +144,7 @@ func (g *Gateway) answerMail(a portal.Answer, id string, s searched) (*message.B
 	}
 	fmt.Fprintf(&h, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"%s\"\r\n\r\n", boundary)
 	fmt.Fprintf(&h, "--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", boundary)
-	writeQP(&h, fmt.Sprintf("%s\n\n-- \nRéponse de %s par la page sécurisée, prouvée par %s.\n%s", a.Text, a.From, provedBy(a.Level), s.words()))
+	writeQP(&h, fmt.Sprintf("%s\n\n-- \nRéponse de %s par la page sécurisée, preuve : %s.\n%s", a.Text, a.From, vault.LevelFR(a.Level), s.words()))
 	if _, err := out.Write(h.Bytes()); err != nil {
 		out.Abort()
 		return nil, err
