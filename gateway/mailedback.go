@@ -59,7 +59,7 @@ func replyWay() way {
 // correspondent hears that he wrote. What he wrote goes nowhere: he was told so, and a mail box proves nobody. What a machine wrote is not
 // answered (RFC 3834 section 2).
 func (g *Gateway) answerMailed(ctx context.Context, m *mail, w *way) error {
-	f, err := g.messageFacts(m)
+	f, err := g.messageFacts(ctx, m)
 	if err != nil {
 		return err
 	}
