@@ -76,15 +76,19 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 			return d
 		}
 	}
-	if d.Notify == "" && unread(f.Sender) {
+	if c.unread(f) {
 		return c.refuse("nobody reads the sender's mail, and the rule has no notify", textUnread)
 	}
 	return d
 }
 
-// unread tells whether an address says of itself that nobody reads it: no code, receipt or answer of a patient would reach anybody.
-func unread(address string) bool {
-	local, _, _ := strings.Cut(strings.ToLower(address), "@")
+// unread tells whether the sender's address says of itself that nobody reads it, and the rule names nobody else: no code, receipt or answer of a
+// patient would reach anybody.
+func (c *choice) unread(f *Facts) bool {
+	if c.rule.Notify != "" {
+		return false
+	}
+	local, _, _ := strings.Cut(strings.ToLower(f.Sender), "@")
 	local, _, _ = strings.Cut(local, "+")
 	switch strings.NewReplacer("-", "", "_", "", ".", "").Replace(local) {
 	case "noreply", "donotreply", "nepasrepondre", "sansreponse", "nobody", "mailerdaemon":
@@ -180,7 +184,7 @@ func (c *choice) patient(f *Facts) Decision {
 	d := c.end(Trust, why, "")
 	d.Qualified = true
 	if c.rule.Route != Encrypt && !f.Marked && !f.Enclosed && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
-		if c.rule.Notify != "" || !unread(f.Sender) {
+		if !c.unread(f) {
 			d.Fallback = c.rule.Fallback
 		}
 	}
