@@ -100,7 +100,7 @@ func TestAnswerOnce(t *testing.T) {
 		t.Fatalf("%d mails of one answer", len(got))
 	}
 	data := string(got[0].Data)
-	if got[0].Sender != "" || !strings.Contains(data, "verified=sms, deposit\r\n ") || !strings.Contains(data, "In-Reply-To: <m") || !strings.Contains(data, "Subject: =?utf-8?q?Re:_Vos") || !strings.Contains(data, "preuve : code par SMS") {
+	if got[0].Sender != "" || !strings.Contains(data, "verified=sms, deposit\r\n ") || !strings.Contains(data, "In-Reply-To: <m") || !strings.Contains(data, "Subject: =?utf-8?q?Re:_Vos") || !strings.Contains(data, "preuve : co=\r\nde par SMS") {
 		t.Errorf("%s", data)
 	}
 	if code, _ := b.answer(link, token, "Merci encore"); code != 200 || len(l.answers()) != 2 {
