@@ -6,6 +6,7 @@ require (
 	filippo.io/age v1.3.2 // seals a deposit: authenticated 64 KiB segments, read from the middle (design, "The vault")
 	github.com/ProtonMail/go-crypto v1.5.2 // OpenPGP (RFC 9580), kept by Proton
 	github.com/alecthomas/kong v1.17.0 // command line with good help
+	github.com/caddyserver/certmagic v0.25.6 // the portal's certificate by ACME, where it is switched on: renewal, back-off and both proofs, in use at scale
 	github.com/chromedp/cdproto v0.159.0 // tests only: comes with chromedp, its downloads and screens
 	github.com/chromedp/chromedp v0.23.0 // tests only: walks the patient's pages in Chromium
 	github.com/coreos/go-systemd/v22 v22.7.0 // systemd: sockets that it hands over, sd_notify; kept by its authors, needs x/sys alone of us
@@ -25,6 +26,7 @@ require (
 	github.com/prometheus/client_model v0.6.3 // comes with client_golang: the operator's page reads the numbers
 	github.com/rogpeppe/go-internal v1.16.0 // tests only: testscript drives the real binary
 	go.uber.org/goleak v1.3.0 // tests only: goroutines without an owner
+	go.uber.org/zap v1.28.0 // comes with certmagic: its lines go to our log
 	golang.org/x/crypto v0.58.0 // argon2id, HKDF, OCSP
 	golang.org/x/image v0.47.0 // the Go font (BSD, may be embedded; Latin, Greek, Cyrillic) of the PDF form; comes with pdfcpu
 	golang.org/x/net v0.62.0 // IDNA: domains compared as A-labels; DNS messages of the name server in tests
@@ -40,6 +42,7 @@ require (
 	github.com/Azure/go-ntlmssp v0.1.1 // indirect
 	github.com/aymerick/douceur v0.2.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
+	github.com/caddyserver/zerossl v0.1.6 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
@@ -49,8 +52,12 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/gorilla/css v1.0.1 // indirect
 	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
+	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
+	github.com/libdns/libdns v1.1.1 // indirect
 	github.com/hhrutter/tiff v1.0.6 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/mholt/acmez/v3 v3.1.7 // indirect
+	github.com/miekg/dns v1.1.73 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
@@ -65,6 +72,9 @@ require (
 	github.com/tidwall/match v1.2.0 // indirect
 	github.com/tidwall/pretty v1.2.1 // indirect
 	github.com/tidwall/sjson v1.2.5 // indirect
+	github.com/zeebo/blake3 v0.2.4 // indirect
+	go.uber.org/multierr v1.11.0 // indirect
+	go.uber.org/zap/exp v0.3.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sys v0.49.0 // indirect

@@ -117,10 +117,11 @@ type ListenTrust struct {
 
 // ListenPortal is the patient's door. Without a certificate it speaks plain HTTP, for use behind a proxy.
 type ListenPortal struct {
-	Addr   string `yaml:"addr"`
-	TLSDir string `yaml:"tls_dir"` // holds cert.pem and key.pem
-	Cert   string `yaml:"cert"`
-	Key    string `yaml:"key"`
+	Addr   string     `yaml:"addr"`
+	TLSDir string     `yaml:"tls_dir"` // holds cert.pem and key.pem
+	Cert   string     `yaml:"cert"`
+	Key    string     `yaml:"key"`
+	ACME   PortalACME `yaml:"acme"`
 }
 
 // ListenMetrics is the operator's door: metrics, health and console.
@@ -334,7 +335,7 @@ func Default() *Config {
 		Listen: Listen{
 			LMTP:    ListenLMTP{Addr: "127.0.0.1:10024"},
 			SMTP:    ListenSMTP{Addr: "127.0.0.1:10025"},
-			Portal:  ListenPortal{Addr: ":8443"},
+			Portal:  ListenPortal{Addr: ":8443", ACME: PortalACME{CA: letsEncrypt}},
 			Metrics: ListenMetrics{Addr: "127.0.0.1:9464"},
 			LDAP:    ListenLDAP{Base: "o=annuaire"},
 		},

@@ -121,6 +121,7 @@ func (c *Config) complete(files func(string) error) {
 		}
 	}
 	c.completeCollect()
+	c.completeACME()
 	if id := &c.Trust.Identities; id.On() && len(c.Trust.OwnDomains) > 0 {
 		if id.Hostname == "" {
 			id.Hostname = c.Trust.OwnDomains[0]

@@ -31,6 +31,10 @@ type Pickup struct {
 	Report Duration `yaml:"report"`
 	// Receipts are the summaries that a sender gets, each at most once for a message: sent, unopened, end.
 	Receipts []string `yaml:"receipts"`
+	Brand    Brand    `yaml:"brand"`
+	// Proxies are the reverse proxies in front of the portal, beside those on this machine: prefixes or single addresses whose
+	// X-Forwarded-For is believed.
+	Proxies []string `yaml:"proxies"`
 	// Answer bounds what a patient answers on the page.
 	Answer PickupAnswer `yaml:"answer"`
 	// Clamd searches the files of answers for viruses.
@@ -92,6 +96,8 @@ func (v *validator) pickup() {
 	if v.c.Listen.Portal.Addr == "" && !v.broken["listen"] && v.ok("listen.portal.addr") && v.reaches(policy.Pickup) {
 		v.fault("listen.portal.addr", "must be set: %s", v.why(policy.Pickup))
 	}
+	v.brand()
+	v.networks("pickup.proxies", p.Proxies)
 	v.oneOf("pickup.no_phone", p.NoPhone, "", "hold", "tell")
 	if len(p.Reminders) > maxReminders {
 		v.fault("pickup.reminders", "must be %d at most", maxReminders)

@@ -83,6 +83,7 @@ func (v *validator) listeners() {
 	v.tls("listen.lmtp", l.LMTP.TLSDir, l.LMTP.Cert, l.LMTP.Key)
 	v.tls("listen.smtp", l.SMTP.TLSDir, l.SMTP.Cert, l.SMTP.Key)
 	v.tls("listen.portal", l.Portal.TLSDir, l.Portal.Cert, l.Portal.Key)
+	v.acme()
 	v.tls("listen.addressbook", l.Addressbook.TLSDir, l.Addressbook.Cert, l.Addressbook.Key)
 	v.tls("listen.ldap", l.LDAP.TLSDir, l.LDAP.Cert, l.LDAP.Key)
 	v.networks("listen.addressbook.networks", l.Addressbook.Networks)

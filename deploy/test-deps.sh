@@ -31,12 +31,18 @@ need tnef tnef # a second opinion on Outlook's winmail.dat
 need ytnef-tools ytnef # and a third
 need sharutils uuencode
 need procps ps
+need nginx-light /usr/sbin/nginx # the shipped reverse proxy of the patients' pages
 need slapd /usr/sbin/slapd # a region's directory, asked over LDAP
 need ldap-utils ldapsearch
 need util-linux prlimit # faults: few descriptors, another user, a namespace
 need xmlsec1 xmlsec1 # a second opinion on the signature of the white list
 need mount mount # faults: a disk that fills up and fails
 need e2fsprogs /sbin/mkfs.ext4
+
+# Let's Encrypt's own server for tests: no Debian package. Its version is that of gateway/gatewaytest/pebble.go.
+if ! command -v pebble >/dev/null 2>&1 && ! [ -e "$(go env GOPATH)/bin/pebble" ]; then
+	go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1
+fi
 
 [ -n "$missing" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then

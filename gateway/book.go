@@ -51,7 +51,7 @@ func bookNetworks(key string, own []string, cfg *config.Config) ([]netip.Prefix,
 	if len(own) == 0 {
 		own = cfg.Clinic.Networks
 	}
-	nets, err := prefixes(own)
+	nets, err := prefixes("listen.addressbook.networks", own)
 	if err != nil {
 		return nil, fmt.Errorf("%s.networks: %w", key, err)
 	}

@@ -41,6 +41,9 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 	if _, err := newSMS(cfg); err != nil { // its template is filled in once
 		return nil, err
 	}
+	if _, err := loadBrand(cfg); err != nil {
+		return nil, err
+	}
 	if cfg.KeyFile != "" { // systemd hands it to the service alone; who may read it here is told where it is malformed
 		if _, err := serverKey(cfg, log); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, err
@@ -135,7 +138,11 @@ func (g *Gateway) certificateDays() map[string]float64 {
 	g = g.current()
 	days := map[string]float64{}
 	for door, t := range g.tls {
-		if pair, err := t.pair.get(nil); err == nil {
+		if t.pair == nil {
+			if leaf, err := g.portalCert.leaf(); err == nil {
+				days["listen."+door] = leaf.NotAfter.Sub(g.now()).Hours() / 24
+			}
+		} else if pair, err := t.pair.get(nil); err == nil {
 			days["listen."+door] = pair.Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
 	}

@@ -228,5 +228,5 @@ func (g *Gateway) controlDoor() (door, error) {
 			w.Write(b)
 		}
 	})
-	return webDoor("control", l, nil, mux, 2*time.Minute), nil
+	return webDoor("control", l, nil, mux, 2*time.Minute, g.log), nil
 }

@@ -53,6 +53,7 @@ type Gateway struct {
 	sms        vault.SMS    // nil where none is configured
 	portal     http.Handler
 	clamd      *clamd.Client // nil where answers are not searched
+	portalCert *portalCert   // where it is got by ACME
 	book       *addressbook.Book
 	collect    []collect.Box
 	// collectCerts are the mailboxes' own certificates, by the names of their boxes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -95,6 +96,7 @@ func keepFixed(old, cfg *config.Config) (differ []string) {
 	keep("listen.lmtp.cert", both(o.LMTP.Cert, n.LMTP.Cert), func() { n.LMTP.Cert, n.LMTP.Key = o.LMTP.Cert, o.LMTP.Key })
 	keep("listen.smtp.cert", both(o.SMTP.Cert, n.SMTP.Cert), func() { n.SMTP.Cert, n.SMTP.Key = o.SMTP.Cert, o.SMTP.Key })
 	keep("listen.portal.cert", both(o.Portal.Cert, n.Portal.Cert), func() { n.Portal.Cert, n.Portal.Key = o.Portal.Cert, o.Portal.Key })
+	keep("listen.portal.acme", reflect.DeepEqual(o.Portal.ACME, n.Portal.ACME), func() { n.Portal.ACME = o.Portal.ACME })
 	keep("listen.addressbook.cert", both(o.Addressbook.Cert, n.Addressbook.Cert), func() { n.Addressbook.Cert, n.Addressbook.Key = o.Addressbook.Cert, o.Addressbook.Key })
 	keep("listen.ldap.cert", both(o.LDAP.Cert, n.LDAP.Cert), func() { n.LDAP.Cert, n.LDAP.Key = o.LDAP.Cert, o.LDAP.Key })
 	keep("listen.ldap.implicit_tls", o.LDAP.ImplicitTLS == n.LDAP.ImplicitTLS, func() { n.LDAP.ImplicitTLS = o.LDAP.ImplicitTLS })

@@ -48,6 +48,11 @@ func (g *Gateway) Run(ctx context.Context, cfg *config.Config, version string) e
 				cancel(fmt.Errorf("%s: %w", d.name, err))
 			}
 		})
+		if d.name == "portal" && g.portalCert != nil { // it is bound: what a name is proved by arrives there
+			if err := g.portalCert.run(ctx, d.addr); err != nil {
+				cancel(err)
+			}
+		}
 	}
 	wg.Go(func() { g.duties(ctx) })
 	if g.queue != nil {
@@ -147,13 +152,13 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 	if c := cfg.Listen.Portal; open("portal", c.Addr) && g.portal != nil {
 		if l := bind("portal", c.Addr); l != nil {
 			pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current().portal.ServeHTTP(w, r) })
-			ds = append(ds, webDoor("portal", newCrowd(l, g.log), g.liveTLS("portal"), pages, 30*time.Minute))
+			ds = append(ds, webDoor("portal", newCrowd(l, g.log), g.liveTLS("portal"), pages, 30*time.Minute, g.log))
 		}
 	}
 	if c := cfg.Listen.Addressbook; open("addressbook", c.Addr) {
 		if l := bind("addressbook", c.Addr); l != nil {
 			page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current().book.ServeHTTP(w, r) })
-			ds = append(ds, webDoor("addressbook", newCrowd(l, g.log), g.liveTLS("addressbook"), page, 30*time.Second))
+			ds = append(ds, webDoor("addressbook", newCrowd(l, g.log), g.liveTLS("addressbook"), page, 30*time.Second, g.log))
 		}
 	}
 	if c := cfg.Listen.LDAP; open("ldap", c.Addr) {
@@ -173,7 +178,7 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 			if perr != nil {
 				return nil, perr
 			}
-			d := webDoor("metrics", l, nil, page, 30*time.Second)
+			d := webDoor("metrics", l, nil, page, 30*time.Second, g.log)
 			serve := d.serve
 			d.serve = func(ctx context.Context) error { defer remove(); return serve(ctx) }
 			ds = append(ds, d)
@@ -194,14 +199,15 @@ func (g *Gateway) doors(cfg *config.Config, version string) (ds []door, err erro
 }
 
 // webDoor serves HTTP with limits on every phase; long lets a patient on a slow line load a large file.
-func webDoor(name string, l net.Listener, t *tls.Config, h http.Handler, long time.Duration) door {
+func webDoor(name string, l net.Listener, t *tls.Config, h http.Handler, long time.Duration, log *slog.Logger) door {
 	var hand sync.WaitGroup // requests: Close of the server ends their connections, but does not wait for them
 	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		hand.Add(1)
 		defer hand.Done()
 		h.ServeHTTP(w, r)
 	})
-	s := &http.Server{Handler: counted, ReadHeaderTimeout: 15 * time.Second, ReadTimeout: long, WriteTimeout: long, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
+	s := &http.Server{Handler: counted, ReadHeaderTimeout: 15 * time.Second, ReadTimeout: long, WriteTimeout: long, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)} // broken handshakes of strangers
 	if t != nil {
 		t = t.Clone()
 		t.NextProtos = webProtos
@@ -357,12 +363,12 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return p.pair, nil
 }
 
-func prefixes(nets []string) ([]netip.Prefix, error) {
+func prefixes(key string, nets []string) ([]netip.Prefix, error) {
 	out := make([]netip.Prefix, 0, len(nets))
 	for _, n := range nets {
 		p, err := config.ParsePrefix(n)
 		if err != nil {
-			return nil, fmt.Errorf("clinic.networks: %w", err)
+			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 		out = append(out, p)
 	}

@@ -30,10 +30,16 @@ type lifeHouse struct {
 }
 
 func newLife(t *testing.T, pickup string) *lifeHouse {
+	t.Helper()
+	return newLifeAt(t, "http://{portal}", pickup)
+}
+
+// newLifeAt is newLife where patients reach the portal under another address than its own.
+func newLifeAt(t *testing.T, url, pickup string) *lifeHouse {
 	l := &lifeHouse{sms: gatewaytest.StartSMS()}
 	t.Cleanup(func() { l.sms.Close() })
 	now := func() time.Time { return time.Now().Add(time.Duration(l.turned.Load())) }
-	text := withRules("rules:\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"http://{portal}\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
+	text := withRules("rules:\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
 	text = strings.Replace(text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
 	l.house = custom(t, text, nil, func(h *house) { h.opts = append(h.opts, gateway.Clock(now)) })
 	return l

@@ -19,13 +19,11 @@ import (
 	"time"
 
 	"passerelle/config"
-	"passerelle/gateway/clamd"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/duties"
 	"passerelle/gateway/keyring"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
-	"passerelle/gateway/portal"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
 	"passerelle/gateway/store"
@@ -133,6 +131,12 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	}
 	g.relay = relay.New(relay.Config{Log: log, Budget: g.budget, Timeouts: to, Resolver: g.exchangers.resolver})
 	g.closers = append(g.closers, func() error { g.relay.Close(); return nil })
+	if cfg.Listen.Portal.ACME.On() {
+		if g.portalCert, err = newPortalCert(cfg, log); err != nil {
+			return nil, err
+		}
+		g.closers = append(g.closers, g.portalCert.close)
+	}
 	if err := g.furnish(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -169,6 +173,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	}
 	if g.tls, err = listenersTLS(cfg, g.log); err != nil {
 		return err
+	}
+	if g.portalCert != nil {
+		g.tls["portal"] = listenerTLS{config: g.portalCert.config()}
 	}
 	if inTrust(cfg) || len(cfg.Encrypt.SMIME.Roots) > 0 {
 		if g.evidence == nil {
@@ -230,90 +237,6 @@ func (g *Gateway) Close() error {
 	return errors.Join(errs...)
 }
 
-func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err error) {
-	if g.sms, err = newSMS(cfg); err != nil {
-		return err
-	}
-	set := vault.Config{Key: derive(g.key, "vault"), PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"),
-		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Reminders: durations(cfg.Pickup.Reminders), Report: time.Duration(cfg.Pickup.Report), Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
-		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
-			return g.toClinic(ctx, message.Address{}, to, nil, body)
-		}, Now: g.now, Log: g.log}
-	if g.vault != nil {
-		g.vault, err = g.vault.With(set)
-	} else {
-		var blobs *store.Blobs
-		if blobs, err = store.OpenBlobs(filepath.Join(cfg.StateDir, "deposits")); err != nil {
-			return err
-		}
-		g.vault, err = vault.New(ctx, g.db, vaultBlobs{blobs}, set)
-	}
-	if err != nil {
-		return fmt.Errorf("vault: %w", err)
-	}
-	answer := cfg.Pickup.Answer
-	if g.clamd = nil; cfg.Pickup.Clamd.Addr != "" {
-		g.clamd = &clamd.Client{Addr: cfg.Pickup.Clamd.Addr, Timeout: time.Duration(cfg.Pickup.Clamd.Timeout), Limit: int64(answer.Size)}
-	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(),
-		MaxAnswer: int64(answer.Size), MaxFiles: answer.Files, PerDay: answer.Daily, Proxies: localProxies, Log: g.log})
-	if err != nil {
-		return fmt.Errorf("portal: %w", err)
-	}
-	return nil
-}
-
-func durations(ds []config.Duration) []time.Duration {
-	out := make([]time.Duration, len(ds))
-	for i, d := range ds {
-		out[i] = time.Duration(d)
-	}
-	return out
-}
-
-// localProxies: what comes to the portal from this machine comes through a proxy in front, and the patient is the last one in its
-// X-Forwarded-For. Without it one stranger's wrong codes would slow down everybody.
-var localProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-
-// newSMS gives the provider's interface, nil where none is configured.
-func newSMS(cfg *config.Config) (vault.SMS, error) {
-	if cfg.SMS.URL.Reveal() == "" {
-		return nil, nil
-	}
-	headers := make(map[string]string, len(cfg.SMS.Headers))
-	for k, v := range cfg.SMS.Headers {
-		headers[k] = v.Reveal()
-	}
-	return vault.NewSMS(vault.SMSConfig{URL: cfg.SMS.URL.Reveal(), Method: cfg.SMS.Method, Headers: headers,
-		Body: cfg.SMS.Body.Reveal(), ContentType: cfg.SMS.ContentType, Timeout: time.Duration(cfg.SMS.Timeout)})
-}
-
-// vaultBlobs shows the folder of blobs as the vault wants it.
-type vaultBlobs struct{ *store.Blobs }
-
-type vaultBlob struct{ b *store.Blob }
-
-func (v vaultBlobs) Open(id string) (vault.Blob, error) {
-	b, err := v.Blobs.Open(id)
-	if err != nil {
-		return nil, err
-	}
-	return vaultBlob{b}, nil
-}
-
-// Delete of what is not there is no error: another sweep was faster, or the payload was never stored.
-func (v vaultBlobs) Delete(_ context.Context, id string) error {
-	if err := v.Blobs.Delete(id); !errors.Is(err, store.ErrNoBlob) {
-		return err
-	}
-	return nil
-}
-
-func (v vaultBlobs) List(context.Context) ([]string, error) { return v.Blobs.List() }
-func (v vaultBlob) ReadAt(p []byte, off int64) (int, error) { return v.b.ReadAt(p, off) }
-func (v vaultBlob) Size() int64                             { return v.b.Size }
-func (v vaultBlob) Close() error                            { return v.b.Close() }
-
 func trustConfig(cfg *config.Config, evidence *trust.Evidence, now func() time.Time, log *slog.Logger) trust.Config {
 	t := cfg.Trust
 	c := trust.Config{Domains: t.Domains, OwnDomains: t.OwnDomains, CA: t.CA, Cert: t.Cert, Key: t.Key, PatientDomain: t.PatientDomain, StrictDN: t.StrictDN,
@@ -353,7 +276,7 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		s.hops[name] = hop
 	}
 	var err error
-	if s.networks, err = prefixes(cfg.Clinic.Networks); err != nil {
+	if s.networks, err = prefixes("clinic.networks", cfg.Clinic.Networks); err != nil {
 		return s, err
 	}
 	if s.noticeFrom, err = message.ParseAddress(s.postmaster, false); err != nil {

@@ -2,10 +2,14 @@ package gatewaytest
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -13,6 +17,7 @@ import (
 // NameServer answers over UDP on loopback with the records that it was given, and NXDOMAIN for every other name.
 type NameServer struct {
 	conn net.PacketConn
+	tcp  net.Listener // the same port: some resolvers ask by TCP alone
 	mu   sync.Mutex
 	mx   map[string][]MX
 	a    map[string]string
@@ -32,8 +37,14 @@ func StartNameServer() (*NameServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("name server: %w", err)
 	}
-	s := &NameServer{conn: c, mx: map[string][]MX{}, a: map[string]string{}, done: make(chan struct{})}
+	l, err := net.Listen("tcp", c.LocalAddr().String())
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("name server: %w", err)
+	}
+	s := &NameServer{conn: c, tcp: l, mx: map[string][]MX{}, a: map[string]string{}, done: make(chan struct{})}
 	go s.serve()
+	go s.serveTCP()
 	return s, nil
 }
 
@@ -65,11 +76,39 @@ func (s *NameServer) Resolver() *net.Resolver {
 	}}
 }
 
+// Addr is where it answers.
+func (s *NameServer) Addr() string { return s.conn.LocalAddr().String() }
+
 // Close ends it.
 func (s *NameServer) Close() error {
-	err := s.conn.Close()
+	err := errors.Join(s.conn.Close(), s.tcp.Close())
 	<-s.done
 	return err
+}
+
+// serveTCP answers one question of each connection (RFC 1035 section 4.2.2).
+func (s *NameServer) serveTCP() {
+	for {
+		c, err := s.tcp.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			var size [2]byte
+			if _, err := io.ReadFull(c, size[:]); err != nil {
+				return
+			}
+			query := make([]byte, binary.BigEndian.Uint16(size[:]))
+			if _, err := io.ReadFull(c, query); err != nil {
+				return
+			}
+			if answer, err := s.answer(query); err == nil {
+				c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...))
+			}
+		}()
+	}
 }
 
 func (s *NameServer) serve() {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"passerelle/gateway/brand"
 	"passerelle/gateway/vault"
 	"passerelle/gateway/web"
 )
@@ -18,6 +19,8 @@ type page struct {
 	Lang   string
 	Clinic vault.Clinic
 	Style  string
+	Logo   string // "" for the house's own sign
+	brand  *brand.Brand
 	// Path is the page's own, without the final slash; Query keeps a language that was chosen.
 	Path, Query string
 	Title       string
@@ -43,6 +46,9 @@ type page struct {
 
 // T gives the words for a key in the page's language.
 func (p page) T(key string) string {
+	if s, ok := p.brand.Text(p.Lang, key); ok {
+		return s
+	}
 	if s, ok := words[p.Lang][key]; ok {
 		return s
 	}
@@ -96,7 +102,10 @@ func size(lang string, n int64) string {
 // render writes a page; what fails in a template is noticed before the first octet is sent.
 func (p *Portal) render(w http.ResponseWriter, r *http.Request, code int, name string, d page) {
 	lang, chosen := web.Language(r)
-	d.Lang, d.Clinic, d.Style = lang, p.cfg.Vault.Clinic(), p.base+sheet.Path
+	d.Lang, d.Clinic, d.Style, d.brand = lang, p.cfg.Vault.Clinic(), p.base+p.sheet.Path, p.cfg.Brand
+	if p.logo != "" {
+		d.Logo = p.base + p.logo
+	}
 	if chosen {
 		d.Query = "?lang=" + lang
 	}

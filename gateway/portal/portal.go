@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"passerelle/gateway/brand"
 	"passerelle/gateway/message"
 	"passerelle/gateway/vault"
 	"passerelle/gateway/web"
@@ -51,6 +52,8 @@ type Config struct {
 	PerDay int
 	// PerSecond bounds the requests of one address range, after a burst of ten times as many; 0 means 20.
 	PerSecond float64
+	// Brand is the clinic's look; nil is the house's own.
+	Brand *brand.Brand
 	// Proxies are the reverse proxies whose X-Forwarded-For is believed.
 	Proxies []netip.Prefix
 	Log     *slog.Logger
@@ -65,16 +68,15 @@ var answerScript string
 //go:embed pages/style.css
 var style string
 
-var (
-	templates = template.Must(template.ParseFS(pageFiles, "pages/*.html"))
-	sheet     = web.NewSheet(style)
-)
+var templates = template.Must(template.ParseFS(pageFiles, "pages/*.html"))
 
 // Portal is the http.Handler of the patient's pages.
 type Portal struct {
 	cfg    Config
 	base   string // path of the public URL, "" or "/x"
 	secure bool
+	sheet  web.Sheet
+	logo   string // path of the clinic's logo below base, "" for none
 	peers  *vault.Limiter
 	again  *vault.Limiter // notices that a sender has sent again, by deposit
 	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
@@ -112,11 +114,12 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
 		again: vault.NewLimiter(10*time.Minute, 2),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
-	mux.Handle("GET "+sheet.Path, sheet)
+	mux.Handle("GET "+p.sheet.Path, p.sheet)
+	p.serveLogo(mux)
 	mux.HandleFunc("GET /r/{secret}", p.show)
 	mux.HandleFunc("POST /r/{secret}", p.prove)
 	mux.HandleFunc("POST /r/{secret}/code", p.sendCode)

@@ -178,6 +178,16 @@ func (db *DB) Close() error {
 	return nil
 }
 
+// Settle moves the log into the database and empties it. secure_delete overwrites in the database what a statement removed; the page before it
+// stands in the log until then, and for days where little is written. What a reader or writer holds meanwhile is left to the next call.
+func (db *DB) Settle(ctx context.Context) error {
+	var busy, frames, moved int
+	if err := db.pool.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved); err != nil {
+		return fmt.Errorf("empty the log of the database: %w", err)
+	}
+	return nil
+}
+
 func (db *DB) closeHandles() error {
 	var errs []error
 	for _, s := range []*sql.Stmt{db.begin, db.end, db.savepoint, db.release, db.undo} {

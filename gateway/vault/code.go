@@ -146,8 +146,8 @@ func (v *Vault) handOver(ctx context.Context, r *row, code string) error {
 }
 
 func (v *Vault) smsText(lang, code string) string {
-	if lang == "en" {
-		return fmt.Sprintf("%s: your code is %s. It is valid for 15 minutes. Do not give it to anyone.", v.cfg.Clinic.Name, code)
+	if lang != "en" {
+		lang = "fr"
 	}
-	return fmt.Sprintf("%s : votre code est %s. Il est valable 15 minutes. Ne le donnez à personne.", v.cfg.Clinic.Name, code)
+	return fill(v.cfg.sentence(lang, "sms.text"), map[string]string{"clinic": v.cfg.Clinic.Name, "code": code}, func(v string) string { return v })
 }

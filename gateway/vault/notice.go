@@ -44,16 +44,56 @@ type NoticeRequest struct {
 	name string
 }
 
-// noticeData is what the templates may show. It holds nothing of the message.
-type noticeData struct {
-	Clinic               Clinic
-	Link, Short, Typed   string // the link; what is typed in its place, and where
-	UntilFR, UntilEN     string
-	BySMS, BySecret      bool
-	Again                bool
-	Track                string // the sender's page of the message
-	Code, Phone          string
-	Recipient, CreatedFR string
+// mailData is what the templates may show, in both languages. It holds nothing of the message.
+type mailData struct {
+	FR, EN         mailPart
+	Colour, Accent htmltemplate.CSS
+}
+
+// mailPart is one language of a mail.
+type mailPart struct {
+	cfg         *Config
+	lang        string
+	values      map[string]string // what the sentences' braces stand for
+	Link, Short string
+	Code, Track string // of the sender's code mail
+	mode        Mode
+	again       bool
+	Staff       bool
+	Accent      htmltemplate.CSS
+	Subject     string // key
+}
+
+func (p mailPart) sentence(key string) string { return p.cfg.sentence(p.lang, key) }
+
+// Sent, How and Doubt are the sentences that fit a deposit.
+func (p mailPart) Sent() string {
+	switch {
+	case p.Staff:
+		return "mail.sent.staff"
+	case p.again:
+		return "mail.sent.again"
+	}
+	return "mail.sent"
+}
+
+// How says which proof the page asks for.
+func (p mailPart) How() string {
+	switch p.mode {
+	case BySMS:
+		return "mail.sms"
+	case BySecret:
+		return "mail.secret"
+	}
+	return "mail.told"
+}
+
+// Doubt says whom to call.
+func (p mailPart) Doubt() string {
+	if p.values["phone"] != "" {
+		return "mail.doubt.phone"
+	}
+	return "mail.doubt"
 }
 
 // Notice makes the neutral mail that brings a patient the link: French, then English, as text and simple HTML.
@@ -65,16 +105,14 @@ func (v *Vault) Notice(d *Deposit, r NoticeRequest) (*message.Body, error) {
 		return nil, fmt.Errorf("notice of deposit %s: no From", d.ID)
 	}
 	r.name = d.ID + "." + v.noticeMAC(d.ID) + "."
-	data := v.noticeData(d)
-	data.Again = r.Again
-	if r.Staff {
-		return v.mail(v.cfg.NoticeLabel, r, d.Recipient, "Un message MSSanté vous attend / An MSSanté message is waiting for you", "staff", data)
+	subject := "mail.subject"
+	switch {
+	case r.Staff:
+		subject = "mail.subject.staff"
+	case r.Again:
+		subject = "mail.subject.again"
 	}
-	subject := "Un message vous attend / A message is waiting for you"
-	if r.Again {
-		subject = "Rappel : un message vous attend / Reminder: a message is waiting for you"
-	}
-	return v.mail(v.cfg.NoticeLabel, r, d.Recipient, subject, "notice", data)
+	return v.mail(r, d.Recipient, "notice", v.mailData(d, r, subject))
 }
 
 // CodeForSender makes the mail that brings the sender the code to be told by telephone. It names the recipient, because a sender
@@ -89,16 +127,26 @@ func (v *Vault) CodeForSender(d *Deposit, r NoticeRequest) (*message.Body, error
 	if r.From.IsNull() {
 		r.From = d.Sender
 	}
-	data := v.noticeData(d)
-	if d.Sending != "" {
-		data.Track = v.SendingLink(d.Sending)
-	}
-	return v.mail(v.cfg.NoticeLabel, r, d.Sender, "Code à donner par téléphone / Code to tell by telephone", "code", data)
+	return v.mail(r, d.Sender, "code", v.mailData(d, r, "mail.code.subject"))
 }
 
-func (v *Vault) noticeData(d *Deposit) noticeData {
-	return noticeData{Clinic: v.cfg.Clinic, Link: d.Link, Short: token.SpacedShort(d.Short), Typed: v.cfg.PublicURL + "/retrait", UntilFR: DateFR(v.Local(d.Expires)), UntilEN: DateEN(v.Local(d.Expires)),
-		BySMS: d.Mode == BySMS, BySecret: d.Mode == BySecret, Code: token.SpacedCode(d.Code), Phone: d.MaskedPhone, Recipient: d.Recipient.String(), CreatedFR: DateFR(v.Local(d.Created))}
+func (v *Vault) mailData(d *Deposit, r NoticeRequest, subject string) mailData {
+	b := v.cfg.Brand
+	data := mailData{Colour: htmltemplate.CSS(b.Colour("#0b5563")), Accent: htmltemplate.CSS(b.Accent("#0b5563"))}
+	part := func(lang string, date func(time.Time) string) mailPart {
+		p := mailPart{cfg: &v.cfg, lang: lang, Link: d.Link, Short: d.Short, Code: token.SpacedCode(d.Code), mode: d.Mode, again: r.Again, Staff: r.Staff, Accent: data.Accent, Subject: subject,
+			values: map[string]string{"clinic": v.cfg.Clinic.Name, "phone": v.cfg.Clinic.Phone, "date": date(v.Local(d.Created)), "until": date(v.Local(d.Expires)),
+				"address": v.cfg.PublicURL + "/retrait", "access": token.SpacedShort(d.Short)}}
+		if subject == "mail.code.subject" { // the patient's notice never names anybody
+			p.values["recipient"] = d.Recipient.String()
+			if d.Sending != "" {
+				p.Track = v.SendingLink(d.Sending)
+			}
+		}
+		return p
+	}
+	data.FR, data.EN = part("fr", DateFR), part("en", DateEN)
+	return data
 }
 
 var months = [...]string{"janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"}
@@ -112,18 +160,18 @@ func DateFR(t time.Time) string {
 func DateEN(t time.Time) string { return t.Format("2 January 2006, 15:04") }
 
 // mail builds multipart/alternative (RFC 2046 section 5.1.4). Lines are short and ASCII, so that every hop takes it as it is.
-func (v *Vault) mail(label string, r NoticeRequest, to message.Address, subject, name string, data noticeData) (*message.Body, error) {
+func (v *Vault) mail(r NoticeRequest, to message.Address, name string, data mailData) (*message.Body, error) {
 	if k := r.Keep; len(k) > 0 && (!bytes.HasSuffix(k, []byte("\r\n")) || bytes.HasPrefix(k, []byte("\r\n")) || bytes.Contains(k, []byte("\r\n\r\n"))) {
 		return nil, errors.New("make mail: kept header fields are not whole lines")
 	}
 	var b bytes.Buffer
 	field := func(name, value string) { b.WriteString(name + ": " + value + "\r\n") }
-	field("From", message.Phrase(label)+" <"+r.From.String()+">")
+	field("From", message.Phrase(v.cfg.NoticeLabel)+" <"+r.From.String()+">")
 	field("To", "<"+to.String()+">")
 	if !r.ReplyTo.IsNull() {
 		field("Reply-To", "<"+r.ReplyTo.String()+">")
 	}
-	field("Subject", mime.QEncoding.Encode("utf-8", subject))
+	field("Subject", mime.QEncoding.Encode("utf-8", data.FR.Text(data.FR.Subject)+" / "+data.EN.Text(data.EN.Subject)))
 	field("Date", v.cfg.Now().UTC().Format(time.RFC1123Z))
 	field("Message-ID", "<"+r.name+strings.ToLower(rand.Text())+"@"+r.From.Domain+">")
 	field("Auto-Submitted", "auto-generated") // RFC 3834 section 5: no vacation answers to it

@@ -25,6 +25,7 @@ import (
 	_ "time/tzdata" // people read Europe/Paris, also in a container without zone files
 
 	"passerelle/crypto/seal"
+	"passerelle/gateway/brand"
 	"passerelle/gateway/message"
 	"passerelle/gateway/store"
 )
@@ -43,12 +44,12 @@ type Blob interface {
 	Close() error
 }
 
-// Blobs is the blob place. Put is durable before it returns; Delete of what is not there is no error.
+// Blobs is the blob place. Put is durable before it returns; Delete of what is not there is no error. List gives all ids, some at a time.
 type Blobs interface {
 	Put(ctx context.Context, id string, r io.Reader) error
 	Open(id string) (Blob, error)
-	Delete(ctx context.Context, id string) error
-	List(ctx context.Context) ([]string, error)
+	Delete(ctx context.Context, ids ...string) error
+	List(ctx context.Context, f func(ids []string) error) error
 }
 
 // Clinic is how the clinic presents itself to patients.
@@ -84,6 +85,8 @@ type Config struct {
 	Reminders []time.Duration
 	Report    time.Duration
 	Clinic    Clinic
+	// Brand is the clinic's colours and words; nil is the house's own.
+	Brand *brand.Brand
 	// NoticeLabel is the neutral display name of the notice's From; "" means "Messagerie sécurisée".
 	NoticeLabel string
 	// SMS sends a code to a telephone; nil means that every code is told by the sender.
@@ -163,7 +166,9 @@ type Vault struct {
 	paris *time.Location
 	links *Limiter
 	peers *Limiter
-	swept *atomic.Int64 // when payloads were last held against rows
+	swept *atomic.Int64 // when all was last looked at
+	// sweepTime is the constant; tests shorten it.
+	sweepTime time.Duration
 }
 
 const schema = `
@@ -216,8 +221,9 @@ ALTER TABLE vault_deposits ADD COLUMN noted TEXT NOT NULL DEFAULT '';       -- t
 CREATE UNIQUE INDEX vault_deposits_short ON vault_deposits (short) WHERE short IS NOT NULL;
 CREATE INDEX vault_deposits_sending ON vault_deposits (sending);
 CREATE INDEX vault_deposits_pair ON vault_deposits (recipient, sender);
-CREATE INDEX vault_deposits_state ON vault_deposits (state, size);
-UPDATE vault_deposits SET noted = state;
+CREATE INDEX vault_deposits_state ON vault_deposits (state, created, size);
+CREATE INDEX vault_deposits_created ON vault_deposits (created);
+UPDATE vault_deposits SET noted = state WHERE state IN ('opened', 'expired', 'revoked', 'destroyed');
 CREATE INDEX vault_deposits_unnoted ON vault_deposits (changed) WHERE noted <> state AND state IN ('opened', 'expired', 'revoked', 'destroyed');
 CREATE TABLE vault_sendings (
 	id         TEXT PRIMARY KEY,
@@ -248,11 +254,24 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
-		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64)}
+		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64), sweepTime: sweepTime}
 	if err := v.count(ctx); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	return v, nil
+}
+
+// Unopened gives a vault without a database: it writes mails and words about made-up deposits, and nothing else may be asked of it.
+func Unopened(cfg Config) (*Vault, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, fmt.Errorf("unopened vault: %w", err)
+	}
+	paris, err := time.LoadLocation("Europe/Paris")
+	if err != nil {
+		return nil, fmt.Errorf("unopened vault: %w", err)
+	}
+	return &Vault{cfg: cfg, paris: paris}, nil
 }
 
 // With gives the same vault under other settings: the same deposits, and the same memory of who tried too often. Deposits keep the expiry that

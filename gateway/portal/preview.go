@@ -1,0 +1,110 @@
+package portal
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"time"
+
+	"passerelle/gateway/message"
+	"passerelle/gateway/vault"
+)
+
+// shown is one page of the preview: a template with made-up data, and once more with each thing that may have gone right or wrong.
+type shown struct {
+	name, template string
+	page           page
+	notes          []string // keys of done.* and fault.*
+}
+
+// madeUp are all pages, as of a deposit that nobody made.
+func (p *Portal) madeUp() []shown {
+	now := p.cfg.Vault.Now()
+	end := now.Add(30 * 24 * time.Hour)
+	view := func(m vault.Mode, sent bool) *vault.View {
+		return &vault.View{ID: "exemple", Mode: m, MaskedPhone: "06 .. .. 56 78", Expires: end, CodeSent: sent}
+	}
+	link, sending := p.base+"/r/exemple", p.base+"/s/exemple"
+	content := &vault.Content{ID: "exemple", Expires: end, Manifest: &vault.Manifest{Subject: "Votre rendez-vous du 3 décembre", From: "Dr Exemple", Date: now,
+		Text: "Bonjour,\n\nVoici un message inventé, pour voir la page.\n\nDr Exemple", HTML: "<p>Bonjour</p>",
+		Files: []vault.Entry{{Name: "Convocation.pdf", Type: "application/pdf", Size: 184_320}, {Name: "Radiographie du genou.dcm", Type: "application/dicom", Size: 24_800_000}}}}
+	status := func(n byte, to string, s vault.Status) vault.Status {
+		s.ID, s.Created, s.Expires = string([]byte{n}), now.Add(-48*time.Hour), end
+		s.Recipient, _ = message.ParseAddress(to, false)
+		return s
+	}
+	list := &vault.Sending{ID: "exemple", Created: now.Add(-48 * time.Hour), Deposits: []vault.Status{
+		status('a', "a.exemple@patient.example", vault.Status{State: vault.Held}),
+		status('b', "b.exemple@patient.example", vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: "06 .. .. 56 78"}),
+		status('c', "c.exemple@patient.example", vault.Status{State: vault.Opened, Mode: vault.BySMS, Level: "sms", Opened: now, Closed: true}),
+		status('d', "d.exemple@patient.example", vault.Status{State: vault.Expired, Ended: now})}}
+	codes := []string{"fault.wrong", "fault.slow", "fault.locked", "fault.limited", "fault.notsent", "fault.session"}
+	return []shown{
+		{"retrait", "typed", page{Path: p.base + "/retrait"}, []string{"fault.typed"}},
+		{"lien-sms-1-demander", "link", page{Path: link, View: view(vault.BySMS, false)}, []string{"fault.void"}},
+		{"lien-sms-2-entrer", "link", page{Path: link, View: view(vault.BySMS, true)}, append([]string{"done.code"}, codes...)},
+		{"lien-telephone", "link", page{Path: link, View: view(vault.BySender, true)}, nil},
+		{"lien-telephone-perime", "link", page{Path: link, View: view(vault.BySender, false)}, nil},
+		{"lien-phrase", "link", page{Path: link, View: view(vault.BySecret, true)}, []string{"fault.phrase"}},
+		{"message", "message", page{Path: link, Title: content.Subject, Content: content, Frame: true, CanAnswer: true}, []string{"done.answer", "fault.answer", "fault.size", "fault.empty"}},
+		{"expediteur", "sender", page{Path: sending, Sending: list, CanResend: true, stands: p.cfg.Vault.Stands},
+			[]string{"done.revoked", "done.resent", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.often", "fault.resend", "fault.ended"}},
+		{"erreur", "error", page{Fault: "gone"}, nil},
+		{"erreur-panne", "error", page{Fault: "broken"}, nil},
+		{"erreur-attendre", "error", page{Fault: "busy"}, nil},
+		{"erreur-autre-site", "error", page{Fault: "cross"}, nil},
+	}
+}
+
+// Preview gives every page in a language with made-up data, and what they load, by the templates that serve. Names are paths below a folder.
+func (p *Portal) Preview(lang string, write func(name string, content []byte) error) error {
+	q := *p
+	q.base = "."
+	if err := write(q.sheet.Path[1:], []byte(branded(style, q.cfg.Brand))); err != nil {
+		return err
+	}
+	if q.logo != "" {
+		if err := write(q.logo[1:], q.cfg.Brand.Logo); err != nil {
+			return err
+		}
+	}
+	one := func(name string, s shown) error {
+		r, err := http.NewRequest(http.MethodGet, "/?lang="+lang, nil)
+		if err != nil {
+			return err
+		}
+		w := &kept{header: http.Header{}}
+		q.render(w, r, http.StatusOK, s.template, s.page)
+		if w.code != http.StatusOK {
+			return fmt.Errorf("preview %s: the page fails", name)
+		}
+		return write(lang+"-"+name+".html", w.Bytes())
+	}
+	for _, s := range q.madeUp() {
+		if err := one(s.name, s); err != nil {
+			return err
+		}
+		for _, note := range s.notes {
+			with := s
+			if with.page.Minutes = 5; note[:5] == "done." {
+				with.page.Done = note
+			} else {
+				with.page.Fault = note
+			}
+			if err := one(s.name+"-"+note, with); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// kept is a ResponseWriter that keeps the page.
+type kept struct {
+	bytes.Buffer
+	header http.Header
+	code   int
+}
+
+func (k *kept) Header() http.Header  { return k.header }
+func (k *kept) WriteHeader(code int) { k.code = code }

@@ -1,0 +1,115 @@
+package vault
+
+import (
+	"html"
+	htmltemplate "html/template"
+	"maps"
+	"strings"
+	"unicode/utf8"
+
+	"passerelle/gateway/brand"
+)
+
+// mailWords are the sentences of the vault's mails and of the SMS. What stands in braces is all that a sentence may say beside itself: a clinic
+// may change the words around it, so no notice can be made to tell of the message, its sender or its recipient.
+var mailWords = brand.Words{
+	"fr": {
+		"mail.subject": "Un message vous attend", "mail.subject.again": "Rappel : un message vous attend", "mail.subject.staff": "Un message MSSanté vous attend",
+		"mail.hello":      "Bonjour,",
+		"mail.sent":       "{clinic} vous a envoyé un message confidentiel.",
+		"mail.sent.again": "{clinic} vous a envoyé un message confidentiel le {date}. Il n'est pas encore ouvert.",
+		"mail.sent.staff": "Un message de la messagerie sécurisée de santé (MSSanté) vous attend à {clinic}.",
+		"mail.open":       "Pour le lire, ouvrez cette page :", "mail.button": "Lire le message",
+		"mail.typed":  "Vous préférez ne pas cliquer ? Tapez vous-même l'adresse {address} et ce code d'accès : {access}",
+		"mail.sms":    "Sur cette page, demandez un code : il arrive par SMS sur votre téléphone.",
+		"mail.secret": "Sur cette page, entrez la phrase convenue avec {clinic}.",
+		"mail.told":   "Un code vous sera donné par téléphone par {clinic}.",
+		"mail.until":  "Le message vous attend jusqu'au {until} (heure de Paris).",
+		"mail.doubt":  "Un doute ? N'ouvrez rien et appelez {clinic}.", "mail.doubt.phone": "Un doute ? N'ouvrez rien et appelez {clinic} au {phone}.",
+		"mail.never":        "Nous ne vous demandons jamais de mot de passe ni de paiement.",
+		"mail.answer.staff": "Pour répondre, écrivez à son auteur depuis votre messagerie. Cette page et cet avis n'acceptent pas de réponse.",
+		"mail.code.subject": "Code à donner par téléphone",
+		"mail.code.waits":   "Votre message du {date} attend son destinataire : {recipient}",
+		"mail.code.tell":    "Donnez-lui ce code par téléphone :",
+		"mail.code.care":    "Assurez-vous de parler à la bonne personne. N'envoyez jamais ce code par courriel. Il est valable jusqu'au {until} (heure de Paris).",
+		"mail.code.track":   "Suivre ou retirer ce message",
+		"sms.text":          "{clinic} : votre code est {code}. Il est valable 15 minutes. Ne le donnez à personne.",
+	},
+	"en": {
+		"mail.subject": "A message is waiting for you", "mail.subject.again": "Reminder: a message is waiting for you", "mail.subject.staff": "An MSSanté message is waiting for you",
+		"mail.hello":      "Hello,",
+		"mail.sent":       "{clinic} has sent you a confidential message.",
+		"mail.sent.again": "{clinic} has sent you a confidential message on {date}. It is not opened yet.",
+		"mail.sent.staff": "A message of the secure health mail (MSSanté) is waiting for you at {clinic}.",
+		"mail.open":       "To read it, open this page:", "mail.button": "Read the message",
+		"mail.typed":  "You would rather not click? Type the address {address} and this access code: {access}",
+		"mail.sms":    "On that page, ask for a code: it comes to your telephone by SMS.",
+		"mail.secret": "On that page, enter the phrase agreed with {clinic}.",
+		"mail.told":   "{clinic} will tell you a code by telephone.",
+		"mail.until":  "The message waits for you until {until} (Paris time).",
+		"mail.doubt":  "In doubt? Open nothing and call {clinic}.", "mail.doubt.phone": "In doubt? Open nothing and call {clinic}: {phone}.",
+		"mail.never":        "We never ask for a password or a payment.",
+		"mail.answer.staff": "To answer, write to its author from your own mail. This page and this notice take no answer.",
+		"mail.code.subject": "Code to tell by telephone",
+		"mail.code.waits":   "Your message of {date} is waiting for {recipient}",
+		"mail.code.tell":    "Tell them this code by telephone:",
+		"mail.code.care":    "Make sure that you speak to the right person. Never send this code by e-mail. It is valid until {until} (Paris time).",
+		"mail.code.track":   "Follow or withdraw this message",
+		"sms.text":          "{clinic}: your code is {code}. It is valid for 15 minutes. Do not give it to anyone.",
+	},
+}
+
+// Words are the sentences that a brand may replace.
+func Words() brand.Words {
+	out := brand.Words{}
+	for lang, texts := range mailWords {
+		out[lang] = maps.Clone(texts)
+	}
+	return out
+}
+
+// sentence is a clinic's own, or ours.
+func (c *Config) sentence(lang, key string) string {
+	if s, ok := c.Brand.Text(lang, key); ok {
+		return s
+	}
+	return mailWords[lang][key]
+}
+
+// fill puts values into a sentence, in one pass: what a value says is never filled in again.
+func fill(sentence string, values map[string]string, as func(string) string) string {
+	var pairs []string
+	for name, v := range values {
+		pairs = append(pairs, "{"+name+"}", as(v))
+	}
+	return strings.NewReplacer(pairs...).Replace(sentence)
+}
+
+// Text gives a sentence for the plain part, in lines of 76 characters; a value is never broken, so that a code can be copied.
+func (p mailPart) Text(key string) string {
+	const glue = "\x00"
+	s := fill(p.sentence(key), p.values, func(v string) string { return strings.ReplaceAll(v, " ", glue) })
+	var b strings.Builder
+	n := 0
+	for i, w := range strings.Fields(s) {
+		l := utf8.RuneCountInString(w)
+		switch {
+		case i > 0 && n+1+l > 76:
+			b.WriteByte('\n')
+			n = 0
+		case i > 0:
+			b.WriteByte(' ')
+			n++
+		}
+		b.WriteString(w)
+		n += l
+	}
+	return strings.ReplaceAll(b.String(), glue, " ")
+}
+
+// HTML gives the same sentence with its values marked. Sentence and values are escaped here, which is why the template need not.
+func (p mailPart) HTML(key string) htmltemplate.HTML {
+	return htmltemplate.HTML(fill(html.EscapeString(p.sentence(key)), p.values, func(v string) string {
+		return `<strong style="white-space:nowrap">` + html.EscapeString(v) + `</strong>`
+	}))
+}
