@@ -1,7 +1,11 @@
 package config
 
 import (
+	"net/netip"
+	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"passerelle/policy"
 )
@@ -31,6 +35,33 @@ type Pickup struct {
 	// Proxies are the reverse proxies in front of the portal, beside those on this machine: prefixes or single addresses whose
 	// X-Forwarded-For is believed.
 	Proxies []string `yaml:"proxies"`
+	// Answer bounds what a patient answers on the page.
+	Answer PickupAnswer `yaml:"answer"`
+	// Clamd searches the files of answers for viruses.
+	Clamd Clamd `yaml:"clamd"`
+	// ReplyTo is an address of the clinic that its Postfix routes to listen.lmtp. A patient who answers the notice by mail writes there: he
+	// gets the link again, the sender hears of it, what he wrote goes nowhere. "": notices have no Reply-To.
+	ReplyTo string `yaml:"reply_to"`
+}
+
+// PickupAnswer bounds answers. The clinic's Postfix must take one: size and a third for its encoding, in message_size_limit.
+type PickupAnswer struct {
+	// Size is of all files together.
+	Size Size `yaml:"size"`
+	// Files is how many one answer may have.
+	Files int `yaml:"files"`
+	// Daily is how many answers one deposit takes in a day.
+	Daily int `yaml:"daily"`
+}
+
+// Clamd is ClamAV's daemon.
+type Clamd struct {
+	// Addr is host:port or the path of a Unix socket; "" searches nothing. What is searched leaves this machine over TCP in clear: loopback.
+	Addr string `yaml:"addr"`
+	// Unreachable is refuse (the answer waits with the patient) or accept (it goes on, and says that it was not searched).
+	Unreachable string `yaml:"unreachable"`
+	// Timeout bounds one file.
+	Timeout Duration `yaml:"timeout"`
 }
 
 // The summaries that pickup.receipts names.
@@ -44,7 +75,8 @@ var receipts = []string{ReceiptSent, ReceiptUnopened, ReceiptEnd}
 
 func defaultPickup() Pickup {
 	return Pickup{Expiry: Duration(30 * day), Reminders: []Duration{Duration(2 * day), Duration(5 * day)}, Report: Duration(7 * day),
-		PhoneHeader: "X-Passerelle-Phone", Receipts: slices.Clone(receipts)}
+		PhoneHeader: "X-Passerelle-Phone", Receipts: slices.Clone(receipts),
+		Answer: PickupAnswer{Size: 20 << 20, Files: 10, Daily: 20}, Clamd: Clamd{Unreachable: "refuse", Timeout: Duration(time.Minute)}}
 }
 
 // maxReminders bounds what one patient is sent of one message.
@@ -79,12 +111,39 @@ func (v *validator) pickup() {
 			break
 		}
 	}
+	v.answers()
 	if p.Report < 0 {
 		v.fault("pickup.report", "must not be negative; 0s is never")
 	}
 	for _, r := range p.Receipts {
 		if !slices.Contains(receipts, r) {
 			v.fault("pickup.receipts", "%q is none of sent, unopened, end", r)
+		}
+	}
+}
+
+func (v *validator) answers() {
+	p := v.c.Pickup
+	if a := p.Answer; a.Size <= 0 || a.Files <= 0 || a.Daily <= 0 {
+		v.fault("pickup.answer", "size, files and daily must be above zero")
+	}
+	v.oneOf("pickup.clamd.unreachable", p.Clamd.Unreachable, "refuse", "accept")
+	if p.Clamd.Timeout <= 0 {
+		v.fault("pickup.clamd.timeout", "must be above zero")
+	}
+	if a := p.Clamd.Addr; a != "" && !filepath.IsAbs(a) {
+		if ap, err := netip.ParseAddrPort(a); err != nil || !ap.Addr().IsLoopback() {
+			v.fault("pickup.clamd.addr", "%q is neither the path of a socket nor an address and port of this machine, such as 127.0.0.1:3310: files travel in clear", a)
+		}
+	}
+	if p.ReplyTo != "" {
+		v.address("pickup.reply_to", p.ReplyTo)
+		_, domain, _ := strings.Cut(p.ReplyTo, "@")
+		if !slices.ContainsFunc(v.c.Clinic.Domains, func(d string) bool { return strings.EqualFold(d, domain) }) {
+			v.fault("pickup.reply_to", "must be in one of clinic.domains")
+		}
+		if strings.EqualFold(p.ReplyTo, v.c.Clinic.Postmaster) {
+			v.fault("pickup.reply_to", "must not be clinic.postmaster: what comes there is read by nobody")
 		}
 	}
 }

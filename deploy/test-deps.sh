@@ -23,6 +23,7 @@ need rnp rnp
 need openssl openssl
 need libnss3-tools cmsutil # S/MIME as Thunderbird opens it
 need chromium chromium
+need clamav-daemon /usr/sbin/clamd # searches the files of answers; its freshclam never runs
 need python3 python3
 need python3-dkim /usr/lib/python3/dist-packages/dkim/__init__.py # verifies our DKIM signatures, a second opinion
 need python3-nacl /usr/lib/python3/dist-packages/nacl/__init__.py # with it: Ed25519

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,11 +15,14 @@ import (
 	"passerelle/gateway/message"
 	"passerelle/gateway/portal"
 	"passerelle/gateway/protect"
+	"passerelle/gateway/relay"
+	"passerelle/gateway/vault"
 	"passerelle/policy"
 )
 
 // Answer hands a patient's answer to the clinic's Postfix as an ordinary mail in the thread, marked with how the patient proved
-// himself. It returns only when Postfix took it and the ledger knows: the page then says "sent".
+// himself. It returns only when Postfix took it and the ledger knows: the page then says "sent". The ledger's memory knows the answer by its
+// key: what was handed on is not handed on again, by another gateway or after a crash, and portal.ErrAnswered says so.
 func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 	if g.space != nil && g.space.Listed(a.To.Domain) && !g.space.Own(a.To.Domain) || a.To.Domain == g.set.patientDomain {
 		return errors.New("an answer to the trust space does not leave by the clinic's server")
@@ -26,8 +30,20 @@ func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 	if err := g.ledger.Ready(); err != nil {
 		return laterNote(err)
 	}
+	claim, err := g.ledger.Claim(ctx, []ledger.Ask{{Client: "portal", Sender: a.DepositID, Recipient: a.To.String(), Body: a.Key}}, nil)
+	if err != nil {
+		return laterNote(err)
+	}
+	defer claim.Release() // without Settled: what was handed on stays remembered
+	if _, served := claim.Served(0); served {
+		return portal.ErrAnswered
+	}
+	searched, err := g.search(ctx, a)
+	if err != nil {
+		return err
+	}
 	env := &message.Envelope{ID: newID(), Client: "portal", Sender: message.Address{}, Recipients: []message.Recipient{{Address: a.To, Raw: a.To.String()}}}
-	body, err := g.answerMail(a, env.ID)
+	body, err := g.answerMail(a, env.ID, searched)
 	if err != nil {
 		return fmt.Errorf("build answer: %w", err)
 	}
@@ -41,45 +57,94 @@ func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 	if err != nil {
 		return err
 	}
-	claim, err := g.ledger.Claim(ctx, m.asks(), nil)
-	if err != nil {
-		return laterNote(err)
-	}
-	defer claim.Release()
-	if err := m.mark(g, protect.Origin{Origin: protect.FromPatient, Verified: "code, deposit " + a.DepositID}); err != nil {
+	if err := m.mark(g, protect.Origin{Origin: protect.FromPatient, Verified: a.Level + ", deposit " + a.DepositID}); err != nil {
 		return err
 	}
-	ways := []way{{deposit: a.DepositID, decision: policy.Decision{Route: policy.Local, Rule: "answer", Reason: "a patient's answer to a deposit, opened with its code"}}}
+	ways := []way{{deposit: a.DepositID, decision: policy.Decision{Route: policy.Local, Rule: "answer", Reason: "a patient's answer to a deposit, proved by " + a.Level + searched.ledger()}}}
 	decided(m.index)
 	g.handOn(ctx, m, ways)
 	w := &ways[0]
 	if err := claim.Note(ctx, []ledger.Entry{g.entry(m, 0, w)}); err != nil {
 		return laterNote(err)
 	}
-	claim.Settled(0, w.fault == nil, true)
-	g.account(g.log.With("id", env.ID, "client", "portal"), m, 0, w)
-	if w.fault != nil {
-		return w.fault
+	if w.fault != nil { // the patient reads it, and may try again
+		claim.Settled(0, w.fault.permanent(), true)
 	}
-	return nil
+	g.account(g.log.With("id", env.ID, "client", "portal"), m, 0, w)
+	return answerFault(w.fault)
+}
+
+// answerFault tells the page what the patient can do about it.
+func answerFault(f *fault) error {
+	var e *relay.Error
+	switch {
+	case f == nil:
+		return nil
+	case !errors.As(f.err, &e) || !e.Permanent:
+		return f
+	case e.Code == 552 || e.Enhanced[1] == 3 && e.Enhanced[2] == 4: // RFC 1870 section 6.1, RFC 3463 section 3.4
+		return &portal.AnswerError{Why: portal.AnswerLarge, Err: f}
+	}
+	return &portal.AnswerError{Why: portal.AnswerRefused, Err: f}
+}
+
+// searched says what is known of viruses in an answer's files.
+type searched int
+
+const (
+	notAsked searched = iota // pickup.clamd is not set, or there are no files
+	clean
+	notSearched // clamd could not be asked, and pickup.clamd.unreachable says accept
+)
+
+func (s searched) ledger() string {
+	return [...]string{"", ", no virus in its files", ", its files were not searched for viruses"}[s]
+}
+
+// words are what the reader of the answer is told.
+func (s searched) words() string {
+	return [...]string{"", "Fichiers contrôlés par l'antivirus de l'établissement.\n", "ATTENTION : l'antivirus de l'établissement était injoignable, les fichiers n'ont PAS été contrôlés.\n"}[s]
+}
+
+// search has the files of an answer searched before anything is handed on.
+func (g *Gateway) search(ctx context.Context, a portal.Answer) (searched, error) {
+	if g.clamd == nil || len(a.Files) == 0 {
+		return notAsked, nil
+	}
+	said := clean
+	for _, f := range a.Files {
+		virus, err := g.clamd.Scan(ctx, f.Body.Section(0, -1))
+		switch {
+		case err != nil && g.cfg.Pickup.Clamd.Unreachable != "accept":
+			return 0, &portal.AnswerError{Why: portal.AnswerUnchecked, File: f.Name, Err: err}
+		case err != nil:
+			g.log.Warn("a file of an answer goes on unsearched, as pickup.clamd.unreachable says", "deposit", a.DepositID, "err", err)
+			said = notSearched
+		case virus != "":
+			g.log.Warn("a file of an answer has a virus: the answer is not handed on", "deposit", a.DepositID, "virus", virus)
+			return 0, &portal.AnswerError{Why: portal.AnswerInfected, File: f.Name}
+		}
+	}
+	return said, nil
 }
 
 // answerMail writes the answer as a mail to the professional who wrote, and to nobody else.
-func (g *Gateway) answerMail(a portal.Answer, id string) (*message.Body, error) {
+func (g *Gateway) answerMail(a portal.Answer, id string, s searched) (*message.Body, error) {
 	out := g.budget.NewWriter(0)
 	boundary := "=_" + id
 	var h bytes.Buffer
 	fmt.Fprintf(&h, "From: %s <%s>\r\n", message.Phrase(a.From.String()+" (réponse du patient par la page sécurisée)"), g.set.postmaster)
 	fmt.Fprintf(&h, "To: <%s>\r\n", a.To)
 	writeField(&h, "Subject", mime.QEncoding.Encode("utf-8", "Re: "+oneLine(a.Subject)))
-	fmt.Fprintf(&h, "Date: %s\r\nMessage-ID: <%s@%s>\r\n", g.now().Format(time.RFC1123Z), id, g.set.hostname)
+	// The same answer has the same name: a copy that a crash brought forth is known as one.
+	fmt.Fprintf(&h, "Date: %s\r\nMessage-ID: <answer.%s@%s>\r\n", g.now().Format(time.RFC1123Z), hex.EncodeToString(a.Key[:16]), g.set.hostname)
 	if a.MessageID != "" {
 		writeField(&h, "In-Reply-To", oneLine(a.MessageID))
 		writeField(&h, "References", oneLine(a.MessageID))
 	}
 	fmt.Fprintf(&h, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"%s\"\r\n\r\n", boundary)
 	fmt.Fprintf(&h, "--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", boundary)
-	writeQP(&h, a.Text)
+	writeQP(&h, fmt.Sprintf("%s\n\n-- \nRéponse de %s par la page sécurisée, preuve : %s.\n%s", a.Text, a.From, vault.LevelFR(a.Level), s.words()))
 	if _, err := out.Write(h.Bytes()); err != nil {
 		out.Abort()
 		return nil, err

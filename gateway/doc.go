@@ -80,7 +80,7 @@
 //	gateway              -> every room, config
 //	config               -> policy
 //	policy, crypto/*     -> nothing of ours
-//	message, store, web, duties -> nothing of ours
+//	message, store, web, duties, clamd -> nothing of ours
 //	crypto/openpgp       -> crypto/lines, for its armour
 //	every room           -> message at most; beyond that:
 //	protect, vault       -> crypto/*

@@ -11,6 +11,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/addressbook"
+	"passerelle/gateway/clamd"
 	"passerelle/gateway/collect"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/duties"
@@ -51,7 +52,8 @@ type Gateway struct {
 	vault      *vault.Vault // nil where nothing can go to pickup
 	sms        vault.SMS    // nil where none is configured
 	portal     http.Handler
-	portalCert *portalCert // where it is got by ACME
+	clamd      *clamd.Client // nil where answers are not searched
+	portalCert *portalCert   // where it is got by ACME
 	book       *addressbook.Book
 	collect    []collect.Box
 	// collectCerts are the mailboxes' own certificates, by the names of their boxes.
@@ -79,6 +81,7 @@ type lasting struct {
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	queue      *duties.Queue   // what the vault has to do later; nil without one
 	completing completing
+	mailedBack mailedBack
 	keyPort    int // of Web Key Directories; 0: 443
 	closers    []func() error
 }
@@ -100,6 +103,9 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 		kind = ownReplies
 	}
 	return g.journey(ctx, c, kind, env, body, func(m *mail, r message.Recipient) (way, error) {
+		if g.repliesHere(r) {
+			return replyWay(), nil
+		}
 		w, err := g.settle(ctx, m, r, g.policy.Decide)
 		if err == nil {
 			mDecided.WithLabelValues(string(w.decision.Route)).Inc()

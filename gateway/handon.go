@@ -36,9 +36,10 @@ type way struct {
 	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
 	// instead is why the copy did not leave in the form that was decided, for the reason.
-	instead string
-	onWay   bool     // told to go on behind the reply
-	opened  *opening // what the recipient sees in the place of the message; nil: the message
+	instead    string
+	onWay      bool     // told to go on behind the reply
+	opened     *opening // what the recipient sees in the place of the message; nil: the message
+	mailedBack bool     // a patient's mail to pickup.reply_to
 }
 
 // handOn carries out the decisions and waits for their end. Recipients whose copies are the same bytes to the same hop share a
@@ -111,6 +112,9 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 		if w.sealed {
 			return fmt.Sprint("sealed ", i)
 		}
+		if w.mailedBack {
+			return "mailed back"
+		}
 		return fmt.Sprint("local ", slices.Index(m.openings, w.opened))
 	case policy.Plain:
 		if d.Form == policy.FormReport { // it names its recipient
@@ -174,6 +178,13 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 	}
 	switch d.Route {
 	case policy.Local:
+		if w.mailedBack {
+			if err := g.answerMailed(ctx, m, w); err != nil {
+				fail(err)
+			}
+			share(ways, group)
+			break
+		}
 		seen := g.seenBy(m, w.opened)
 		if !w.sealed {
 			g.send(ctx, seen, ways, group, g.set.hopClinic, g.home(seen.came()))

@@ -16,7 +16,7 @@ func TestLabelsOfOurMails(t *testing.T) {
 	g.budget = message.NewBudget(1<<20, t.TempDir())
 	g.set.clinicName, g.set.postmaster = "Clinique St. Jean (Lyon), Rhône", "postmaster@clinic.test"
 	dr := message.Address{Local: "dr", Domain: "clinic.test"}
-	answer, err := g.answerMail(portal.Answer{From: message.Address{Local: "p(a)", Domain: "mail.test"}, To: dr, Text: "x"}, "id")
+	answer, err := g.answerMail(portal.Answer{From: message.Address{Local: "p(a)", Domain: "mail.test"}, To: dr, Text: "x"}, "id", notAsked)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 		if dep.Held {
 			return g.askForPhone(ctx, dep)
 		}
-		notice, err := g.vault.Notice(dep, vault.NoticeRequest{From: g.set.noticeFrom, Keep: g.keep(m)})
+		notice, err := g.vault.Notice(dep, vault.NoticeRequest{From: g.set.noticeFrom, ReplyTo: g.set.replyTo, Keep: g.keep(m)})
 		if err != nil {
 			return fmt.Errorf("write notice: %w", err)
 		}
@@ -41,6 +41,7 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 		}
 		l := m.letter(nil, notice, 0)
 		l.Ret, l.EnvID = "HDRS", m.env.EnvID
+		l.Sender = notifyAddress(w.decision.Notify, m.env.Sender) // who hears of a bounce is a person
 		g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", m.env.Recipients[i].Domain), l, false)
 		if w.fault != nil || dep.Code == "" {
 			return nil

@@ -32,6 +32,7 @@ type settings struct {
 	hopClinic        relay.Hop
 	hopInternet      relay.Hop
 	noticeFrom       message.Address
+	replyTo          message.Address // of notices, null for none
 	codeMode         vault.Mode
 	protect          protect.Options
 	markKey          [32]byte
@@ -89,6 +90,11 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 	}
 	if s.noticeFrom, err = message.ParseAddress(s.postmaster, false); err != nil {
 		return s, fmt.Errorf("clinic.postmaster: %w", err)
+	}
+	if to := cfg.Pickup.ReplyTo; to != "" {
+		if s.replyTo, err = message.ParseAddress(to, false); err != nil {
+			return s, fmt.Errorf("pickup.reply_to: %w", err)
+		}
 	}
 	if s.dkim, err = loadDKIM(cfg.DKIM); err != nil {
 		return s, err

@@ -88,7 +88,9 @@ func (g *Gateway) remind(ctx context.Context, id string, n int) error {
 
 // sendNotice hands a deposit's notice to the hop that takes it, outside of the message that it came from.
 func (g *Gateway) sendNotice(ctx context.Context, dep *vault.Deposit, r vault.NoticeRequest) error {
-	r.From, r.Staff = g.set.noticeFrom, dep.Staff
+	if r.From, r.Staff = g.set.noticeFrom, dep.Staff; !dep.Staff {
+		r.ReplyTo = g.set.replyTo
+	}
 	notice, err := g.vault.Notice(dep, r)
 	if err != nil {
 		return fmt.Errorf("write notice: %w", err)

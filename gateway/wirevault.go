@@ -11,6 +11,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/brand"
+	"passerelle/gateway/clamd"
 	"passerelle/gateway/message"
 	"passerelle/gateway/portal"
 	"passerelle/gateway/store"
@@ -53,7 +54,11 @@ func (g *Gateway) newPortal(cfg *config.Config, look *brand.Brand) (*portal.Port
 	if err != nil {
 		return nil, err
 	}
-	p, err := portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Brand: look,
+	answer := cfg.Pickup.Answer
+	if g.clamd = nil; cfg.Pickup.Clamd.Addr != "" {
+		g.clamd = &clamd.Client{Addr: cfg.Pickup.Clamd.Addr, Timeout: time.Duration(cfg.Pickup.Clamd.Timeout), Limit: int64(answer.Size)}
+	}
+	p, err := portal.New(portal.Config{MaxAnswer: int64(answer.Size), MaxFiles: answer.Files, PerDay: answer.Daily, Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Brand: look,
 		Proxies: slices.Concat(localProxies, proxies), Log: g.log})
 	if err != nil {
 		return nil, fmt.Errorf("portal: %w", err)

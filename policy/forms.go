@@ -95,6 +95,8 @@ func (p *Policy) sealed(f *Facts, c *choice, form string) Decision {
 	d.Form, d.Scope = form, scope
 	switch {
 	case f.Null: // never a deposit, and nobody to tell
+	case c.rule.Fallback != Refuse && !f.Enclosed && c.unread(f):
+		d.Fallback, d.Text = Refuse, textUnread
 	case c.rule.Fallback != Refuse && !f.Enclosed:
 		d.Fallback = Pickup
 	default:

@@ -1,5 +1,7 @@
 package policy
 
+import "strings"
+
 // choice is what a rule wants before the laws have spoken.
 type choice struct {
 	rule  *Rule
@@ -67,10 +69,32 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		return c.refuse("automatic mail never by "+string(c.route), textAutomatic)
 	case c.route == Plain:
 		return c.plain()
-	case c.route == Encrypt:
-		return p.encrypt(f, c)
 	}
-	return c.end(Pickup, "", "")
+	d := c.end(Pickup, "", "")
+	if c.route == Encrypt {
+		if d = p.encrypt(f, c); d.Route != Pickup {
+			return d
+		}
+	}
+	if c.unread(f) {
+		return c.refuse("nobody reads the sender's mail, and the rule has no notify", textUnread)
+	}
+	return d
+}
+
+// unread tells whether the sender's address says of itself that nobody reads it, and the rule names nobody else: no code, receipt or answer of a
+// patient would reach anybody.
+func (c *choice) unread(f *Facts) bool {
+	if c.rule.Notify != "" {
+		return false
+	}
+	local, _, _ := strings.Cut(strings.ToLower(f.Sender), "@")
+	local, _, _ = strings.Cut(local, "+")
+	switch strings.NewReplacer("-", "", "_", "", ".", "").Replace(local) {
+	case "noreply", "donotreply", "nepasrepondre", "sansreponse", "nobody", "mailerdaemon":
+		return true
+	}
+	return false
 }
 
 // internet tells whether a route leaves over the Internet.
@@ -160,7 +184,9 @@ func (c *choice) patient(f *Facts) Decision {
 	d := c.end(Trust, why, "")
 	d.Qualified = true
 	if c.rule.Route != Encrypt && !f.Marked && !f.Enclosed && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
-		d.Fallback = c.rule.Fallback
+		if !c.unread(f) {
+			d.Fallback = c.rule.Fallback
+		}
 	}
 	return d
 }

@@ -23,6 +23,7 @@ const (
 	textEnclosed    = "Message recu chiffre, a transferer seulement a une adresse MSSante ou a un destinataire dont la cle est connue"
 	textMarked      = "Message recu de l'espace de confiance MSSante, a transferer seulement a une adresse MSSante"
 	textAutomatic   = "Envoi automatique ou de liste refuse vers cette adresse, ecrivez-lui un message personnel ou demandez une regle au service informatique"
+	textUnread      = "Envoi a un patient depuis une adresse que personne ne lit (noreply): utilisez une adresse lue, ou demandez notify a la regle au service informatique"
 	textNotInSpace  = "Le domaine du destinataire n'est pas dans l'espace de confiance MSSante, verifiez l'adresse ou choisissez un autre mode d'envoi"
 	textTrustSender = "Destinataire MSSante: ecrivez depuis votre adresse MSSante, l'adresse d'expedition utilisee n'en fait pas partie"
 	textNoMailbox   = "Destinataire MSSante: votre adresse n'a pas de boite MSSante, ecrivez depuis celle d'un service ou demandez-en une au service informatique"

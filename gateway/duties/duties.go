@@ -51,7 +51,7 @@ type Config struct {
 	// Do does a duty. It is called again, ever more seldom, while it gives an error, and once more where the process died in it: what was
 	// done already must be nothing to do.
 	Do func(context.Context, Duty) error
-	// Timeout bounds one try; 0 is two minutes. A try that a killed process left is repeated after twice that.
+	// Timeout bounds one try; 0 is two minutes. A try that a killed process left is repeated at Open.
 	Timeout time.Duration
 	Log     *slog.Logger
 }
@@ -136,6 +136,10 @@ func (q *Queue) start(ctx context.Context, cfg Config) error {
 	}
 	if _, err := tables.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		return err
+	}
+	// What a killed process had in hand is nobody's: the folder has one owner. River itself would wait for twice the time of a try.
+	if _, err := q.db.ExecContext(ctx, `UPDATE river_job SET state = 'available' WHERE state = 'running'`); err != nil {
+		return fmt.Errorf("take over duties in hand: %w", err)
 	}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{do: cfg.Do, log: cfg.Log})

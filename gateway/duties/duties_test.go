@@ -44,7 +44,7 @@ func (r *record) wait(t *testing.T, n int) {
 	}
 }
 
-func start(t *testing.T, dir string, r *record) (q *duties.Queue, stop func()) {
+func startQueue(t *testing.T, dir string, r *record) (q *duties.Queue, stop func()) {
 	t.Helper()
 	q, err := duties.Open(t.Context(), duties.Config{Dir: dir, Do: r.do, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -81,7 +81,7 @@ func TestOnceEach(t *testing.T) {
 	if err := q.Close(); err != nil { // it never ran
 		t.Fatal(err)
 	}
-	q, stop := start(t, dir, r)
+	q, stop := startQueue(t, dir, r)
 	defer stop()
 	if err := q.Add(t.Context(), a2); err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestOutlivesTheProcess(t *testing.T) {
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, stop := start(t, dir, r)
+	_, stop := startQueue(t, dir, r)
 	r.wait(t, 1)
 	stop()
 	for _, name := range []string{duties.File, duties.File + "-wal"} {
@@ -137,7 +137,7 @@ func TestOutlivesTheProcess(t *testing.T) {
 // What was done and is due again, as a receipt whose message another recipient joined, is done again at once.
 func TestDueAgain(t *testing.T) {
 	r := &record{seen: map[duties.Duty]int{}, came: make(chan duties.Duty, 100)}
-	q, stop := start(t, t.TempDir(), r)
+	q, stop := startQueue(t, t.TempDir(), r)
 	defer stop()
 	d := duties.Duty{What: "receipt", Of: "1", Step: 1}
 	for n := 1; n < 3; n++ {
@@ -155,5 +155,39 @@ func TestDueAgain(t *testing.T) {
 				t.Fatalf("done %d times, want %d", seen, n)
 			}
 		}
+	}
+}
+
+// What a killed process had in hand is done by the next one at once, not after River's time for the stuck.
+func TestTakenOver(t *testing.T) {
+	dir := t.TempDir()
+	begun, release := make(chan struct{}), make(chan struct{})
+	dead, err := duties.Open(t.Context(), duties.Config{Dir: dir, Log: slog.New(slog.DiscardHandler), Do: func(context.Context, duties.Duty) error {
+		close(begun)
+		<-release // like one that is dead: no context ends it
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- dead.Run(ctx) }()
+	if err := dead.Add(t.Context(), duties.Duty{What: "receipt", Of: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	r := &record{seen: map[duties.Duty]int{}, came: make(chan duties.Duty, 100)}
+	start := time.Now()
+	_, stop := startQueue(t, dir, r)
+	r.wait(t, 1)
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("taken over after %v", d)
+	}
+	stop()
+	close(release)
+	cancel()
+	if err := errors.Join(<-ended, dead.Close()); err != nil {
+		t.Error(err)
 	}
 }

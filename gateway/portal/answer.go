@@ -1,7 +1,7 @@
 package portal
 
 import (
-	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -20,8 +20,14 @@ type Answer struct {
 	From, To message.Address
 	// Subject and MessageID are those of the message that is answered.
 	Subject, MessageID string
-	Text               string
-	Files              []AnswerFile
+	// Level is how the deposit's opening was proved.
+	Level string
+	Text  string
+	Files []AnswerFile
+	// Key is the same for the same answer from the same page, sent twice by a nervous finger or after an error.
+	Key [sha256.Size]byte
+	// token is of the page that it was written on.
+	token string
 }
 
 // AnswerFile is one file of an answer. Its body lies in memory or in an encrypted temp file, never in clear on the disk.
@@ -33,7 +39,8 @@ type AnswerFile struct {
 const (
 	maxAnswerText = 100 << 10
 	maxReading    = 64 // answers at once
-	drainFactor   = 4  // so much more than allowed is read and thrown away, so that the browser gets to read why
+	maxToken      = 64
+	drainFactor   = 4 // so much more than allowed is read and thrown away, so that the browser gets to read why
 )
 
 var (
@@ -48,11 +55,11 @@ func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.Close()
-	if p.cfg.Answer == nil || c.Sender.IsNull() || c.Closed {
+	if p.cfg.Answer == nil || c.Sender.IsNull() {
 		p.showMessage(w, r, http.StatusForbidden, c, page{Fault: "fault.answer"})
 		return
 	}
-	a := Answer{DepositID: c.ID, From: c.Recipient, To: c.Sender, Subject: c.Subject, MessageID: c.MessageID}
+	a := Answer{DepositID: c.ID, From: c.Recipient, To: c.Sender, Subject: c.Subject, MessageID: c.MessageID, Level: c.Level}
 	defer func() {
 		for _, f := range a.Files {
 			f.Body.Close()
@@ -61,34 +68,22 @@ func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
 	p.hurry(w, answerTime)
 	r.Body = http.MaxBytesReader(w, r.Body, drainFactor*p.cfg.MaxAnswer+maxAnswerText)
 	err := p.inTurn(r, &a)
-	d := page{Text: a.Text}
-	code := http.StatusBadRequest
-	switch {
-	case errors.Is(err, errTooMuch):
-		d.Fault, code = "fault.size", http.StatusRequestEntityTooLarge
-	case errors.Is(err, message.ErrNoRoom):
-		d.Fault, code = "fault.answer", http.StatusServiceUnavailable
-	case err != nil:
-		d.Fault = "fault.answer"
-	case strings.TrimSpace(a.Text) == "" && len(a.Files) == 0:
-		d.Fault = "fault.empty"
+	if err == nil {
+		err = p.mayAnswer(r.Context(), c, &a)
 	}
-	if d.Fault == "" {
-		if err = p.cfg.Answer(r.Context(), a); err != nil {
-			d.Fault, code = "fault.answer", http.StatusBadGateway
-		}
+	if err == nil {
+		err = p.handOn(r.Context(), a)
 	}
-	if d.Fault != "" {
-		if d.Fault == "fault.answer" {
-			p.cfg.Log.Warn("answer not handed on", "deposit", c.ID, "err", err)
-		}
-		p.showMessage(w, r, code, c, d)
+	if err == nil {
+		p.back(w, r, "answer", "reponse")
 		return
 	}
-	if err := p.cfg.Vault.Answered(context.WithoutCancel(r.Context()), c.ID); err != nil {
-		p.cfg.Log.Warn("answer handed on, but not counted", "deposit", c.ID, "err", err)
+	d, code := answerPage(err)
+	d.Text, d.Token = a.Text, a.token
+	if code >= http.StatusInternalServerError {
+		p.cfg.Log.Warn("answer not handed on", "deposit", c.ID, "err", err)
 	}
-	p.back(w, r, "answer", "reponse")
+	p.showMessage(w, r, code, c, d)
 }
 
 // inTurn reads an answer where there is a place for it.
@@ -132,6 +127,12 @@ func (p *Portal) readAnswer(r *http.Request, a *Answer) error {
 				b, fault = b[:maxAnswerText], errTooMuch
 			}
 			a.Text = strings.ReplaceAll(strings.ToValidUTF8(string(b), "\ufffd"), "\r\n", "\n")
+		case part.FormName() == "jeton":
+			b, err := io.ReadAll(io.LimitReader(part, maxToken))
+			if err != nil {
+				return errNoForm
+			}
+			a.token = string(b)
 		case part.FormName() == "fichiers" && part.FileName() != "" && fault == nil:
 			if len(a.Files) == p.cfg.MaxFiles {
 				fault = errTooMuch

@@ -2,6 +2,7 @@ package portal
 
 import (
 	"errors"
+	"html/template"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -36,6 +37,10 @@ type page struct {
 	FrameOpen   bool
 	CanAnswer   bool
 	Text        string // of an answer that was not sent
+	Token       string // of the answer's form
+	File        string // that a fault is about
+	PerDay      int
+	Script      template.JS
 	MaxFiles    int
 	MaxSize     string
 }
@@ -208,7 +213,7 @@ func (p *Portal) showMessage(w http.ResponseWriter, r *http.Request, code int, c
 	d.Path, d.Content, d.Title = p.path(r), c, c.Subject
 	d.Frame = c.HTML != ""
 	d.FrameOpen = d.Frame && (strings.TrimSpace(c.Text) == "" || r.URL.Query().Get("vue") == "html")
-	d.CanAnswer = p.cfg.Answer != nil && !c.Sender.IsNull() && !c.Closed
+	p.answerForm(w, c, &d)
 	p.render(w, r, code, "message", d)
 }
 

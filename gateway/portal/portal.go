@@ -7,6 +7,7 @@ package portal
 
 import (
 	"context"
+	"crypto/sha256"
 	"embed"
 	"errors"
 	"html/template"
@@ -47,6 +48,8 @@ type Config struct {
 	// MaxFiles and MaxAnswer bound the files of an answer; 0 means 10 and 20 MiB.
 	MaxFiles  int
 	MaxAnswer int64
+	// PerDay bounds the answers to one deposit; 0 means 20.
+	PerDay int
 	// PerSecond bounds the requests of one address range, after a burst of ten times as many; 0 means 20.
 	PerSecond float64
 	// Brand is the clinic's look; nil is the house's own.
@@ -58,6 +61,9 @@ type Config struct {
 
 //go:embed pages/*.html
 var pageFiles embed.FS
+
+//go:embed pages/answer.js
+var answerScript string
 
 //go:embed pages/style.css
 var style string
@@ -75,6 +81,7 @@ type Portal struct {
 	again  *vault.Limiter // notices that a sender has sent again, by deposit
 	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
 	answers chan struct{}
+	onWay   *onWay
 	// formTime is the constant; tests shorten it.
 	formTime time.Duration
 	serve    http.Handler
@@ -98,13 +105,16 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.MaxAnswer <= 0 {
 		cfg.MaxAnswer = 20 << 20
 	}
+	if cfg.PerDay <= 0 {
+		cfg.PerDay = 20
+	}
 	if cfg.PerSecond <= 0 {
 		cfg.PerSecond = 20
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading),
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
 		again: vault.NewLimiter(10*time.Minute, 2),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()

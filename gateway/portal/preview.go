@@ -42,6 +42,8 @@ func (p *Portal) madeUp() []shown {
 	phrase := func(m vault.Mode) *vault.PhraseView {
 		return &vault.PhraseView{Mode: m, MaskedPhone: "06 .. .. 56 78", Expires: end, AskSender: true}
 	}
+	closed := *content
+	closed.Closed = true
 	codes := []string{"fault.wrong", "fault.slow", "fault.locked", "fault.limited", "fault.notsent", "fault.session"}
 	return []shown{
 		{"retrait", "typed", page{Path: p.base + "/retrait"}, []string{"fault.typed"}},
@@ -50,7 +52,8 @@ func (p *Portal) madeUp() []shown {
 		{"lien-telephone", "link", page{Path: link, View: view(vault.BySender, true)}, nil},
 		{"lien-telephone-perime", "link", page{Path: link, View: view(vault.BySender, false)}, nil},
 		{"lien-phrase", "link", page{Path: link, View: view(vault.BySecret, true)}, []string{"fault.phrase"}},
-		{"message", "message", page{Path: link, Title: content.Subject, Content: content, Frame: true, CanAnswer: true}, []string{"done.answer", "fault.answer", "fault.size", "fault.empty"}},
+		{"message", "message", page{Path: link, Title: content.Subject, Content: content, Frame: true, CanAnswer: true, PerDay: p.cfg.PerDay}, []string{"done.answer", "fault.answer", "fault.size", "fault.empty", "fault.daily", "fault.refused", "fault.infected", "fault.unchecked"}},
+		{"message-clos", "message", page{Path: link, Title: content.Subject, Content: &closed, Text: "Merci"}, []string{"fault.closed"}},
 		{"expediteur", "sender", page{Path: sending, Sending: list, CanResend: true, stands: p.cfg.Vault.Stands},
 			[]string{"done.revoked", "done.resent", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.often", "fault.resend", "fault.ended"}},
 		{"mot-de-passe-sms", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySMS)}, []string{"phr.done.sms", "phr.limited", "phr.notsent", "phr.gone"}},

@@ -39,7 +39,7 @@ var (
 // Origin is what a mark says.
 type Origin struct {
 	Origin   string // FromTrust, FromPatient, FromNotice
-	Verified string // how that was verified: "peer CN=...", "operator host", "code, deposit id"
+	Verified string // how that was verified: "peer CN=...", "operator host", "sms, deposit id"
 	Cert     string // SHA-256 of the peer's certificate in hexadecimal, "" where none was shown to us
 	Sender   string // what is known of the author (From), "" where nobody looked
 	ID       string // the message's id in the ledger

@@ -208,6 +208,8 @@ type Content struct {
 	ID                string
 	Sender, Recipient message.Address
 	Expires           time.Time
+	// Level is how the first opening was proved.
+	Level string
 	// Closed: the exchange takes no answer any more. Staff: it is for a member of the staff.
 	Closed, Staff bool
 	plain         io.ReaderAt
@@ -244,20 +246,9 @@ func (v *Vault) Open(ctx context.Context, link, session string) (*Content, error
 	if err == nil {
 		var m *Manifest
 		if m, err = readManifest(plain, size); err == nil {
-			return &Content{Manifest: m, ID: r.id, Sender: r.sender, Recipient: r.recipient, Expires: fromMS(r.expires), Closed: r.closed, Staff: r.staff, plain: plain, blob: blob}, nil
+			return &Content{Manifest: m, ID: r.id, Sender: r.sender, Recipient: r.recipient, Expires: fromMS(r.expires), Level: r.level, Closed: r.closed, Staff: r.staff, plain: plain, blob: blob}, nil
 		}
 	}
 	blob.Close()
 	return nil, &Error{Reason: Broken, Err: fmt.Errorf("open deposit %s: %w", r.id, err)}
-}
-
-// Answered counts an answer that the clinic's server has accepted.
-func (v *Vault) Answered(ctx context.Context, id string) error {
-	err := v.db.Write(ctx, func(tx store.Tx) error {
-		return one(tx.Exec(`UPDATE vault_deposits SET answers = answers + 1, changed = ? WHERE id = ?`, ms(v.cfg.Now()), id))
-	})
-	if err != nil {
-		return fmt.Errorf("note answer to deposit %s: %w", id, err)
-	}
-	return nil
 }

@@ -40,6 +40,8 @@ type NoticeRequest struct {
 	Again bool
 	// Staff: the notice is for a member of the clinic's staff, about a message from the trust space.
 	Staff bool
+	// name begins the notice's Message-ID.
+	name string
 }
 
 // mailData is what the templates may show, in both languages. It holds nothing of the message.
@@ -102,6 +104,7 @@ func (v *Vault) Notice(d *Deposit, r NoticeRequest) (*message.Body, error) {
 	if r.From.IsNull() {
 		return nil, fmt.Errorf("notice of deposit %s: no From", d.ID)
 	}
+	r.name = d.ID + "." + v.noticeMAC(d.ID) + "."
 	subject := "mail.subject"
 	switch {
 	case r.Staff:
@@ -170,7 +173,7 @@ func (v *Vault) mail(r NoticeRequest, to message.Address, name string, data mail
 	}
 	field("Subject", mime.QEncoding.Encode("utf-8", data.FR.Text(data.FR.Subject)+" / "+data.EN.Text(data.EN.Subject)))
 	field("Date", v.cfg.Now().UTC().Format(time.RFC1123Z))
-	field("Message-ID", "<"+strings.ToLower(rand.Text())+"@"+r.From.Domain+">")
+	field("Message-ID", "<"+r.name+strings.ToLower(rand.Text())+"@"+r.From.Domain+">")
 	field("Auto-Submitted", "auto-generated") // RFC 3834 section 5: no vacation answers to it
 	field("MIME-Version", "1.0")
 	b.Write(r.Keep)

@@ -24,6 +24,14 @@ func (d Status) holdEnd() time.Time {
 var levelsFR = map[string]string{"sms": "code par SMS", "sender": "code donné par téléphone", "secret": "phrase convenue", "email": "code par courriel", "oidc": "identité vérifiée"}
 var levelsEN = map[string]string{"sms": "code by SMS", "sender": "code told by telephone", "secret": "agreed phrase", "email": "code by e-mail", "oidc": "identity verified"}
 
+// LevelFR says in French how an opening was proved.
+func LevelFR(level string) string {
+	if s, ok := levelsFR[level]; ok {
+		return s
+	}
+	return level
+}
+
 func (v *Vault) standsFR(d Status) string {
 	at := func(t time.Time) string { return DateFR(v.Local(t)) }
 	var s string

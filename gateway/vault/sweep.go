@@ -45,6 +45,9 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 		}
 	}
 	err := v.db.Write(ctx, func(tx store.Tx) error {
+		if _, err := tx.Exec(`DELETE FROM vault_answers WHERE day < ?`, dayOf(now)); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`DELETE FROM vault_codes WHERE at <= ?`, ms(now.Add(-day)))
 		return err
 	})
