@@ -28,7 +28,11 @@ type DepositRequest struct {
 	Mode Mode
 	// Secret is the phrase of BySecret, which must have one. It lives as long as the deposit; blanks in it count as one.
 	Secret string
-	Lang   string // "fr" or "en", "" where unknown
+	// Identity is who the recipient is, for who proves himself by an OpenID provider: beside every mode, and alone with ByOIDC.
+	Identity Identity
+	// Proof is the proof that a rule asks for, "" where none does; a deposit that would open by another is refused.
+	Proof Mode
+	Lang  string // "fr" or "en", "" where unknown
 	// Expiry overrides the vault's.
 	Expiry time.Duration
 	// Sending is the message that this is one recipient's copy of: what SendingKey gave, "" where nobody is told of it.
@@ -90,7 +94,7 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		}
 		phoneMark = seal.Mark(v.cfg.Key, "phone", e164)
 		d.MaskedPhone = MaskPhone(e164)
-		if mobile && v.cfg.SMS != nil && r.Mode != BySender && r.Mode != BySecret {
+		if mobile && v.cfg.SMS != nil && (r.Mode == "" || r.Mode == BySMS) {
 			d.Mode = BySMS
 		}
 	}
@@ -100,6 +104,23 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 			return nil, errors.New("deposit: the agreed phrase is empty or too long")
 		}
 		d.Mode, code, codeUntil = BySecret, v.codeMark(id, phrase), ms(d.Expires)
+	}
+	identity, err := v.sealIdentity(id, r.Identity)
+	if err != nil {
+		return nil, fmt.Errorf("deposit %s: %w", id, err)
+	}
+	switch {
+	case r.Mode == ByEmail && v.cfg.ToRecipient == nil:
+		return nil, errors.New("deposit: no code goes by e-mail")
+	case r.Mode == ByOIDC && identity == nil:
+		return nil, errors.New("deposit: the recipient's identity is not known")
+	case r.Mode == ByEmail: // its limits are the mailbox's
+		d.Mode, phoneMark = ByEmail, seal.Mark(v.cfg.Key, "mailbox", r.Recipient.Key())
+	case r.Mode == ByOIDC:
+		d.Mode = ByOIDC
+	}
+	if r.Proof != "" && r.Proof != d.Mode && !r.Hold {
+		return nil, fmt.Errorf("deposit: it would open by %s, and %s is asked for", d.Mode, r.Proof)
 	}
 	if d.Mode == BySender && !r.Hold { // told once, so it lives as long as the deposit
 		d.Code = token.NewCode()
@@ -129,10 +150,10 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 			return err
 		}
 		_, err = tx.Exec(`INSERT INTO vault_deposits
-			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff, short, short_link)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff, short, short_link, identity, proof)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, v.linkMark(secret), header, resend, phone, phoneMark, ms(d.Created), ms(d.Expires), ms(d.Created), ms(d.Created.Add(pendingLife)),
-			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff, v.shortMark(short), shortLink)
+			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff, v.shortMark(short), shortLink, identity, r.Proof)
 		return err
 	})
 	if err != nil {
@@ -211,7 +232,7 @@ func (v *Vault) Revoke(ctx context.Context, id string) error {
 }
 
 // forget is the part of an UPDATE that removes every key and every secret of a row.
-const forget = `header = NULL, resend = NULL, short = NULL, short_link = NULL, phone = NULL, phone_mark = NULL, code1 = NULL, code2 = NULL`
+const forget = `header = NULL, resend = NULL, short = NULL, short_link = NULL, phone = NULL, phone_mark = NULL, code1 = NULL, code2 = NULL, identity = NULL`
 
 func (v *Vault) end(ctx context.Context, id string, to State) error {
 	var from State

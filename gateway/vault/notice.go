@@ -48,6 +48,7 @@ type noticeData struct {
 	Link, Short, Typed   string // the link; what is typed in its place, and where
 	UntilFR, UntilEN     string
 	BySMS, BySecret      bool
+	ByEmail, ByOIDC      bool
 	Again                bool
 	Track                string // the sender's page of the message
 	Code, Phone          string
@@ -93,9 +94,19 @@ func (v *Vault) CodeForSender(d *Deposit, r NoticeRequest) (*message.Body, error
 	return v.mail(v.cfg.NoticeLabel, r, d.Sender, "Code à donner par téléphone / Code to tell by telephone", "code", data)
 }
 
+// CodeForRecipient makes the mail that brings a code to the mailbox that the link came to (ByEmail). It has no link: who reads it over a shoulder
+// has half of what opens.
+func (v *Vault) CodeForRecipient(d *Deposit) (*message.Body, error) {
+	r := NoticeRequest{From: v.cfg.NoticeFrom}
+	if r.From.IsNull() {
+		r.From = d.Sender
+	}
+	return v.mail(v.cfg.NoticeLabel, r, d.Recipient, "Votre code / Your code", "mailcode", v.noticeData(d))
+}
+
 func (v *Vault) noticeData(d *Deposit) noticeData {
 	return noticeData{Clinic: v.cfg.Clinic, Link: d.Link, Short: token.SpacedShort(d.Short), Typed: v.cfg.PublicURL + "/retrait", UntilFR: DateFR(v.Local(d.Expires)), UntilEN: DateEN(v.Local(d.Expires)),
-		BySMS: d.Mode == BySMS, BySecret: d.Mode == BySecret, Code: token.SpacedCode(d.Code), Phone: d.MaskedPhone, Recipient: d.Recipient.String(), CreatedFR: DateFR(v.Local(d.Created))}
+		BySMS: d.Mode == BySMS, BySecret: d.Mode == BySecret, ByEmail: d.Mode == ByEmail, ByOIDC: d.Mode == ByOIDC, Code: token.SpacedCode(d.Code), Phone: d.MaskedPhone, Recipient: d.Recipient.String(), CreatedFR: DateFR(v.Local(d.Created))}
 }
 
 var months = [...]string{"janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"}
