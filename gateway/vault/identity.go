@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -196,4 +197,18 @@ func (v *Vault) Identify(ctx context.Context, link string, who Shown, from netip
 	codesTotal.WithLabelValues("right").Inc()
 	moved(was, Opened)
 	return v.session(r.id, now.Add(sessionLife)), nil
+}
+
+// SealForBrowser seals what a browser keeps and neither it nor anybody else may read or change; OpenFromBrowser opens it.
+func (v *Vault) SealForBrowser(b []byte) (string, error) {
+	sealed, err := seal.Value(v.cfg.Key, "browser", "", b)
+	return base64.RawURLEncoding.EncodeToString(sealed), err
+}
+
+func (v *Vault) OpenFromBrowser(s string) ([]byte, error) {
+	sealed, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return nil, err
+	}
+	return seal.OpenValue(v.cfg.Key, "browser", "", sealed)
 }

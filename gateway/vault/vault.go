@@ -124,17 +124,17 @@ type Reason string
 
 // The reasons of an Error.
 const (
-	NotFound  Reason = "not found"     // no such link, or not yet active
-	Gone      Reason = "gone"          // expired, revoked or destroyed
-	WrongCode Reason = "wrong code"    // not one of the last two, or out of date
-	SlowDown  Reason = "slow down"     // too fast, not looked at
-	Locked    Reason = "locked"        // too many wrong ones, until Until
-	CodeVoid  Reason = "code void"     // no code is valid: a new one must be asked for
-	Limited   Reason = "limited"       // enough codes were sent for now
-	NotSent   Reason = "not sent"      // the code could not be handed over
+	NotFound  Reason = "not found"           // no such link, or not yet active
+	Gone      Reason = "gone"                // expired, revoked or destroyed
+	WrongCode Reason = "wrong code"          // not one of the last two, or out of date
+	SlowDown  Reason = "slow down"           // too fast, not looked at
+	Locked    Reason = "locked"              // too many wrong ones, until Until
+	CodeVoid  Reason = "code void"           // no code is valid: a new one must be asked for
+	Limited   Reason = "limited"             // enough codes were sent for now
+	NotSent   Reason = "not sent"            // the code could not be handed over
 	NotSame   Reason = "not the same person" // the identity shown is not the one that the sender gave
-	NoSession Reason = "not proved"    // the code was not proved, or too long ago
-	Broken    Reason = "does not open" // the sealed bytes do not open
+	NoSession Reason = "not proved"          // the code was not proved, or too long ago
+	Broken    Reason = "does not open"       // the sealed bytes do not open
 )
 
 // Error is what a patient's request ended in.
