@@ -132,8 +132,19 @@ func (v *Vault) Prove(ctx context.Context, link, code, asked string, from netip.
 		codesTotal.WithLabelValues("slowed").Inc()
 		return "", &Error{Reason: SlowDown, Until: now.Add(codeEvery)}
 	}
-	mark := v.codeMark(r.id, code)
 	var outcome error
+	switch { // looked at again below; here it spares a guesser's thousands their place among the writers
+	case own != nil:
+	case r.locked > ms(now):
+		outcome = &Error{Reason: Locked, Until: fromMS(r.locked)}
+	case !r.codeValid(now):
+		outcome = &Error{Reason: CodeVoid}
+	}
+	if outcome != nil {
+		v.counted(r.id, outcome, from)
+		return "", fmt.Errorf("prove code: %w", outcome)
+	}
+	mark := v.codeMark(r.id, code)
 	var was State
 	err = v.db.Write(ctx, func(tx store.Tx) error {
 		outcome, was = nil, ""
@@ -185,7 +196,7 @@ func (v *Vault) wrong(tx store.Tx, r *row, e *Error, now time.Time) error {
 	r.wrong++
 	switch {
 	case r.wrong >= wrongInAll && r.mode != BySecret: // of a phrase there is no other one to ask for
-		e.Reason, r.code1, r.code2, r.wrong = CodeVoid, nil, nil, 0
+		e.Reason, e.fresh, r.code1, r.code2, r.wrong = CodeVoid, true, nil, nil, 0
 	case r.wrong%wrongPerLock == 0:
 		e.Reason, e.fresh, e.Until = Locked, true, now.Add(min(longestLock, lockStep<<min(r.locks, 16)))
 		r.locked = max(r.locked, ms(e.Until))
@@ -207,7 +218,9 @@ func (v *Vault) counted(id string, err error, from netip.Addr) {
 		}
 	case CodeVoid:
 		codesTotal.WithLabelValues("void").Inc()
-		v.cfg.Log.Warn("no code is valid any more", "deposit", id, "from", Range(from))
+		if e := (*Error)(nil); errors.As(err, &e) && e.fresh {
+			v.cfg.Log.Warn("no code is valid any more", "deposit", id, "from", Range(from))
+		}
 	}
 }
 

@@ -142,7 +142,7 @@ type Error struct {
 	Reason Reason
 	Until  time.Time // of Locked and Limited: when to try again, zero where nobody knows
 	Err    error
-	fresh  bool // of Locked: this very try locked it
+	fresh  bool // of Locked and CodeVoid: this very try did it
 }
 
 func (e *Error) Error() string {
