@@ -23,6 +23,9 @@ const maxPhones = 100
 type phones struct {
 	only string            // of a message with one recipient outside the clinic
 	of   map[string]string // by address, as message.Address.Key
+	// who they are, in the field that pickup.identity_header names.
+	onlyWho vault.Identity
+	who     map[string]vault.Identity
 	// taken: they were taken out of the message, asCame has it whole.
 	taken bool
 }
@@ -33,8 +36,15 @@ func (g *Gateway) takePhones(m *mail) error {
 	subject, field := m.header.Text("Subject"), g.cfg.Pickup.PhoneHeader
 	tag := telTag.FindStringSubmatch(subject)
 	given := g.vault != nil && field != "" && len(m.header.Values(field)) > 0
-	if g.vault == nil || tag == nil && !given {
+	idField := g.cfg.Pickup.IdentityHeader
+	named := idField != "" && len(m.header.Values(idField)) > 0
+	if g.vault == nil || tag == nil && !given && !named {
 		return nil
+	}
+	if named {
+		for _, v := range m.header.Values(idField) {
+			g.readIdentity(m, v)
+		}
 	}
 	if tag != nil {
 		m.phones.only = tag[1]
@@ -47,7 +57,7 @@ func (g *Gateway) takePhones(m *mail) error {
 	var h message.Header
 	for _, f := range m.header.Fields() {
 		switch {
-		case given && strings.EqualFold(f.Name, field):
+		case given && strings.EqualFold(f.Name, field), named && strings.EqualFold(f.Name, idField):
 		case tag != nil && strings.EqualFold(f.Name, "Subject"):
 			rest := strings.TrimSpace(telTag.ReplaceAllString(subject, " "))
 			if err := h.Append(f.Name, foldable(mime.QEncoding.Encode("utf-8", rest))); err != nil {
@@ -104,22 +114,27 @@ func (g *Gateway) phoneFor(m *mail, to message.Address) string {
 	if n := m.phones.of[to.Key()]; n != "" {
 		return n
 	}
-	if m.phones.only == "" {
+	if m.phones.only == "" || !g.aloneWith(m, to) {
 		return ""
 	}
+	return m.phones.only
+}
+
+// aloneWith tells whether nobody else outside the clinic is written to, in the envelope and in the header.
+func (g *Gateway) aloneWith(m *mail, to message.Address) bool {
 	other := func(a message.Address) bool { return a.Key() != to.Key() && !g.set.ownDomains[a.Domain] }
 	if slices.ContainsFunc(m.env.Recipients, func(r message.Recipient) bool { return other(r.Address) }) {
-		return ""
+		return false
 	}
 	for _, name := range []string{"To", "Cc", "Bcc", "Resent-To", "Resent-Cc"} {
 		for _, v := range m.header.Values(name) {
 			list, err := message.ParseMailboxes(v)
 			if err != nil || slices.ContainsFunc(list, func(b message.Mailbox) bool { return other(b.Address) }) {
-				return "" // somebody else is written to, or who is not known
+				return false // somebody else is written to, or who is not known
 			}
 		}
 	}
-	return m.phones.only
+	return true
 }
 
 // givenPhone puts the number that the sender gave in the place of the list's: he knows his patient's newest one. What is no number is none.

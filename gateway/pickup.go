@@ -113,7 +113,10 @@ func (g *Gateway) deposit(ctx context.Context, m *mail, w *way, i int) (*vault.D
 		return nil, err
 	}
 	req.Sending = g.vault.SendingKey(req.Sender, m.body.Sum())
-	g.proof(&req, w.answer.Contact)
+	req.Identity = g.identityFor(m, req.Recipient, w.answer.Contact)
+	if err := g.proof(&req, w.answer.Contact, vault.Mode(w.decision.Proof)); err != nil {
+		return nil, err
+	}
 	dep, err := g.vault.Deposit(ctx, req)
 	if err != nil {
 		return nil, fmt.Errorf("seal deposit: %w", err)
@@ -189,22 +192,6 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 		req.Files = append(req.Files, vault.File{Name: name, Type: p.Type, Size: p.End - p.HeaderEnd, Open: partOf(m.body, p)})
 	}
 	return req, nil
-}
-
-// proof says how the recipient will prove himself: by a code that an SMS brings, by the phrase agreed with him, by a code that the sender
-// tells; where codes go by SMS and no number is known the deposit is held until the sender gives one.
-func (g *Gateway) proof(req *vault.DepositRequest, c *directory.Contact) {
-	if c != nil {
-		req.Phone = c.Phone
-	}
-	bySMS := g.sms != nil && req.Mode != vault.BySender
-	switch {
-	case bySMS && c.Mobile():
-	case c != nil && c.Secret != "" && req.Mode != vault.BySender:
-		req.Mode, req.Secret = vault.BySecret, string(c.Secret)
-	case req.Phone == "": // a landline is called
-		req.Hold = g.cfg.Pickup.NoPhone == "hold" || g.cfg.Pickup.NoPhone == "" && bySMS
-	}
 }
 
 // text reads a text part for the page.

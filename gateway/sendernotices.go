@@ -17,7 +17,7 @@ func (g *Gateway) Resend(ctx context.Context, id string) error {
 	if err := g.sendNotice(ctx, dep, vault.NoticeRequest{Again: true}); err != nil {
 		return fmt.Errorf("send notice again: %w", err)
 	}
-	return nil
+	return g.vault.Unlock(context.WithoutCancel(ctx), id) // a patient whom guessers kept out has called
 }
 
 // Complete gives a held deposit the telephone number of its recipient ("": the sender tells the code), sends the notice and lets it be opened.

@@ -203,11 +203,19 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if g.sms, err = newSMS(cfg); err != nil {
 		return err
 	}
+	providers, err := g.newProviders(cfg)
+	if err != nil {
+		return err
+	}
+	noticeFrom := g.set.noticeFrom
 	set := vault.Config{Key: derive(g.key, "vault"), PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"),
 		Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict, Reminders: durations(cfg.Pickup.Reminders), Report: time.Duration(cfg.Pickup.Report), Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
 			return g.toClinic(ctx, message.Address{}, to, nil, body)
-		}, Now: g.now, Log: g.log}
+		}, ToRecipient: g.toRecipient, NoticeFrom: noticeFrom, Now: g.now, Log: g.log}
+	if !cfg.Pickup.EmailCode {
+		set.ToRecipient = nil
+	}
 	if g.vault != nil {
 		g.vault, err = g.vault.With(set)
 	} else {
@@ -220,7 +228,7 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Providers: providers, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
 	if err != nil {
 		return fmt.Errorf("portal: %w", err)
 	}
