@@ -140,7 +140,10 @@ func (g *Gateway) toRecipient(ctx context.Context, to message.Address, body *mes
 	if err := g.sign(&l, false); err != nil {
 		return fmt.Errorf("sign the code: %w", err)
 	}
-	return g.relay.Send(ctx, g.internetHop("", to.Domain), l)[0].Err
+	if r := g.relay.Send(ctx, g.internetHop("", to.Domain), l)[0]; r.Err != nil {
+		return r.Err
+	}
+	return nil
 }
 
 // newProviders are the OpenID providers of the portal.
