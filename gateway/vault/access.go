@@ -63,11 +63,16 @@ const noLink = "uuuuuuuuuuuuuuuuuuuuuuuuuu"
 // Typed gives the link's secret for the code that its recipient typed in its place. It is no proof: what opens is asked for behind it.
 func (v *Vault) Typed(ctx context.Context, typed string, from netip.Addr) (link string, err error) {
 	short, ok := token.ParseShort(typed)
-	if !ok {
+	whole, long := token.ParseLink(typed)
+	if !ok && !long {
 		return "", &Error{Reason: NotFound}
 	}
 	if !v.peers.Allow(Range(from), v.cfg.Now()) {
 		return "", &Error{Reason: SlowDown}
+	}
+	if long {
+		_, _, err := v.find(ctx, whole)
+		return whole, err
 	}
 	var id string
 	var sealed []byte

@@ -52,7 +52,7 @@ type DepositRequest struct {
 type Deposit struct {
 	ID                string
 	Link              string // URL of the patient's page
-	Short             string // what is typed on the page of PublicURL/retrait in the place of the link
+	Short             string // what is typed on the page of PublicURL/retrait in the place of the link; with strict the link's own secret
 	Code              string // BySender: the code to be told; else ""
 	Mode              Mode
 	Lang              string
@@ -81,8 +81,11 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 	rand.Read(raw[:])
 	id := hex.EncodeToString(raw[:])
 	secret := token.NewLink()
-	short := token.NewShort()
-	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Short: short, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff, Held: r.Hold,
+	short, typed := token.NewShort(), ""
+	if v.cfg.Strict { // 80 bits could be tried at home by who stole database and server key: there the link itself is typed
+		short, typed = "", secret
+	}
+	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Short: short + typed, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff, Held: r.Hold,
 		Created: now.UTC().Truncate(time.Millisecond), Expires: now.Add(r.Expiry).UTC().Truncate(time.Millisecond)}
 
 	var phone, phoneMark, resend, code []byte
@@ -131,9 +134,12 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 			return nil, fmt.Errorf("deposit %s: %w", id, err)
 		}
 	}
-	shortLink, err := seal.Value(v.shortKey(short), "short", id, []byte(secret))
-	if err != nil {
-		return nil, fmt.Errorf("deposit %s: %w", id, err)
+	var shortMark, shortLink []byte
+	if short != "" {
+		shortMark = v.shortMark(short)
+		if shortLink, err = seal.Value(v.shortKey(short), "short", id, []byte(secret)); err != nil {
+			return nil, fmt.Errorf("deposit %s: %w", id, err)
+		}
 	}
 	lock, err := seal.NewLock(v.cfg.Key, []byte(secret), id)
 	if err != nil {
@@ -153,7 +159,7 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff, short, short_link, identity, proof)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, v.linkMark(secret), header, resend, phone, phoneMark, ms(d.Created), ms(d.Expires), ms(d.Created), ms(d.Created.Add(pendingLife)),
-			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff, v.shortMark(short), shortLink, identity, r.Proof)
+			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff, shortMark, shortLink, identity, r.Proof)
 		return err
 	})
 	if err != nil {
@@ -294,7 +300,10 @@ func (v *Vault) resendRecord(r *row) (link, short string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	return v.cfg.PublicURL + "/r/" + string(b[:token.LinkLength]), string(b[token.LinkLength:]), nil
+	if short = string(b[token.LinkLength:]); short == "" && v.cfg.Strict {
+		short = string(b)
+	}
+	return v.cfg.PublicURL + "/r/" + string(b[:token.LinkLength]), short, nil
 }
 
 // one is nil where exactly one row was changed.

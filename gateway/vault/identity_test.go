@@ -198,3 +198,19 @@ func TestCodeByEmail(t *testing.T) {
 		t.Error("a landline where a rule asks for an SMS")
 	}
 }
+
+// With strict nothing of 80 bits leads to a deposit: database and server key give nothing that could be tried at home.
+func TestStrictHasNoShortForm(t *testing.T) {
+	h := open(t, func(c *Config) { c.Strict = true })
+	d := h.deposit(t, "")
+	var short, sealed []byte
+	if err := h.db.Read().QueryRow(`SELECT short, short_link FROM vault_deposits WHERE id = ?`, d.ID).Scan(&short, &sealed); err != nil || short != nil || sealed != nil {
+		t.Errorf("%x %x %v", short, sealed, err)
+	}
+	link, err := h.Typed(t.Context(), strings.ToUpper(d.Short[:4]+" "+d.Short[4:]), home)
+	if err != nil || link != secretOf(d) {
+		t.Errorf("%q %v", link, err)
+	}
+	_, err = h.Typed(t.Context(), strings.Repeat("7", 26), home)
+	want(t, err, NotFound)
+}
