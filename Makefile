@@ -19,6 +19,7 @@ demo:
 # Everything, on a fresh Debian 12 with Go and root: installs the Debian packages that are missing, then runs all checks.
 test: deps check
 	go test -race -shuffle=on -timeout 20m ./...
+	go test -run '^TestMemory$$' ./gateway/protect
 
 deps:
 	sh deploy/test-deps.sh

@@ -7,13 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"passerelle/gateway/gatewaytest/openidtest"
+	"passerelle/gateway/gatewaytest/idp"
 )
 
 // Rules that ask for a proof: what is possible is sent or held, what is not is refused with what is missing. The identity that an application
 // gives leaves by no way.
 func TestProofsThatRulesAskFor(t *testing.T) {
-	op := openidtest.Start(t, "http://127.0.0.1:1/")
+	op := idp.Start(t, "http://127.0.0.1:1/")
 	l := newLife(t, `, email_code: true, oidc: [{name: fc, label: FranceConnect, issuer: "`+op.URL+`", client_id: x, for: patients, claims: {birth_name: family_name, first_name: given_name, birth_date: birthdate}}]`,
 		"  - {name: s, recipient: [\"sms@*\"], route: pickup, proof: sms}\n", "  - {name: p, recipient: [\"phrase@*\"], route: pickup, proof: secret}\n",
 		"  - {name: i, recipient: [\"id*@*\"], route: pickup, proof: oidc}\n", "  - {name: t, recipient: [\"tell@*\"], route: pickup, proof: sender}\n",

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"passerelle/gateway/gatewaytest/openidtest"
+	"passerelle/gateway/gatewaytest/idp"
 	"passerelle/gateway/openid"
 
 	"github.com/go-jose/go-jose/v4"
@@ -17,10 +17,10 @@ import (
 
 const back = "http://127.0.0.1:1/identite/retour" // nobody follows it
 
-func pair(t *testing.T, change ...func(*openid.Config)) (*openidtest.Provider, *openid.Provider) {
+func pair(t *testing.T, change ...func(*openid.Config)) (*idp.Provider, *openid.Provider) {
 	t.Helper()
-	op := openidtest.Start(t, back)
-	c := openid.Config{Name: "franceconnect", Issuer: op.URL, ClientID: openidtest.Client, ClientSecret: openidtest.Secret, RedirectURL: back, Timeout: 2 * time.Second,
+	op := idp.Start(t, back)
+	c := openid.Config{Name: "franceconnect", Issuer: op.URL, ClientID: idp.Client, ClientSecret: idp.Secret, RedirectURL: back, Timeout: 2 * time.Second,
 		Scopes: []string{"profile"}, Claims: map[string]string{"birth_name": "family_name", "first_name": "given_name", "birth_date": "birthdate", "rpps": "SubjectNameID"}}
 	for _, f := range change {
 		f(&c)
@@ -30,7 +30,7 @@ func pair(t *testing.T, change ...func(*openid.Config)) (*openidtest.Provider, *
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	op.Set(func(c *openidtest.Change) {
+	op.Set(func(c *idp.Change) {
 		c.Claims(map[string]any{"family_name": "DURAND", "given_name": "Anne Marie", "birthdate": "1962-08-24", "SubjectNameID": "810000000009"})
 	})
 	return op, p
@@ -60,7 +60,7 @@ func walk(t *testing.T, to string) url.Values {
 
 func TestWhoIsBeforeThePage(t *testing.T) {
 	op, p := pair(t, func(c *openid.Config) { c.ACR = []string{"eidas1"} })
-	op.Set(func(c *openidtest.Change) { c.Token(func(m map[string]any) { m["acr"] = "eidas2" }) })
+	op.Set(func(c *idp.Change) { c.Token(func(m map[string]any) { m["acr"] = "eidas2" }) })
 	to, ticket, err := p.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -83,30 +83,30 @@ func TestWhoIsBeforeThePage(t *testing.T) {
 
 // What is not this client's, this attempt's, this provider's or of the level asked for names nobody.
 func TestTokensThatProveNothing(t *testing.T) {
-	for name, forge := range map[string]func(*openidtest.Change){
-		"audience": func(c *openidtest.Change) {
+	for name, forge := range map[string]func(*idp.Change){
+		"audience": func(c *idp.Change) {
 			c.Token(func(m map[string]any) { m["acr"], m["aud"] = "eidas2", []string{"another"} })
 		},
-		"issuer": func(c *openidtest.Change) {
+		"issuer": func(c *idp.Change) {
 			c.Token(func(m map[string]any) { m["acr"], m["iss"] = "eidas2", "https://another.test" })
 		},
-		"nonce": func(c *openidtest.Change) {
+		"nonce": func(c *idp.Change) {
 			c.Token(func(m map[string]any) { m["acr"], m["nonce"] = "eidas2", "other" })
 		},
-		"no nonce": func(c *openidtest.Change) {
+		"no nonce": func(c *idp.Change) {
 			c.Token(func(m map[string]any) { m["acr"] = "eidas2"; delete(m, "nonce") })
 		},
-		"expired": func(c *openidtest.Change) {
+		"expired": func(c *idp.Change) {
 			c.Token(func(m map[string]any) { m["acr"], m["exp"] = "eidas2", time.Now().Add(-time.Hour).Unix() })
 		},
-		"level":        func(c *openidtest.Change) { c.Token(func(m map[string]any) { m["acr"] = "eidas1" }) },
-		"no level":     func(c *openidtest.Change) { c.Token(func(m map[string]any) { delete(m, "acr") }) },
-		"shared key":   func(c *openidtest.Change) { c.Sign(jose.HS256) },
-		"other person": func(c *openidtest.Change) { c.Info(func(m map[string]any) { m["sub"] = "another" }) },
+		"level":        func(c *idp.Change) { c.Token(func(m map[string]any) { m["acr"] = "eidas1" }) },
+		"no level":     func(c *idp.Change) { c.Token(func(m map[string]any) { delete(m, "acr") }) },
+		"shared key":   func(c *idp.Change) { c.Sign(jose.HS256) },
+		"other person": func(c *idp.Change) { c.Info(func(m map[string]any) { m["sub"] = "another" }) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			op, p := pair(t, func(c *openid.Config) { c.ACR = []string{"eidas2"} })
-			level := func(c *openidtest.Change) { c.Token(func(m map[string]any) { m["acr"] = "eidas2" }) }
+			level := func(c *idp.Change) { c.Token(func(m map[string]any) { m["acr"] = "eidas2" }) }
 			op.Set(level)
 			good, goodTicket, err := p.Begin(t.Context())
 			if err != nil {
@@ -145,17 +145,17 @@ func TestAVerifierOfAnotherAttempt(t *testing.T) {
 
 func TestAProviderThatIsAway(t *testing.T) {
 	op, p := pair(t)
-	op.Set(func(c *openidtest.Change) { c.Down(true) })
+	op.Set(func(c *idp.Change) { c.Down(true) })
 	if _, _, err := p.Begin(t.Context()); !openid.Away(err) {
 		t.Errorf("%v", err)
 	}
-	op.Set(func(c *openidtest.Change) { c.Down(false) })
+	op.Set(func(c *idp.Change) { c.Down(false) })
 	to, ticket, err := p.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	code := walk(t, to).Get("code")
-	op.Set(func(c *openidtest.Change) { c.Down(true) })
+	op.Set(func(c *idp.Change) { c.Down(true) })
 	if _, err := p.Finish(t.Context(), ticket, code); !openid.Away(err) {
 		t.Errorf("%v", err)
 	}

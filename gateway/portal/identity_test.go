@@ -7,18 +7,18 @@ import (
 	"testing"
 	"time"
 
-	"passerelle/gateway/gatewaytest/openidtest"
+	"passerelle/gateway/gatewaytest/idp"
 	"passerelle/gateway/openid"
 	"passerelle/gateway/vault"
 )
 
 // withProvider gives a site whose patients can prove themselves at a provider on loopback, and a deposit for Anne Durand.
-func withProvider(t *testing.T, change ...func(*vault.DepositRequest)) (*site, *openidtest.Provider, *vault.Deposit) {
+func withProvider(t *testing.T, change ...func(*vault.DepositRequest)) (*site, *idp.Provider, *vault.Deposit) {
 	t.Helper()
-	var op *openidtest.Provider
+	var op *idp.Provider
 	s := newSite(t, func(s *site) []*openid.Provider {
-		op = openidtest.Start(t, s.srv.URL+IdentityPath)
-		patients, err := openid.New(openid.Config{Name: "fc", Label: "FranceConnect", Issuer: op.URL, ClientID: openidtest.Client, ClientSecret: openidtest.Secret,
+		op = idp.Start(t, s.srv.URL+IdentityPath)
+		patients, err := openid.New(openid.Config{Name: "fc", Label: "FranceConnect", Issuer: op.URL, ClientID: idp.Client, ClientSecret: idp.Secret,
 			RedirectURL: s.srv.URL + IdentityPath, Timeout: 2 * time.Second, Claims: map[string]string{"birth_name": "family_name", "first_name": "given_name", "birth_date": "birthdate"}})
 		if err != nil {
 			t.Fatal(err)
@@ -33,7 +33,7 @@ func withProvider(t *testing.T, change ...func(*vault.DepositRequest)) (*site, *
 		t.Cleanup(staff.Close)
 		return []*openid.Provider{patients, staff}
 	})
-	op.Set(func(c *openidtest.Change) {
+	op.Set(func(c *idp.Change) {
 		c.Claims(map[string]any{"family_name": "DURAND", "given_name": "Anne Marie", "birthdate": "1962-08-24", "SubjectNameID": "810000000009"})
 	})
 	d := s.deposit(append([]func(*vault.DepositRequest){func(r *vault.DepositRequest) {
@@ -128,7 +128,7 @@ func TestAnIdentityOpens(t *testing.T) {
 
 func TestSomebodyElse(t *testing.T) {
 	s, op, d := withProvider(t)
-	op.Set(func(c *openidtest.Change) {
+	op.Set(func(c *idp.Change) {
 		c.Claims(map[string]any{"family_name": "DURAND", "given_name": "Claire", "birthdate": "1962-08-24"})
 	})
 	b := &browser{s: s}
@@ -143,7 +143,7 @@ func TestSomebodyElse(t *testing.T) {
 		t.Errorf("not counted like wrong codes: %+v %v", v, err)
 	}
 	// The one it is meant for is not kept out by them.
-	op.Set(func(c *openidtest.Change) {
+	op.Set(func(c *idp.Change) {
 		c.Claims(map[string]any{"family_name": "DURAND", "given_name": "Anne", "birthdate": "1962-08-24"})
 	})
 	if r, page := b.returns(b.away(d, "fc")); !strings.Contains(page, inside) {
@@ -189,16 +189,16 @@ func TestAttemptsThatFail(t *testing.T) {
 	fails("he gave up", s.srv.URL+IdentityPath+"?error=access_denied&state="+u.Query().Get("state"), "n’a pas abouti")
 	fails("a state of nobody's", s.srv.URL+IdentityPath+"?code=x&state=AAAAAAAAAAAAAAAAAAAAAAAAAA", "n’a pas commencé ici")
 	fails("no state", s.srv.URL+IdentityPath+"?code=x", "n’a pas commencé ici")
-	op.Set(func(c *openidtest.Change) { c.Token(func(m map[string]any) { m["nonce"] = "x" }) })
+	op.Set(func(c *idp.Change) { c.Token(func(m map[string]any) { m["nonce"] = "x" }) })
 	fails("nonce", b.away(d, "fc"), "n’a pas abouti")
-	op.Set(func(c *openidtest.Change) { c.Token(nil) })
+	op.Set(func(c *idp.Change) { c.Token(nil) })
 	late := b.away(d, "fc")
 	s.wait(ticketLife + time.Second)
 	fails("too late", late, "ou a trop duré")
 	gone := b.away(d, "fc")
-	op.Set(func(c *openidtest.Change) { c.Down(true) })
+	op.Set(func(c *idp.Change) { c.Down(true) })
 	fails("the provider is away at the end", gone, "ne répond pas")
-	op.Set(func(c *openidtest.Change) { c.Down(false) })
+	op.Set(func(c *idp.Change) { c.Down(false) })
 	if r, page := b.returns(b.away(d, "fc")); !strings.Contains(page, inside) {
 		t.Errorf("afterwards: %s %s", r.Status, page)
 	}

@@ -38,7 +38,7 @@ type Blob struct {
 // OpenBlobs makes or opens the folder and removes what unfinished Puts of a dead process left there. It must not run while
 // another Blobs of the same folder writes.
 func OpenBlobs(dir string) (*Blobs, error) {
-	if err := makeDir(dir); err != nil {
+	if err := makeDir(dir, false); err != nil {
 		return nil, fmt.Errorf("open blob folder: %w", err)
 	}
 	names, err := os.ReadDir(dir)

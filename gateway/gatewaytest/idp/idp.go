@@ -1,6 +1,6 @@
-// Package openidtest is an OpenID provider on loopback for tests: zitadel's, which is certified, with one person who is always logged in. It is
+// Package idp is an OpenID provider on loopback for tests: zitadel's, which is certified, with one person who is always logged in. It is
 // no part of gatewaytest, which the demo links.
-package openidtest
+package idp
 
 import (
 	"context"
