@@ -10,6 +10,10 @@ import (
 
 // Resend sends the notice of a deposit again, as its sender or the operator asked.
 func (g *Gateway) Resend(ctx context.Context, id string) error {
+	// A patient whom guessers kept out has called. This helps him also where the link is not here any more to be sent again.
+	if err := g.vault.Unlock(ctx, id); err != nil {
+		return err
+	}
 	dep, err := g.vault.Reissue(ctx, id)
 	if err != nil {
 		return err
@@ -17,7 +21,7 @@ func (g *Gateway) Resend(ctx context.Context, id string) error {
 	if err := g.sendNotice(ctx, dep, vault.NoticeRequest{Again: true}); err != nil {
 		return fmt.Errorf("send notice again: %w", err)
 	}
-	return g.vault.Unlock(context.WithoutCancel(ctx), id) // a patient whom guessers kept out has called
+	return nil
 }
 
 // Complete gives a held deposit the telephone number of its recipient ("": the sender tells the code), sends the notice and lets it be opened.
