@@ -14,6 +14,9 @@ import (
 // Ten thousand guesses from fifty networks within a day: they lock the link, open nothing and destroy nothing. The patient who asks for his
 // code meanwhile gets in at once, from a browser of his own; and who waits for the end of the lock does with the code alone.
 func TestTenThousandGuesses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("ten thousand requests")
+	}
 	s := newSite(t)
 	d := s.deposit(func(r *vault.DepositRequest) { r.Mode = vault.BySender }) // a code that holds for 30 days
 	link := d.Link[strings.LastIndexByte(d.Link, '/')+1:]
