@@ -1,8 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +28,13 @@ type Pickup struct {
 	NoPhone string `yaml:"no_phone"`
 	// PhoneHeader names a field in which a sender's application gives the recipient's number; it never leaves.
 	PhoneHeader string `yaml:"phone_header"`
+	// IdentityHeader names a field in which a sender's application says who the recipient is; it never leaves.
+	IdentityHeader string `yaml:"identity_header"`
+	// EmailCode lets a code go to the mailbox that the link went to, the weakest proof: where neither number nor phrase is known, and no_phone is "",
+	// and where a rule asks for it (proof: email).
+	EmailCode bool `yaml:"email_code"`
+	// OIDC are OpenID providers whose word opens a message, beside its code or in its place.
+	OIDC []OIDC `yaml:"oidc"`
 	// Reminders are the ages at which a message that nobody opened is told of again.
 	Reminders []Duration `yaml:"reminders"`
 	// Report is the age at which the sender hears that his message is not opened; 0s for never.
@@ -64,6 +74,40 @@ type Clamd struct {
 	Timeout Duration `yaml:"timeout"`
 }
 
+// OIDC is one OpenID provider: FranceConnect for patients, Pro Santé Connect for professionals, or another.
+type OIDC struct {
+	// Name stands in the ledger and in the page's addresses: letters, digits and hyphens. Label is what people read on the button.
+	Name  string `yaml:"name"`
+	Label string `yaml:"label"`
+	// Issuer is who signs; Discovery where its settings lie, "" for the issuer's well-known place.
+	Issuer           string `yaml:"issuer"`
+	Discovery        string `yaml:"discovery"`
+	ClientID         string `yaml:"client_id"`
+	ClientSecret     Secret `yaml:"client_secret"`
+	ClientSecretFile string `yaml:"client_secret_file"`
+	// Scopes are asked for beside openid; ACRValues are the levels of which the answer must be one, or a higher eidas one.
+	Scopes    []string `yaml:"scopes"`
+	ACRValues []string `yaml:"acr_values"`
+	// Claims names the provider's claims for birth_name, first_name, birth_date and rpps.
+	Claims map[string]string `yaml:"claims"`
+	// For is patients, compared by birth name, first names and birth date, or professionals, compared by RPPS.
+	For string `yaml:"for"`
+	// Timeout bounds each request to it.
+	Timeout Duration `yaml:"timeout"`
+}
+
+// Secret gives the client's secret; its file is read now.
+func (o OIDC) Secret() (string, error) {
+	if o.ClientSecretFile == "" {
+		return o.ClientSecret.Reveal(), nil
+	}
+	b, err := os.ReadFile(o.ClientSecretFile)
+	if err != nil {
+		return "", fmt.Errorf("client secret of %s: %w", o.Name, err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
 // The summaries that pickup.receipts names.
 const (
 	ReceiptSent     = "sent"
@@ -75,7 +119,7 @@ var receipts = []string{ReceiptSent, ReceiptUnopened, ReceiptEnd}
 
 func defaultPickup() Pickup {
 	return Pickup{Expiry: Duration(30 * day), Reminders: []Duration{Duration(2 * day), Duration(5 * day)}, Report: Duration(7 * day),
-		PhoneHeader: "X-Passerelle-Phone", Receipts: slices.Clone(receipts),
+		PhoneHeader: "X-Passerelle-Phone", IdentityHeader: "X-Passerelle-Identity", Receipts: slices.Clone(receipts),
 		Answer: PickupAnswer{Size: 20 << 20, Files: 10, Daily: 20}, Clamd: Clamd{Unreachable: "refuse", Timeout: Duration(time.Minute)}}
 }
 
@@ -115,6 +159,8 @@ func (v *validator) pickup() {
 	if p.Report < 0 {
 		v.fault("pickup.report", "must not be negative; 0s is never")
 	}
+	v.oidc()
+	v.proofs()
 	for _, r := range p.Receipts {
 		if !slices.Contains(receipts, r) {
 			v.fault("pickup.receipts", "%q is none of sent, unopened, end", r)
@@ -144,6 +190,63 @@ func (v *validator) answers() {
 		}
 		if strings.EqualFold(p.ReplyTo, v.c.Clinic.Postmaster) {
 			v.fault("pickup.reply_to", "must not be clinic.postmaster: what comes there is read by nobody")
+		}
+	}
+}
+
+var (
+	oidcName   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,30}$`)
+	oidcClaims = []string{"birth_name", "first_name", "birth_date", "rpps"}
+)
+
+func (v *validator) oidc() {
+	names := map[string]bool{}
+	for i, o := range v.c.Pickup.OIDC {
+		key := index("pickup.oidc", i)
+		if !oidcName.MatchString(o.Name) || names[o.Name] {
+			v.fault(key+".name", "must be lower case letters, digits and hyphens, each name once")
+		}
+		names[o.Name] = true
+		v.weburl(key+".issuer", o.Issuer, true)
+		if o.Discovery != "" {
+			v.weburl(key+".discovery", o.Discovery, false)
+		}
+		if o.ClientID == "" {
+			v.fault(key+".client_id", "must be set: the provider gives it with the habilitation")
+		}
+		if o.ClientSecret != "" && o.ClientSecretFile != "" {
+			v.fault(key+".client_secret_file", "client_secret is set too: one of the two")
+		}
+		v.file(key+".client_secret_file", o.ClientSecretFile)
+		v.oneOf(key+".for", o.For, "patients", "professionals")
+		for name := range o.Claims {
+			if !slices.Contains(oidcClaims, name) {
+				v.fault(key+".claims", "%q is none of %s", name, strings.Join(oidcClaims, ", "))
+			}
+		}
+		need := oidcClaims[:3]
+		if o.For == "professionals" {
+			need = oidcClaims[3:]
+		}
+		for _, name := range need {
+			if o.Claims[name] == "" {
+				v.fault(key+".claims", "must name the claim for %s: it is compared", name)
+			}
+		}
+	}
+}
+
+// proofs holds what rules ask for against what the portal can ask.
+func (v *validator) proofs() {
+	for i, r := range v.c.Rules {
+		key := index("rules", i) + ".proof"
+		switch {
+		case r.Proof == "sms" && v.c.SMS.URL == "":
+			v.fault(key, "sms needs sms.url")
+		case r.Proof == "email" && !v.c.Pickup.EmailCode:
+			v.fault(key, "email needs pickup.email_code: true; it is the weakest proof")
+		case r.Proof == "oidc" && len(v.c.Pickup.OIDC) == 0:
+			v.fault(key, "oidc needs a provider in pickup.oidc")
 		}
 	}
 }

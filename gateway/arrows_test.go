@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 	"docs":                nil,
 
 	"gateway": {"config", "policy", "crypto/*", "gateway/message", "gateway/smtpd", "gateway/directory", "gateway/trust", "gateway/protect",
-		"gateway/brand", "gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook",
+		"gateway/brand", "gateway/vault", "gateway/openid", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook",
 		"gateway/duties", "gateway/keyring", "gateway/clamd"},
 	"gateway/message":              nil,
 	"gateway/store":                nil,
@@ -44,7 +44,9 @@ var arrows = map[string][]string{
 	"gateway/keyring":              {"gateway/message", "gateway/store", "crypto/*"},
 	"gateway/addressbook":          {"gateway/message", "gateway/web"},
 	"gateway/brand":                nil,
-	"gateway/portal":               {"gateway/brand", "gateway/message", "gateway/vault", "gateway/web"},
+	"gateway/portal":               {"gateway/brand", "gateway/message", "gateway/vault", "gateway/openid", "gateway/web"},
+	"gateway/openid":               nil,
+	"gateway/gatewaytest/idp":      nil,
 }
 
 func TestArrows(t *testing.T) {

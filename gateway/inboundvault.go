@@ -105,11 +105,12 @@ func (g *Gateway) keepForStaff(ctx context.Context, m *mail, ways []way, i int) 
 }
 
 func (g *Gateway) staffDeposit(ctx context.Context, m *mail, w *way, i int) (*vault.Deposit, error) {
-	return g.keepAs(ctx, m, w, i, func(req *vault.DepositRequest) {
+	return g.keepAs(ctx, m, w, i, func(req *vault.DepositRequest) error {
 		req.Sender, req.Mode, req.Staff = message.Address{}, vault.BySMS, true
 		if c := w.answer.Contact; req.Phone == "" || g.sms == nil {
 			req.Mode, req.Secret = vault.BySecret, string(c.Secret)
 		}
+		return nil
 	})
 }
 

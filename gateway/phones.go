@@ -30,6 +30,9 @@ const maxPhones = 100
 type phones struct {
 	only string            // of a message with one recipient outside the clinic
 	of   map[string]string // by address, as message.Address.Key
+	// who they are, in the field that pickup.identity_header names.
+	onlyWho vault.Identity
+	who     map[string]vault.Identity
 	// taken: they were taken out of the message, asCame has it whole.
 	taken bool
 }
@@ -40,8 +43,15 @@ func (g *Gateway) takePhones(m *mail) error {
 	subject, field := m.header.Text("Subject"), g.cfg.Pickup.PhoneHeader
 	tag := telTag.FindAllStringSubmatch(subject, maxPhones)
 	given := g.vault != nil && field != "" && len(m.header.Values(field)) > 0
-	if g.vault == nil || tag == nil && !given {
+	idField := g.cfg.Pickup.IdentityHeader
+	named := idField != "" && len(m.header.Values(idField)) > 0
+	if g.vault == nil || tag == nil && !given && !named {
 		return nil
+	}
+	if named {
+		for _, v := range m.header.Values(idField) {
+			g.readIdentity(m, v)
+		}
 	}
 	for _, one := range tag {
 		m.phones.give(one[1])
@@ -54,7 +64,7 @@ func (g *Gateway) takePhones(m *mail) error {
 	var h message.Header
 	for _, f := range m.header.Fields() {
 		switch {
-		case given && strings.EqualFold(f.Name, field):
+		case given && strings.EqualFold(f.Name, field), named && strings.EqualFold(f.Name, idField):
 		case tag != nil && repeatsSubject(f.Name) && telTag.MatchString(message.DecodeText(f.Value())):
 			rest := strings.TrimSpace(telTag.ReplaceAllString(message.DecodeText(f.Value()), " "))
 			if err := h.Append(f.Name, foldable(mime.QEncoding.Encode("utf-8", rest))); err != nil {

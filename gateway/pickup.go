@@ -8,7 +8,6 @@ import (
 	"io"
 	"strings"
 
-	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/vault"
@@ -104,14 +103,15 @@ func (g *Gateway) askForPhone(ctx context.Context, dep *vault.Deposit) error {
 
 // deposit seals one recipient's copy.
 func (g *Gateway) deposit(ctx context.Context, m *mail, w *way, i int) (*vault.Deposit, error) {
-	return g.keepAs(ctx, m, w, i, func(req *vault.DepositRequest) {
+	return g.keepAs(ctx, m, w, i, func(req *vault.DepositRequest) error {
 		req.Sending = g.vault.SendingKey(req.Sender, m.body.Sum())
-		g.proof(req, w.answer.Contact)
+		req.Identity = g.identityFor(m, req.Recipient, w.answer.Contact)
+		return g.proof(req, w.answer.Contact, vault.Mode(w.decision.Proof))
 	})
 }
 
 // keepAs seals one recipient's copy, once prove has said who may open it.
-func (g *Gateway) keepAs(ctx context.Context, m *mail, w *way, i int, prove func(*vault.DepositRequest)) (*vault.Deposit, error) {
+func (g *Gateway) keepAs(ctx context.Context, m *mail, w *way, i int, prove func(*vault.DepositRequest) error) (*vault.Deposit, error) {
 	release, err := g.sealingRoom(ctx, m, w)
 	if err != nil {
 		return nil, err
@@ -122,7 +122,9 @@ func (g *Gateway) keepAs(ctx context.Context, m *mail, w *way, i int, prove func
 		return nil, err
 	}
 	defer done()
-	prove(&req)
+	if err := prove(&req); err != nil {
+		return nil, err
+	}
 	dep, err := g.vault.Deposit(ctx, req)
 	if err != nil {
 		return nil, fmt.Errorf("seal deposit: %w", err)
@@ -234,22 +236,6 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (req vault.DepositReque
 		req.Files = append(req.Files, vault.File{Name: name, Type: p.Type, Size: p.End - p.HeaderEnd, Open: partOf(m.body, p)})
 	}
 	return req, u.Close, nil
-}
-
-// proof says how the recipient will prove himself: by a code that an SMS brings, by the phrase agreed with him, by a code that the sender
-// tells; where codes go by SMS and no number is known the deposit is held until the sender gives one.
-func (g *Gateway) proof(req *vault.DepositRequest, c *directory.Contact) {
-	if c != nil {
-		req.Phone = c.Phone
-	}
-	bySMS := g.sms != nil && req.Mode != vault.BySender
-	switch {
-	case bySMS && c.Mobile():
-	case c != nil && c.Secret != "" && req.Mode != vault.BySender:
-		req.Mode, req.Secret = vault.BySecret, string(c.Secret)
-	case req.Phone == "": // a landline is called
-		req.Hold = g.cfg.Pickup.NoPhone == "hold" || g.cfg.Pickup.NoPhone == "" && bySMS
-	}
 }
 
 // text reads a text part for the page.

@@ -38,7 +38,7 @@ func Preview(cfg *config.Config, lang string, write func(name string, content []
 	if g.vault, err = vault.Unopened(set); err != nil {
 		return err
 	}
-	pages, err := g.newPortal(cfg, look)
+	pages, err := g.newPortal(cfg, look, nil)
 	if err != nil {
 		return err
 	}

@@ -95,6 +95,9 @@ var elsewhere = map[string]string{
 	"550 5.7.1 Envoi a un patient depuis une adresse que personne ne lit (noreply): utilisez une adresse lue, ou demandez notify a la regle au service informatique": "TestApplicationsNotify",
 	"550 5.7.1 Cette adresse ne lit pas de courrier: repondez sur la page du lien recu, ou appelez l'etablissement":                                                  "TestNoticeAnsweredByMail",
 	"451 4.4.3 service en cours d'arret, nouvel essai plus tard":                                                                                                     "the directory closes behind the last session",
+	"451 4.3.5 Envoi de SMS non configure sur la passerelle, a completer dans sms.url":                                                                               "config refuses such a rule",
+	"550 5.7.1 Aucune phrase convenue avec ce destinataire: l'ajouter dans la liste de la clinique":                                                                  "TestProofsThatRulesAskFor",
+	"550 5.7.1 Identite du destinataire inconnue: donner nom de naissance, prenoms et date de naissance (ou RPPS) dans la liste de la clinique ou avec le message":   "TestProofsThatRulesAskFor",
 }
 
 // unsaid are replies of the source that no client ever gets: what stands before them refuses first. They have no row.

@@ -12,6 +12,10 @@ import (
 
 // Resend sends the notice of a deposit again, as its sender or the operator asked.
 func (g *Gateway) Resend(ctx context.Context, id string) error {
+	// A patient whom guessers kept out has called. This helps him also where the link is not here any more to be sent again.
+	if err := g.vault.Unlock(ctx, id); err != nil {
+		return err
+	}
 	dep, err := g.vault.Reissue(ctx, id)
 	if err != nil {
 		return err

@@ -29,17 +29,17 @@ type lifeHouse struct {
 	turned atomic.Int64
 }
 
-func newLife(t *testing.T, pickup string) *lifeHouse {
+func newLife(t *testing.T, pickup string, rules ...string) *lifeHouse {
 	t.Helper()
-	return newLifeAt(t, "http://{portal}", pickup)
+	return newLifeAt(t, "http://{portal}", pickup, rules...)
 }
 
 // newLifeAt is newLife where patients reach the portal under another address than its own.
-func newLifeAt(t *testing.T, url, pickup string) *lifeHouse {
+func newLifeAt(t *testing.T, url, pickup string, rules ...string) *lifeHouse {
 	l := &lifeHouse{sms: gatewaytest.StartSMS()}
 	t.Cleanup(func() { l.sms.Close() })
 	now := func() time.Time { return time.Now().Add(time.Duration(l.turned.Load())) }
-	text := withRules("rules:\n  - {name: supplier, domain: [plain.test], route: plain}\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
+	text := withRules("rules:\n" + strings.Join(rules, "") + "  - {name: supplier, domain: [plain.test], route: plain}\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
 	text = strings.Replace(text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
 	l.house = custom(t, text, nil, func(h *house) { h.opts = append(h.opts, gateway.Clock(now)) })
 	return l

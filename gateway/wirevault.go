@@ -13,6 +13,7 @@ import (
 	"passerelle/gateway/brand"
 	"passerelle/gateway/clamd"
 	"passerelle/gateway/message"
+	"passerelle/gateway/openid"
 	"passerelle/gateway/portal"
 	"passerelle/gateway/store"
 	"passerelle/gateway/vault"
@@ -29,6 +30,10 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if err != nil {
 		return err
 	}
+	providers, err := g.newProviders(cfg)
+	if err != nil {
+		return err
+	}
 	set := g.vaultConfig(cfg, look)
 	if g.vault != nil {
 		g.vault, err = g.vault.With(set)
@@ -42,14 +47,14 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	p, err := g.newPortal(cfg, look)
+	p, err := g.newPortal(cfg, look, providers)
 	if err == nil {
 		g.portal = p
 	}
 	return err
 }
 
-func (g *Gateway) newPortal(cfg *config.Config, look *brand.Brand) (*portal.Portal, error) {
+func (g *Gateway) newPortal(cfg *config.Config, look *brand.Brand, providers []*openid.Provider) (*portal.Portal, error) {
 	proxies, err := prefixes("pickup.proxies", cfg.Pickup.Proxies)
 	if err != nil {
 		return nil, err
@@ -58,7 +63,7 @@ func (g *Gateway) newPortal(cfg *config.Config, look *brand.Brand) (*portal.Port
 	if g.clamd = nil; cfg.Pickup.Clamd.Addr != "" {
 		g.clamd = &clamd.Client{Addr: cfg.Pickup.Clamd.Addr, Timeout: time.Duration(cfg.Pickup.Clamd.Timeout), Limit: int64(answer.Size)}
 	}
-	p, err := portal.New(portal.Config{MaxAnswer: int64(answer.Size), MaxFiles: answer.Files, PerDay: answer.Daily, Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Brand: look,
+	p, err := portal.New(portal.Config{MaxAnswer: int64(answer.Size), MaxFiles: answer.Files, PerDay: answer.Daily, Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Providers: providers, Budget: g.budget.Part(), Brand: look,
 		Proxies: slices.Concat(localProxies, proxies), Log: g.log})
 	if err != nil {
 		return nil, fmt.Errorf("portal: %w", err)
@@ -67,11 +72,15 @@ func (g *Gateway) newPortal(cfg *config.Config, look *brand.Brand) (*portal.Port
 }
 
 func (g *Gateway) vaultConfig(cfg *config.Config, look *brand.Brand) vault.Config {
-	return vault.Config{Key: derive(g.key, "vault"), Brand: look, PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"), Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict,
+	set := vault.Config{Key: derive(g.key, "vault"), Brand: look, PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"), Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict,
 		Reminders: durations(cfg.Pickup.Reminders), Report: time.Duration(cfg.Pickup.Report), Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
 			return g.toClinic(ctx, message.Address{}, to, nil, body)
-		}, TellPhrase: g.tellPhraseAgain, Now: g.now, Log: g.log}
+		}, TellPhrase: g.tellPhraseAgain, NoticeFrom: g.set.noticeFrom, Now: g.now, Log: g.log}
+	if cfg.Pickup.EmailCode {
+		set.ToRecipient = g.toRecipient
+	}
+	return set
 }
 
 func durations(ds []config.Duration) []time.Duration {

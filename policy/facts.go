@@ -157,6 +157,8 @@ type Decision struct {
 	Hop string
 	// Notify overrides who is told of codes and refusals (application senders), "" is the sender.
 	Notify string
+	// Proof is what the rule wants a deposit to open by, "" where it does not say.
+	Proof string
 	// VerifiedTLS: Plain must go over TLS with a verified certificate, else it is counted as left in clear.
 	VerifiedTLS bool
 	// Unreduced: the rule itself says plain, so that null-sender mail which is no report leaves as it is.

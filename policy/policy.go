@@ -113,6 +113,7 @@ var (
 	kinds         = []string{"PER", "ORG", "APP", "CAB"}
 	has           = []string{"smime", "openpgp", "phone", "secret", "preferred"}
 	sensitivities = []string{"personal", "private", "company-confidential"}
+	proofs        = []string{"", "sms", "secret", "sender", "email", "oidc"}
 	forms         = []string{"", FormSMIME, FormOpenPGP, FormZIP, FormPDF}
 	scopes        = []string{"", ScopeMessage, ScopeAttachments}
 )
@@ -143,6 +144,12 @@ func check(r Rule, fault func(field, format string, args ...any)) {
 	}
 	if !slices.Contains(scopes, r.Scope) {
 		fault("scope", "%q is no scope: message or attachments", r.Scope)
+	}
+	if !slices.Contains(proofs, r.Proof) {
+		fault("proof", "%q is no proof: sms, secret, sender, email, oidc", r.Proof)
+	}
+	if r.Proof != "" && !r.Preferred && r.Route != Pickup && r.Route != Encrypt && r.Fallback != Pickup && slices.Contains(routes, r.Route) {
+		fault("proof", "has a meaning with route pickup, with encrypt, which becomes it without a key, and with fallback pickup only")
 	}
 	if !isLine(r.Text) || len(r.Text) > maxText {
 		fault("text", "must be one line of at most %d ASCII characters: it goes into an SMTP reply", maxText)

@@ -80,6 +80,9 @@ type Rule struct {
 	Hop string `yaml:"hop"`
 	// Notify is an address that is told of codes and refusals in the sender's place; for senders that nobody reads (applications).
 	Notify string `yaml:"notify"`
+	// Proof on pickup is what opens the message: sms, secret, sender, email, oidc. An OpenID provider's word is as good as any of the others. Where
+	// it is not possible the message is held (a number can be given) or refused.
+	Proof string `yaml:"proof"`
 	// VerifiedTLS on plain: only over TLS with a verified certificate, else it is counted as left in clear.
 	VerifiedTLS bool `yaml:"verified_tls"`
 	// Qualified on trust: this sender's application qualifies the patient's INS (identity checked), so a Mon espace santé mailbox

@@ -18,7 +18,7 @@ func (c *choice) end(route Route, why, text string) Decision {
 	if why != "" {
 		c.note(why)
 	}
-	return Decision{Route: route, Rule: c.rule.Name, Text: text, Notify: c.rule.Notify, Reason: reason(c.rule.Name, c.facts+c.notes, string(route))}
+	return Decision{Route: route, Rule: c.rule.Name, Text: text, Notify: c.rule.Notify, Proof: c.rule.Proof, Reason: reason(c.rule.Name, c.facts+c.notes, string(route))}
 }
 
 // settle holds the choice against the laws that stand above every rule (design, "What it is" and "Mail without a person behind it").

@@ -28,13 +28,16 @@ func NewLink() string { return draw(LinkLength) }
 // NewShort makes a secret to be typed by hand, in its one canonical spelling.
 func NewShort() string { return draw(ShortLength) }
 
-// SpacedShort gives it as it is shown to people: "K7QF 2M9X 4TRC 8WPA".
+// SpacedShort gives it, or a whole link's secret, as it is shown to people: "K7QF 2M9X 4TRC 8WPA".
 func SpacedShort(s string) string {
-	if len(s) != ShortLength {
-		return s
+	var b strings.Builder
+	for i, c := range strings.ToUpper(s) {
+		if i > 0 && i%4 == 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(c)
 	}
-	s = strings.ToUpper(s)
-	return s[:4] + " " + s[4:8] + " " + s[8:12] + " " + s[12:]
+	return b.String()
 }
 
 // draw: 256 is a multiple of 32, so every character is equally likely.

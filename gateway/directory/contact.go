@@ -28,6 +28,9 @@ type Contact struct {
 	Certificate    *x509.Certificate // for S/MIME; it may have run out
 	CertFile       string
 	Secret         Secret
+	BirthName      string // with FirstNames and BirthDate: who a patient is, for who proves himself by an OpenID provider
+	FirstNames     string
+	BirthDate      string // 1962-08-24
 	RPPS           string // of the person: links the address with the national extraction
 	MSS            string // the person's MSSanté mailbox, a link that the operator confirms; key form
 	AliasOf        string // the address for which this one stands, key form: it is decided on, and written to, in this one's place

@@ -168,7 +168,7 @@ func TestListFaults(t *testing.T) {
 - address: e@b.test
   openpgp: keys/none.asc
 `, `l.yaml:2: phone is neither international (+33...) nor a French number of ten digits
-l.yaml:3: unknown field "prefr"; known are address, name, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, pickup_at, qualified, opposed, label, lang
+l.yaml:3: unknown field "prefr"; known are address, name, first_name, birth_name, birth_date, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, pickup_at, qualified, opposed, label, lang
 l.yaml:4: the entry has no address
 l.yaml:5: domain is not a host name
 l.yaml:7: address stands in line 6 already
@@ -184,7 +184,7 @@ l.csv:3:11: opposed is "maybe"; allowed are yes and no
 l.csv:4: the row has 1 columns, the first row has 3
 l.csv:5: the entry has no address
 l.csv:7: address stands in line 6 already`},
-		"csv header":   {"l.csv", "name;opposd\nx;y\n", "l.csv:1:6: unknown field \"opposd\"; known are address, name, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, pickup_at, qualified, opposed, label, lang\nl.csv:1: no column for address"},
+		"csv header":   {"l.csv", "name;opposd\nx;y\n", "l.csv:1:6: unknown field \"opposd\"; known are address, name, first_name, birth_name, birth_date, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, pickup_at, qualified, opposed, label, lang\nl.csv:1: no column for address"},
 		"csv twice":    {"l.csv", "mail;adresse\nx;y\n", "l.csv:1: two columns for address"},
 		"csv quotes":   {"l.csv", "address;name\na@b.test;\"x\" y\n", `l.csv:2: extraneous or missing " in quoted-field`},
 		"csv empty":    {"l.csv", "", "l.csv:1: the list is empty: its first row must name the columns"},

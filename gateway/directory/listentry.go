@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -17,7 +18,8 @@ var fieldNames = map[string]string{
 	"address": "address", "adresse": "address", "email": "address", "e mail": "address", "mail": "address", "courriel": "address",
 	"adresse mail": "address", "adresse email": "address", "adresse e mail": "address", "adresse electronique": "address", "adresse courriel": "address",
 	"name": "name", "nom": "name", "nom complet": "name", "nom et prenom": "name", "nom prenom": "name", "nom de famille": "name", "raison sociale": "name", "correspondant": "name",
-	"prenom": "first", "first name": "first",
+	"prenom": "first", "first name": "first", "prenoms": "first", "prenom s": "first",
+	"birth name": "birth_name", "nom de naissance": "birth_name", "birth date": "birth_date", "date de naissance": "birth_date", "ne e le": "birth_date",
 	"person": "person", "personne": "person", "type": "person", "classe": "person", "categorie": "person", "type de correspondant": "person",
 	"phone": "phone", "telephone": "phone", "mobile": "phone", "portable": "phone", "tel": "phone", "telephone portable": "phone", "telephone mobile": "phone",
 	"tel portable": "phone", "tel mobile": "phone", "n de telephone": "phone", "numero de telephone": "phone", "no de telephone": "phone",
@@ -58,7 +60,7 @@ func fieldKey(s string) (string, error) {
 	if k, ok := fieldNames[foldName(s)]; ok {
 		return k, nil
 	}
-	return "", fmt.Errorf("unknown field %q; known are address, name, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, pickup_at, qualified, opposed, label, lang", strings.ToLower(strings.TrimSpace(s)))
+	return "", fmt.Errorf("unknown field %q; known are address, name, first_name, birth_name, birth_date, person, phone, prefer, form, openpgp, certificate, secret, rpps, mss, alias_of, pickup_at, qualified, opposed, label, lang", strings.ToLower(strings.TrimSpace(s)))
 }
 
 // set takes one field of an entry.
@@ -75,7 +77,11 @@ func (c *Contact) set(field, v string) (err error) {
 	case "name":
 		c.Name = v
 	case "first":
-		c.first = v
+		c.first, c.FirstNames = v, v
+	case "birth_name":
+		c.BirthName = v
+	case "birth_date":
+		c.BirthDate, err = birthDate(v)
 	case "person":
 		if c.Person = strings.ToLower(v); personNames[c.Person] != "" {
 			c.Person = personNames[c.Person]
@@ -135,6 +141,16 @@ func (c *Contact) set(field, v string) (err error) {
 		c.Lang, err = oneOf(field, v, "fr", "en")
 	}
 	return err
+}
+
+// birthDate gives 1962-08-24 for that and for 24/08/1962. It is compared with what a state says: what is no date is a fault.
+func birthDate(s string) (string, error) {
+	for _, layout := range []string{time.DateOnly, "2/1/2006", "2.1.2006", "2-1-2006"} {
+		if d, err := time.Parse(layout, s); err == nil {
+			return d.Format(time.DateOnly), nil
+		}
+	}
+	return "", errors.New("birth_date is no date: 24/08/1962 or 1962-08-24")
 }
 
 func oneOf(field, v string, allowed ...string) (string, error) {
@@ -199,7 +215,10 @@ func (c *Contact) whole() error {
 	if c.Address == "" {
 		return errors.New("the entry has no address")
 	}
-	c.Name, c.first = strings.TrimSpace(c.first+" "+c.Name), ""
+	if !strings.HasPrefix(c.Name+" ", c.first+" ") { // a list that was written from this one has both
+		c.Name = strings.TrimSpace(c.first + " " + c.Name)
+	}
+	c.first = ""
 	if c.OpenPGPKey != nil && c.OpenPGPKeyFile != "" {
 		return errors.New("the entry has two keys")
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"passerelle/gateway/brand"
+	"passerelle/gateway/openid"
 	"passerelle/gateway/vault"
 	"passerelle/gateway/web"
 )
@@ -32,6 +33,7 @@ type page struct {
 	Sending     *vault.Sending
 	CanResend   bool
 	Phrase      *vault.PhraseView
+	Providers   []*openid.Provider
 	stands      func(vault.Status, string) string
 	Frame       bool // the message has HTML to show
 	FrameOpen   bool
@@ -51,7 +53,7 @@ func (p page) T(key string) string {
 		return s
 	}
 	for _, lang := range []string{p.Lang, "fr"} {
-		for _, all := range []map[string]map[string]string{words, phraseWords} {
+		for _, all := range []map[string]map[string]string{words, phraseWords, proofWords} {
 			if s, ok := all[lang][key]; ok {
 				return s
 			}
@@ -139,6 +141,7 @@ func (p *Portal) back(w http.ResponseWriter, r *http.Request, name, done string)
 	q := r.URL.Query()
 	q.Del("fait")
 	q.Del("vue")
+	q.Del("identite")
 	if done != "" {
 		q.Set("fait", done)
 	}
@@ -162,7 +165,8 @@ func (p *Portal) show(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case vault.Why(err) == vault.NoSession:
 		d := page{View: view}
-		if view.Mode == vault.BySMS && view.CodeSent && r.URL.Query().Get("fait") == "code" {
+		d.Fault = identityFaults[r.URL.Query().Get("identite")]
+		if (view.Mode == vault.BySMS || view.Mode == vault.ByEmail) && view.CodeSent && r.URL.Query().Get("fait") == "code" {
 			d.Done = "done.code"
 		}
 		p.showLink(w, r, http.StatusOK, d)
@@ -202,7 +206,7 @@ func (p *Portal) typed(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Portal) showLink(w http.ResponseWriter, r *http.Request, code int, d page) {
-	d.Path = p.path(r)
+	d.Path, d.Providers = p.path(r), p.providers(d.View)
 	if now := p.cfg.Vault.Now(); d.Fault == "" && d.View.LockedUntil.After(now) {
 		d.Fault, d.Minutes = "fault.locked", minutes(d.View.LockedUntil.Sub(now))
 	}
@@ -222,14 +226,14 @@ func minutes(d time.Duration) int { return max(1, int((d+time.Minute-1)/time.Min
 // prove tries a code.
 func (p *Portal) prove(w http.ResponseWriter, r *http.Request) {
 	secret := r.PathValue("secret")
-	session, err := p.cfg.Vault.Prove(r.Context(), secret, p.code(w, r), p.client(r))
-	if err != nil {
-		p.linkFault(w, r, err)
-		return
-	}
 	view, err := p.cfg.Vault.Look(r.Context(), secret)
 	if err != nil {
 		p.fail(w, r, err)
+		return
+	}
+	session, err := p.cfg.Vault.Prove(r.Context(), secret, p.code(w, r), p.asked(r, view.ID), p.client(r))
+	if err != nil {
+		p.linkFault(w, r, err)
 		return
 	}
 	p.setSession(w, view.ID, session)
@@ -239,10 +243,17 @@ func (p *Portal) prove(w http.ResponseWriter, r *http.Request) {
 // sendCode sends a code on the patient's wish.
 func (p *Portal) sendCode(w http.ResponseWriter, r *http.Request) {
 	p.code(w, r)
-	if err := p.cfg.Vault.SendCode(r.Context(), r.PathValue("secret")); err != nil {
+	asked, err := p.cfg.Vault.Ask(r.Context(), r.PathValue("secret"))
+	if err != nil {
 		p.linkFault(w, r, err)
 		return
 	}
+	view, err := p.cfg.Vault.Look(r.Context(), r.PathValue("secret"))
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	p.setAsked(w, view.ID, asked)
 	p.back(w, r, "code", "code")
 }
 
@@ -261,7 +272,9 @@ func (p *Portal) linkFault(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	d := page{View: view, Fault: fault}
 	var e *vault.Error
-	if errors.As(err, &e) && !e.Until.IsZero() {
+	if errors.As(err, &e) && e.Reason == vault.Limited && e.Until.IsZero() {
+		d.Fault = "fault.many"
+	} else if e != nil && !e.Until.IsZero() {
 		wait := e.Until.Sub(p.cfg.Vault.Now())
 		d.Minutes = minutes(wait)
 		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(wait/time.Second))))

@@ -22,6 +22,7 @@ import (
 
 	"passerelle/gateway/brand"
 	"passerelle/gateway/message"
+	"passerelle/gateway/openid"
 	"passerelle/gateway/vault"
 	"passerelle/gateway/web"
 
@@ -43,6 +44,8 @@ type Config struct {
 	// sends its notice; nil means that the sender's page does not offer it. The error may be vault.ErrPhone.
 	Resend   func(ctx context.Context, id string) error
 	Complete func(ctx context.Context, id, phone string) error
+	// Providers vouch for who is before the page; their RedirectURL is IdentityPath under the public URL.
+	Providers []*openid.Provider
 	// Budget is the memory that answers in hand share with the messages; nil means 64 MiB of their own.
 	Budget *message.Budget
 	// MaxFiles and MaxAnswer bound the files of an answer; 0 means 10 and 20 MiB.
@@ -72,13 +75,14 @@ var templates = template.Must(template.ParseFS(pageFiles, "pages/*.html"))
 
 // Portal is the http.Handler of the patient's pages.
 type Portal struct {
-	cfg    Config
-	base   string // path of the public URL, "" or "/x"
-	secure bool
-	sheet  web.Sheet
-	logo   string // path of the clinic's logo below base, "" for none
-	peers  *vault.Limiter
-	again  *vault.Limiter // notices that a sender has sent again, by deposit
+	cfg     Config
+	base    string // path of the public URL, "" or "/x"
+	secure  bool
+	sheet   web.Sheet
+	logo    string // path of the clinic's logo below base, "" for none
+	peers   *vault.Limiter
+	again   *vault.Limiter // notices that a sender has sent again, by deposit
+	tickets *vault.Limiter // lets each way back from a provider in once
 	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
 	answers chan struct{}
 	onWay   *onWay
@@ -115,7 +119,7 @@ func New(cfg Config) (*Portal, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
-		again: vault.NewLimiter(10*time.Minute, 2),
+		again: vault.NewLimiter(10*time.Minute, 2), tickets: vault.NewLimiter(2*ticketLife, 1),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+p.sheet.Path, p.sheet)
@@ -130,6 +134,8 @@ func New(cfg Config) (*Portal, error) {
 	for _, form := range []string{"code", "reponse", "fermer"} { // a telephone that loads again what a form showed
 		mux.HandleFunc("GET /r/{secret}/"+form, func(w http.ResponseWriter, r *http.Request) { p.back(w, r, "again", "") })
 	}
+	mux.HandleFunc("GET /r/{secret}/identite/{name}", p.identify)
+	mux.HandleFunc("GET "+IdentityPath, p.identified)
 	p.senders(mux)
 	p.phrases(mux)
 	mux.HandleFunc("GET /retrait", func(w http.ResponseWriter, r *http.Request) {
@@ -272,7 +278,7 @@ func status(why vault.Reason) int {
 		return http.StatusNotFound
 	case vault.Gone:
 		return http.StatusGone
-	case vault.WrongCode, vault.CodeVoid, vault.NoSession:
+	case vault.WrongCode, vault.CodeVoid, vault.NoSession, vault.NotSame:
 		return http.StatusForbidden
 	case vault.SlowDown, vault.Locked, vault.Limited:
 		return http.StatusTooManyRequests

@@ -128,6 +128,8 @@ func (p *Portal) complete(r *http.Request, _ *vault.Sending, one *vault.Status) 
 	switch {
 	case errors.Is(err, vault.ErrPhone):
 		return "", "fault.phone", nil
+	case errors.Is(err, vault.ErrMobile):
+		return "", "fault.mobile", nil
 	case err != nil:
 		return "", "fault.resend", err
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"passerelle/gateway/message"
+	"passerelle/gateway/openid"
 	"passerelle/gateway/store"
 	"passerelle/gateway/vault"
 
@@ -63,7 +65,16 @@ type site struct {
 	now     time.Time
 	sms     []string
 	answers []string
-	refuse  error // of the clinic's server
+	refuse  error  // of the clinic's server
+	told    string // the last mail to the sender
+	with    []func(*site) []*openid.Provider
+}
+
+func (s *site) providers() (out []*openid.Provider) {
+	for _, f := range s.with {
+		out = append(out, f(s)...)
+	}
+	return out
 }
 
 func (s *site) Send(_ context.Context, _, text string) error {
@@ -88,14 +99,15 @@ func (s *site) wait(d time.Duration) {
 	s.now = s.now.Add(d)
 }
 
-func newSite(t *testing.T) *site {
+// newSite gives one, with the buttons of the providers that it is told of.
+func newSite(t *testing.T, with ...func(*site) []*openid.Provider) *site {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 		goleak.VerifyNone(t, leaks)
 	})
-	s := &site{t: t, now: time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)}
+	s := &site{t: t, with: with, now: time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)}
 	dir := t.TempDir()
 	db, err := store.Open(t.Context(), store.Config{Dir: dir})
 	if err != nil {
@@ -107,11 +119,17 @@ func newSite(t *testing.T) *site {
 	s.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
 	t.Cleanup(s.srv.Close)
 	s.Vault, err = vault.New(t.Context(), db, testBlobs{dir}, vault.Config{Key: [32]byte{9}, PublicURL: s.srv.URL, SMS: s,
+		ToSender: func(_ context.Context, _ message.Address, b *message.Body) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.told = string(b.Peek(0))
+			return nil
+		},
 		Clinic: vault.Clinic{Name: "Clinique des Lilas", Phone: "01 23 45 67 89"}, Now: func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err = New(Config{Vault: s.Vault, MaxAnswer: 1 << 20, Answer: func(_ context.Context, a Answer) error {
+	h, err = New(Config{Vault: s.Vault, MaxAnswer: 1 << 20, Providers: s.providers(), Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Answer: func(_ context.Context, a Answer) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.refuse != nil {

@@ -20,7 +20,8 @@ import (
 
 const (
 	wrongPerLock = 5                // so many wrong codes lock for
-	lockStep     = 5 * time.Minute  // and again 10, 15 minutes; after
+	lockStep     = 5 * time.Minute  // and the next for twice as long, up to
+	longestLock  = 24 * time.Hour   // ; after
 	wrongInAll   = 20               // every code is void
 	sessionLife  = 60 * time.Minute // of a proved code in a browser
 )
@@ -36,29 +37,42 @@ type View struct {
 	CodeSent bool
 	// LockedUntil is in the future while codes are not looked at.
 	LockedUntil time.Time
+	// Patient and Professional: there is an identity to compare with what a provider of theirs shows.
+	Patient, Professional bool
 }
 
 // find gives the living deposit of a link. Wrong and unknown links take the same path: one HMAC, one look-up.
 func (v *Vault) find(ctx context.Context, link string) (*row, string, error) {
 	secret, ok := token.ParseLink(link)
 	if !ok {
-		return nil, "", &Error{Reason: NotFound}
+		secret = noLink // is looked for like every other, and found as little
 	}
 	r, err := v.row(ctx, `link = ?`, v.linkMark(secret))
 	if err != nil {
 		return nil, "", err
 	}
+	if !ok {
+		return nil, "", &Error{Reason: NotFound}
+	}
 	return r, secret, r.check(v.cfg.Now())
 }
+
+// noLink is as long as a link's secret and none: its letters are not in the alphabet.
+const noLink = "uuuuuuuuuuuuuuuuuuuuuuuuuu"
 
 // Typed gives the link's secret for the code that its recipient typed in its place. It is no proof: what opens is asked for behind it.
 func (v *Vault) Typed(ctx context.Context, typed string, from netip.Addr) (link string, err error) {
 	short, ok := token.ParseShort(typed)
-	if !ok {
+	whole, long := token.ParseLink(typed)
+	if !ok && !long {
 		return "", &Error{Reason: NotFound}
 	}
 	if !v.peers.Allow(Range(from), v.cfg.Now()) {
 		return "", &Error{Reason: SlowDown}
+	}
+	if long {
+		_, _, err := v.find(ctx, whole)
+		return whole, err
 	}
 	var id string
 	var sealed []byte
@@ -87,12 +101,17 @@ func (v *Vault) Look(ctx context.Context, link string) (*View, error) {
 	if r.locked > ms(now) {
 		w.LockedUntil = fromMS(r.locked)
 	}
+	who := v.identity(r)
+	w.Patient, w.Professional = who.Patient(), who.Professional()
 	return w, nil
 }
 
 // Prove compares a code with the last two and gives a session where it fits. Wrong codes slow down, lock for a while and at last
 // void the codes; they never touch the content. What is refused by a limit or a lock was not compared.
-func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (session string, err error) {
+//
+// asked is what Ask gave to this browser, "" where it gave nothing. Who asked for a code has a few tries of his own at it, which no lock or void
+// of others takes away: the code is on the patient's telephone, and who guesses must have one sent, which is limited, for each few tries.
+func (v *Vault) Prove(ctx context.Context, link, code, asked string, from netip.Addr) (session string, err error) {
 	r, _, err := v.find(ctx, link)
 	if err != nil {
 		return "", err
@@ -106,12 +125,31 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 	if !ok { // what is no code is no guess: an empty form that a scanner sends costs the patient nothing
 		return "", &Error{Reason: WrongCode}
 	}
-	if !v.links.Allow(r.id, now) || !v.peers.Allow(Range(from), now) {
+	var own *ask
+	if own, err = v.asked(ctx, r.id, asked, now); err != nil {
+		return "", err
+	}
+	bucket := r.id
+	if own != nil {
+		bucket += asked
+	}
+	if !v.peers.Allow(Range(from), now) || !v.links.Allow(bucket, now) {
 		codesTotal.WithLabelValues("slowed").Inc()
 		return "", &Error{Reason: SlowDown, Until: now.Add(codeEvery)}
 	}
-	mark := v.codeMark(r.id, code)
 	var outcome error
+	switch { // looked at again below; here it spares a guesser's thousands their place among the writers
+	case own != nil:
+	case r.locked > ms(now):
+		outcome = &Error{Reason: Locked, Until: fromMS(r.locked)}
+	case !r.codeValid(now):
+		outcome = &Error{Reason: CodeVoid}
+	}
+	if outcome != nil {
+		v.counted(r.id, outcome, from)
+		return "", fmt.Errorf("prove code: %w", outcome)
+	}
+	mark := v.codeMark(r.id, code)
 	var was State
 	err = v.db.Write(ctx, func(tx store.Tx) error {
 		outcome, was = nil, ""
@@ -122,54 +160,73 @@ func (v *Vault) Prove(ctx context.Context, link, code string, from netip.Addr) (
 		if outcome = r.check(now); outcome != nil {
 			return nil
 		}
-		if r.locked > ms(now) {
+		fits := token.Equal(mark, r.code1) && ms(now) < r.code1Until
+		fits = token.Equal(mark, r.code2) && ms(now) < r.code2Until || fits
+		mine, err := own.take(tx)
+		if err != nil {
+			return err
+		}
+		switch {
+		case mine && (fits || token.Equal(mark, own.code)), !mine && fits && r.locked <= ms(now):
+			was = r.state
+			return v.opened(tx, r, string(r.mode), now)
+		case mine:
+			outcome = &Error{Reason: WrongCode}
+			return nil
+		case r.locked > ms(now):
 			outcome = &Error{Reason: Locked, Until: fromMS(r.locked)}
 			return nil
-		}
-		if !r.codeValid(now) {
+		case !r.codeValid(now):
 			outcome = &Error{Reason: CodeVoid}
 			return nil
 		}
-		fits1 := token.Equal(mark, r.code1) && ms(now) < r.code1Until
-		fits2 := token.Equal(mark, r.code2) && ms(now) < r.code2Until
-		if fits1 || fits2 {
-			was = r.state
-			return v.opened(tx, r, string(r.mode), now)
-		}
 		e := &Error{Reason: WrongCode}
-		r.wrong++
-		switch {
-		case r.wrong >= wrongInAll && r.mode == BySecret: // no other phrase can be asked for
-			r.wrong, e.Reason, e.Until = 0, Locked, now.Add(day)
-			r.locked = ms(e.Until)
-		case r.wrong >= wrongInAll:
-			e.Reason, r.code1, r.code2, r.wrong = CodeVoid, nil, nil, 0
-		case r.wrong%wrongPerLock == 0:
-			e.Reason, e.Until = Locked, now.Add(time.Duration(r.wrong/wrongPerLock)*lockStep)
-			r.locked = ms(e.Until)
-		}
 		outcome = e
-		return one(tx.Exec(`UPDATE vault_deposits SET wrong = ?, locked = ?, code1 = ?, code2 = ?, changed = ? WHERE id = ?`,
-			r.wrong, r.locked, r.code1, r.code2, ms(now), r.id))
+		return v.wrong(tx, r, e, now)
 	})
 	if err == nil {
 		err = outcome
 	}
-	switch Why(err) {
-	case WrongCode:
-		codesTotal.WithLabelValues("wrong").Inc()
-	case Locked:
-		codesTotal.WithLabelValues("locked").Inc()
-	case CodeVoid:
-		codesTotal.WithLabelValues("void").Inc()
-		v.cfg.Log.Warn("no code is valid any more", "deposit", r.id, "from", Range(from))
-	}
 	if err != nil {
+		v.counted(r.id, err, from)
 		return "", fmt.Errorf("prove code: %w", err)
 	}
 	codesTotal.WithLabelValues("right").Inc()
 	moved(was, Opened)
 	return v.session(r.id, now.Add(sessionLife)), nil
+}
+
+// wrong counts a wrong proof: each fifth locks, the twentieth makes the codes void. e is told what became of it.
+func (v *Vault) wrong(tx store.Tx, r *row, e *Error, now time.Time) error {
+	r.wrong++
+	switch {
+	case r.wrong >= wrongInAll && r.mode != BySecret: // of a phrase there is no other one to ask for
+		e.Reason, e.fresh, r.code1, r.code2, r.wrong = CodeVoid, true, nil, nil, 0
+	case r.wrong%wrongPerLock == 0:
+		e.Reason, e.fresh, e.Until = Locked, true, now.Add(min(longestLock, lockStep<<min(r.locks, 16)))
+		r.locked = max(r.locked, ms(e.Until))
+		r.locks++
+	}
+	return one(tx.Exec(`UPDATE vault_deposits SET wrong = ?, locked = ?, locks = ?, code1 = ?, code2 = ?, changed = ? WHERE id = ?`,
+		r.wrong, r.locked, r.locks, r.code1, r.code2, ms(now), r.id))
+}
+
+// counted tells the metrics and the log of a proof that failed.
+func (v *Vault) counted(id string, err error, from netip.Addr) {
+	switch Why(err) {
+	case WrongCode, NotSame:
+		codesTotal.WithLabelValues("wrong").Inc()
+	case Locked:
+		codesTotal.WithLabelValues("locked").Inc()
+		if e := (*Error)(nil); errors.As(err, &e) && e.fresh {
+			v.cfg.Log.Warn("locked after wrong codes", "deposit", id, "from", Range(from), "until", e.Until)
+		}
+	case CodeVoid:
+		codesTotal.WithLabelValues("void").Inc()
+		if e := (*Error)(nil); errors.As(err, &e) && e.fresh {
+			v.cfg.Log.Warn("no code is valid any more", "deposit", id, "from", Range(from))
+		}
+	}
 }
 
 // opened notes that a proof was given, and at which level the first one.
@@ -178,7 +235,7 @@ func (v *Vault) opened(tx store.Tx, r *row, level string, now time.Time) error {
 	if first {
 		r.opened, r.level, r.state = ms(now), level, Opened
 	}
-	if err := one(tx.Exec(`UPDATE vault_deposits SET state = ?, wrong = 0, opened = ?, level = ?, openings = openings + 1, changed = ?, next_due = ? WHERE id = ?`,
+	if err := one(tx.Exec(`UPDATE vault_deposits SET state = ?, wrong = 0, asked = 0, opened = ?, level = ?, openings = openings + 1, changed = ?, next_due = ? WHERE id = ?`,
 		Opened, r.opened, r.level, ms(now), v.nextDue(r), r.id)); err != nil || !first {
 		return err
 	}

@@ -28,7 +28,11 @@ type DepositRequest struct {
 	Mode Mode
 	// Secret is the phrase of BySecret, which must have one. It lives as long as the deposit; blanks in it count as one.
 	Secret string
-	Lang   string // "fr" or "en", "" where unknown
+	// Identity is who the recipient is, for who proves himself by an OpenID provider: beside every mode, and alone with ByOIDC.
+	Identity Identity
+	// Proof is the proof that a rule asks for, "" where none does; a deposit that would open by another is refused.
+	Proof Mode
+	Lang  string // "fr" or "en", "" where unknown
 	// Expiry overrides the vault's.
 	Expiry time.Duration
 	// Sending is the message that this is one recipient's copy of: what SendingKey gave, "" where nobody is told of it.
@@ -48,7 +52,7 @@ type DepositRequest struct {
 type Deposit struct {
 	ID                string
 	Link              string // URL of the patient's page
-	Short             string // what is typed on the page of PublicURL/retrait in the place of the link
+	Short             string // what is typed on the page of PublicURL/retrait in the place of the link; with strict the link's own secret
 	Code              string // BySender: the code to be told; else ""
 	Mode              Mode
 	Lang              string
@@ -77,8 +81,11 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 	rand.Read(raw[:])
 	id := hex.EncodeToString(raw[:])
 	secret := token.NewLink()
-	short := token.NewShort()
-	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Short: short, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff, Held: r.Hold,
+	short, typed := token.NewShort(), ""
+	if v.cfg.Strict { // 80 bits could be tried at home by who stole database and server key: there the link itself is typed
+		short, typed = "", secret
+	}
+	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Short: short + typed, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff, Held: r.Hold,
 		Created: now.UTC().Truncate(time.Millisecond), Expires: now.Add(r.Expiry).UTC().Truncate(time.Millisecond)}
 
 	var phone, phoneMark, resend, code []byte
@@ -90,7 +97,7 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		}
 		phoneMark = v.phoneMark(e164)
 		d.MaskedPhone = MaskPhone(e164)
-		if mobile && v.cfg.SMS != nil && r.Mode != BySender && r.Mode != BySecret {
+		if mobile && v.cfg.SMS != nil && (r.Mode == "" || r.Mode == BySMS) {
 			d.Mode = BySMS
 		}
 	}
@@ -101,6 +108,23 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		}
 		d.Mode, code, codeUntil = BySecret, v.codeMark(id, phrase), ms(d.Expires)
 	}
+	identity, err := v.sealIdentity(id, r.Identity)
+	if err != nil {
+		return nil, fmt.Errorf("deposit %s: %w", id, err)
+	}
+	switch {
+	case r.Mode == ByEmail && v.cfg.ToRecipient == nil:
+		return nil, errors.New("deposit: no code goes by e-mail")
+	case r.Mode == ByOIDC && identity == nil:
+		return nil, errors.New("deposit: the recipient's identity is not known")
+	case r.Mode == ByEmail: // its limits are the mailbox's
+		d.Mode, phoneMark = ByEmail, seal.Mark(v.cfg.Key, "mailbox", r.Recipient.Key())
+	case r.Mode == ByOIDC:
+		d.Mode = ByOIDC
+	}
+	if r.Proof != "" && r.Proof != d.Mode && !r.Hold {
+		return nil, fmt.Errorf("deposit: it would open by %s, and %s is asked for", d.Mode, r.Proof)
+	}
 	if d.Mode == BySender && !r.Hold { // told once, so it lives as long as the deposit
 		d.Code = token.NewCode()
 		code, codeUntil = v.codeMark(id, d.Code), ms(d.Expires)
@@ -110,9 +134,12 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 			return nil, fmt.Errorf("deposit %s: %w", id, err)
 		}
 	}
-	shortLink, err := seal.Value(v.shortKey(short), "short", id, []byte(secret))
-	if err != nil {
-		return nil, fmt.Errorf("deposit %s: %w", id, err)
+	var shortMark, shortLink []byte
+	if short != "" {
+		shortMark = v.shortMark(short)
+		if shortLink, err = seal.Value(v.shortKey(short), "short", id, []byte(secret)); err != nil {
+			return nil, fmt.Errorf("deposit %s: %w", id, err)
+		}
 	}
 	lock, err := seal.NewLock(v.cfg.Key, []byte(secret), id)
 	if err != nil {
@@ -129,10 +156,10 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 			return err
 		}
 		_, err = tx.Exec(`INSERT INTO vault_deposits
-			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff, short, short_link)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff, short, short_link, identity, proof)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, v.linkMark(secret), header, resend, phone, phoneMark, ms(d.Created), ms(d.Expires), ms(d.Created), ms(d.Created.Add(pendingLife)),
-			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff, v.shortMark(short), shortLink)
+			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff, shortMark, shortLink, identity, r.Proof)
 		return err
 	})
 	if err != nil {
@@ -213,7 +240,7 @@ func (v *Vault) Revoke(ctx context.Context, id string) error {
 }
 
 // forget is the part of an UPDATE that removes every key and every secret of a row.
-const forget = `header = NULL, resend = NULL, short = NULL, short_link = NULL, phone = NULL, phone_mark = NULL, code1 = NULL, code2 = NULL`
+const forget = `header = NULL, resend = NULL, short = NULL, short_link = NULL, phone = NULL, phone_mark = NULL, code1 = NULL, code2 = NULL, identity = NULL`
 
 func (v *Vault) end(ctx context.Context, id string, to State) error {
 	var from State
@@ -275,7 +302,10 @@ func (v *Vault) resendRecord(r *row) (link, short string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	return v.cfg.PublicURL + "/r/" + string(b[:token.LinkLength]), string(b[token.LinkLength:]), nil
+	if short = string(b[token.LinkLength:]); short == "" && v.cfg.Strict {
+		short = string(b)
+	}
+	return v.cfg.PublicURL + "/r/" + string(b[:token.LinkLength]), short, nil
 }
 
 // one is nil where exactly one row was changed.

@@ -147,3 +147,13 @@ func want(t *testing.T, err error, r Reason) {
 		t.Fatalf("got %v, want %q", err, r)
 	}
 }
+
+// SendCode and Prove are what a browser without a cookie does.
+func (h *house) SendCode(ctx context.Context, link string) error {
+	_, err := h.Ask(ctx, link)
+	return err
+}
+
+func (h *house) Prove(ctx context.Context, link, code string, from netip.Addr) (string, error) {
+	return h.Vault.Prove(ctx, link, code, "", from)
+}

@@ -160,6 +160,12 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 		if r.state != Held || ms(v.cfg.Now()) >= r.expires {
 			return &Error{Reason: Gone}
 		}
+		switch {
+		case r.proof == BySMS && mode != BySMS:
+			return ErrMobile
+		case r.proof != "" && r.proof != mode:
+			return fmt.Errorf("it is to open by %s alone", r.proof)
+		}
 		if mode == BySender {
 			plain = token.NewCode()
 			code, until = v.codeMark(id, plain), r.expires

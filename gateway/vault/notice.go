@@ -84,6 +84,10 @@ func (p mailPart) How() string {
 		return "mail.sms"
 	case BySecret:
 		return "mail.secret"
+	case ByEmail:
+		return "mail.email"
+	case ByOIDC:
+		return "mail.oidc"
 	}
 	return "mail.told"
 }
@@ -128,6 +132,16 @@ func (v *Vault) CodeForSender(d *Deposit, r NoticeRequest) (*message.Body, error
 		r.From = d.Sender
 	}
 	return v.mail(r, d.Sender, "code", v.mailData(d, r, "mail.code.subject"))
+}
+
+// CodeForRecipient makes the mail that brings a code to the mailbox that the link came to (ByEmail). It has no link: who reads it over a shoulder
+// has half of what opens.
+func (v *Vault) CodeForRecipient(d *Deposit) (*message.Body, error) {
+	r := NoticeRequest{From: v.cfg.NoticeFrom}
+	if r.From.IsNull() {
+		r.From = d.Sender
+	}
+	return v.mail(r, d.Recipient, "mailcode", v.mailData(d, r, "mail.mailcode.subject"))
 }
 
 func (v *Vault) mailData(d *Deposit, r NoticeRequest, subject string) mailData {

@@ -8,6 +8,9 @@ import (
 // ErrPhone is returned for what cannot be read as a telephone number.
 var ErrPhone = errors.New("not a telephone number")
 
+// ErrMobile is returned where a rule asks for a code by SMS, and the number cannot take one.
+var ErrMobile = errors.New("not a mobile number, and a code by SMS is asked for")
+
 // overseas maps the first four digits of mobile numbers of the French overseas departments to their country code.
 var overseas = map[string]string{
 	"0690": "590", "0691": "590", // Guadeloupe, Saint-Martin, Saint-Barthélemy

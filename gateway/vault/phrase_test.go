@@ -45,7 +45,7 @@ func TestPhrase(t *testing.T) {
 			if lerr != nil {
 				t.Fatal(lerr)
 			}
-			if d := v.LockedUntil.Sub(h.now); (d == day) != (n == 19) {
+			if d := v.LockedUntil.Sub(h.now); d != lockStep<<(n/5) {
 				t.Errorf("after %d wrong ones locked for %s", n+1, d)
 			}
 			h.now = v.LockedUntil

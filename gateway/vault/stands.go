@@ -2,6 +2,7 @@ package vault
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -25,11 +26,20 @@ var levelsFR = map[string]string{"sms": "code par SMS", "sender": "code donné p
 var levelsEN = map[string]string{"sms": "code by SMS", "sender": "code told by telephone", "secret": "agreed phrase", "email": "code by e-mail", "oidc": "identity verified"}
 
 // LevelFR says in French how an opening was proved.
-func LevelFR(level string) string {
-	if s, ok := levelsFR[level]; ok {
+func LevelFR(how string) string {
+	if s := level(levelsFR, how); s != "" {
 		return s
 	}
-	return level
+	return how
+}
+
+// level says how an opening was proved, with the provider's name in the words of the config.
+func level(words map[string]string, level string) string {
+	kind, provider, named := strings.Cut(level, "/")
+	if named {
+		return words[kind] + ", " + provider
+	}
+	return words[kind]
 }
 
 func (v *Vault) standsFR(d Status) string {
@@ -39,7 +49,7 @@ func (v *Vault) standsFR(d Status) string {
 	case d.State == Held:
 		return "RETENU : numéro de téléphone inconnu, à compléter avant le " + at(d.holdEnd()) + ", sinon le message est détruit"
 	case !d.Opened.IsZero():
-		s = "ouvert le " + at(d.Opened) + " (" + levelsFR[d.Level] + ")"
+		s = "ouvert le " + at(d.Opened) + " (" + level(levelsFR, d.Level) + ")"
 	case d.State == Expired:
 		return "expiré sans être ouvert, le " + at(d.Ended)
 	case d.State == Destroyed:
@@ -52,6 +62,10 @@ func (v *Vault) standsFR(d Status) string {
 		s = "en attente, le code ira au " + d.MaskedPhone
 	case d.Mode == BySecret:
 		s = "en attente, s'ouvre avec la phrase convenue"
+	case d.Mode == ByEmail:
+		s = "en attente, le code ira par courriel à la même adresse"
+	case d.Mode == ByOIDC:
+		s = "en attente, s'ouvre avec une identité vérifiée"
 	default:
 		s = "en attente, code à donner par téléphone"
 	}
@@ -71,7 +85,7 @@ func (v *Vault) standsEN(d Status) string {
 	case d.State == Held:
 		return "HELD: telephone number not known, to be completed before " + at(d.holdEnd()) + ", or the message is destroyed"
 	case !d.Opened.IsZero():
-		s = "opened on " + at(d.Opened) + " (" + levelsEN[d.Level] + ")"
+		s = "opened on " + at(d.Opened) + " (" + level(levelsEN, d.Level) + ")"
 	case d.State == Expired:
 		return "expired unopened on " + at(d.Ended)
 	case d.State == Destroyed:
@@ -84,6 +98,10 @@ func (v *Vault) standsEN(d Status) string {
 		s = "waiting, the code will go to " + d.MaskedPhone
 	case d.Mode == BySecret:
 		s = "waiting, opens with the agreed phrase"
+	case d.Mode == ByEmail:
+		s = "waiting, the code will go by e-mail to the same address"
+	case d.Mode == ByOIDC:
+		s = "waiting, opens with a verified identity"
 	default:
 		s = "waiting, code to be told by telephone"
 	}

@@ -62,12 +62,14 @@ type Clinic struct {
 // Mode is the way in which a code reaches the patient.
 type Mode string
 
-// The code comes by SMS when the patient asks for it, or the sender tells it by telephone; or there is none, and a phrase agreed with the
-// recipient proves him.
+// The code comes by SMS when the patient asks for it, or the sender tells it by telephone; or it comes to the mailbox that the link came to; or
+// there is none, and a phrase agreed with the recipient proves him, or an OpenID provider alone.
 const (
 	BySMS    Mode = "sms"
 	BySender Mode = "sender"
 	BySecret Mode = "secret"
+	ByEmail  Mode = "email"
+	ByOIDC   Mode = "oidc"
 )
 
 // Config sets up a vault. Key, PublicURL and Clinic.Name are required.
@@ -89,6 +91,8 @@ type Config struct {
 	Brand *brand.Brand
 	// NoticeLabel is the neutral display name of the notice's From; "" means "Messagerie sécurisée".
 	NoticeLabel string
+	// NoticeFrom is the address in From of what the vault itself sends to recipients; null means the sender's own.
+	NoticeFrom message.Address
 	// SMS sends a code to a telephone; nil means that every code is told by the sender.
 	SMS SMS
 	// ToSender hands a mail to the clinic's own server and returns when it was accepted. It brings a sender the new code after too
@@ -97,6 +101,8 @@ type Config struct {
 	// TellPhrase tells a passphrase again, by SMS where Phone is set, else by mail to the sender, and returns when it was accepted; nil means that
 	// none is told again. Its error must hold neither number nor words.
 	TellPhrase func(context.Context, Phrase) error
+	// ToRecipient hands a mail to the server of a recipient's mailbox, for ByEmail; nil means that no code goes there.
+	ToRecipient func(ctx context.Context, to message.Address, body *message.Body) error
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -124,23 +130,25 @@ type Reason string
 
 // The reasons of an Error.
 const (
-	NotFound  Reason = "not found"     // no such link, or not yet active
-	Gone      Reason = "gone"          // expired, revoked or destroyed
-	WrongCode Reason = "wrong code"    // not one of the last two, or out of date
-	SlowDown  Reason = "slow down"     // too fast, not looked at
-	Locked    Reason = "locked"        // too many wrong ones, until Until
-	CodeVoid  Reason = "code void"     // no code is valid: a new one must be asked for
-	Limited   Reason = "limited"       // enough codes were sent for now
-	NotSent   Reason = "not sent"      // the code could not be handed over
-	NoSession Reason = "not proved"    // the code was not proved, or too long ago
-	Broken    Reason = "does not open" // the sealed bytes do not open
+	NotFound  Reason = "not found"           // no such link, or not yet active
+	Gone      Reason = "gone"                // expired, revoked or destroyed
+	WrongCode Reason = "wrong code"          // not one of the last two, or out of date
+	SlowDown  Reason = "slow down"           // too fast, not looked at
+	Locked    Reason = "locked"              // too many wrong ones, until Until
+	CodeVoid  Reason = "code void"           // no code is valid: a new one must be asked for
+	Limited   Reason = "limited"             // enough codes were sent for now
+	NotSent   Reason = "not sent"            // the code could not be handed over
+	NotSame   Reason = "not the same person" // the identity shown is not the one that the sender gave
+	NoSession Reason = "not proved"          // the code was not proved, or too long ago
+	Broken    Reason = "does not open"       // the sealed bytes do not open
 )
 
 // Error is what a patient's request ended in.
 type Error struct {
 	Reason Reason
-	Until  time.Time // of Locked and Limited: when to try again
+	Until  time.Time // of Locked and Limited: when to try again, zero where nobody knows
 	Err    error
+	fresh  bool // of Locked and CodeVoid: this very try did it
 }
 
 func (e *Error) Error() string {
@@ -240,6 +248,16 @@ CREATE TABLE vault_sendings (
 CREATE INDEX vault_sendings_mark ON vault_sendings (mark, created);
 CREATE INDEX vault_sendings_due ON vault_sendings (next_due);`
 
+const schemaProofs = `
+ALTER TABLE vault_deposits ADD COLUMN identity BLOB;                    -- who the recipient is, sealed
+ALTER TABLE vault_deposits ADD COLUMN proof TEXT NOT NULL DEFAULT '';   -- the proof that a rule asks for
+ALTER TABLE vault_deposits ADD COLUMN locks INTEGER NOT NULL DEFAULT 0; -- each is twice as long as the one before
+ALTER TABLE vault_deposits ADD COLUMN asked INTEGER NOT NULL DEFAULT 0; -- codes asked for since the last proof
+ALTER TABLE vault_codes ADD COLUMN ask BLOB;                            -- HMAC of what the browser got that asked for it
+ALTER TABLE vault_codes ADD COLUMN code BLOB;                           -- HMAC of the code
+ALTER TABLE vault_codes ADD COLUMN until INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE vault_codes ADD COLUMN wrong INTEGER NOT NULL DEFAULT 0;    -- of that browser`
+
 // New opens the vault on a database and a blob place.
 func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, error) {
 	cfg, err := cfg.complete()
@@ -250,7 +268,7 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	if err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
-	if err := db.Migrate(ctx, "vault", schema, schemaLife); err != nil {
+	if err := db.Migrate(ctx, "vault", schema, schemaLife, schemaProofs); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	if err := db.Migrate(ctx, "vault phrases", phraseSchema); err != nil {
