@@ -217,9 +217,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[Duty]) (err error) {
 
 var errTry = errors.New("not done: see the log")
 
-// NextRetry doubles from half a minute to an hour.
+// NextRetry doubles from five seconds to an hour: what a stop cut short is done soon after the next start.
 func (w *worker) NextRetry(job *river.Job[Duty]) time.Time {
-	return time.Now().Add(min(30*time.Second<<min(len(job.Errors), 7), time.Hour))
+	return time.Now().Add(min(5*time.Second<<min(len(job.Errors), 10), time.Hour))
 }
 
 // quietly lets the library's faults through alone.
