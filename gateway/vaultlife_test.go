@@ -39,7 +39,7 @@ func newLifeAt(t *testing.T, url, pickup string, rules ...string) *lifeHouse {
 	l := &lifeHouse{sms: gatewaytest.StartSMS()}
 	t.Cleanup(func() { l.sms.Close() })
 	now := func() time.Time { return time.Now().Add(time.Duration(l.turned.Load())) }
-	text := withRules("rules:\n" + strings.Join(rules, "") + "  - {name: supplier, domain: [plain.test], route: plain}\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
+	text := withRules("rules:\n"+strings.Join(rules, "")+"  - {name: supplier, domain: [plain.test], route: plain}\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
 	text = strings.Replace(text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
 	l.house = custom(t, text, nil, func(h *house) { h.opts = append(h.opts, gateway.Clock(now)) })
 	return l
