@@ -40,9 +40,10 @@ var faultTests = map[string]string{
 	"hop says 421":                        "TestFaultFarSide",
 	"hop refuses the TLS that it offers":  "TestFaultFarSide",
 	"clinic's hand-back listener away":    "TestFaultClinicHop",
-	"MSSanté operator refuses our certificate or token, or gets no token": "TestClientModeRefusals",
-	"SMS provider away, slow or refusing":                                 "TestFaultSMS",
-	"operator's mailbox away, slow, or not letting us in":                 "TestCollectTokens", // collect: TestSilenceAndSlowness, TestFloods
+	"MSSanté operator refuses our certificate or token, or gets no token":  "TestClientModeRefusals",
+	"SMS provider away, slow or refusing":                                  "TestFaultSMS",
+	"operator's mailbox away, slow, or not letting us in":                  "TestCollectTokens", // collect: TestSilenceAndSlowness, TestFloods
+	"A recipient asks for a passphrase again and it cannot be handed over": "TestPhraseAskedAgain",
 	"gateway away": "TestDeathsLoseNothing",
 }
 

@@ -116,7 +116,8 @@ func TestBoardAndAlerts(t *testing.T) {
 	}
 }
 
-// TestYAMLFilesParse: no file of this folder is broken YAML, and every bench file has ten rules of which the last decides.
+// TestYAMLFilesParse: no file of this folder is broken YAML, and every bench file has ten rules of which the last decides, but that of the
+// vault's own load.
 func TestYAMLFilesParse(t *testing.T) {
 	files, err := filepath.Glob("*/*.yaml")
 	if err != nil || len(files) < 5 {
@@ -129,7 +130,7 @@ func TestYAMLFilesParse(t *testing.T) {
 		if err := yaml.Unmarshal(read(t, f), &v); err != nil {
 			t.Errorf("%s: %v", f, err)
 		}
-		if filepath.Dir(f) == "bench" && (len(v.Rules) != 10 || v.Rules[9]["name"] != "bench") {
+		if filepath.Dir(f) == "bench" && f != "bench/vault.yaml" && (len(v.Rules) != 10 || v.Rules[9]["name"] != "bench") {
 			t.Errorf("%s has %d rules, want ten, the last named bench", f, len(v.Rules))
 		}
 	}

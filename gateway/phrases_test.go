@@ -87,6 +87,11 @@ func TestPhraseAskedAgain(t *testing.T) {
 		if n := len(sms.Messages()); n != before {
 			t.Fatalf("looking sent %d SMS", n-before)
 		}
+		sms.Answer(http.StatusForbidden) // it cannot be handed over: that does not count
+		if code, page := b.post(link, url.Values{"par": {"sms"}}); code < 500 || !strings.Contains(page, "pas pu") {
+			t.Errorf("without the provider: %d %s", code, page)
+		}
+		sms.Answer(http.StatusOK)
 		for n := range 4 {
 			code, page := b.post(link, url.Values{"par": {"sms"}})
 			if n < 3 && (code != 200 || !strings.Contains(page, "Le SMS est parti")) || n == 3 && code != 429 || strings.Contains(page, words) {
