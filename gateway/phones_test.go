@@ -99,7 +99,8 @@ func TestSilenceButForWhatIsLost(t *testing.T) {
 		t.Fatal(got)
 	}
 	l.later(2 * time.Minute)
-	l.later(48*time.Hour + time.Minute) // swept
+	l.later(48*time.Hour + time.Minute)
+	l.swept(1)
 	l.later(48*time.Hour + 4*time.Minute)
 	lost := plainText(t, arrived(t, l.clinic, "dr@clinic.test", 2)[1])
 	if !strings.Contains(lost, "a@patient.test\r\n      NON REMIS") && !strings.Contains(lost, "a@patient.test\n      NON REMIS") {

@@ -183,7 +183,8 @@ func usualPreamble(line []byte) bool {
 	switch s {
 	case "this is a multi-part message in mime format", "this is a multipart message in mime format",
 		"this is a multi-part mime message", "this is a mime-encapsulated message", "this is a mime-formatted message",
-		"this is a message with multiple parts in mime format", "this is a cryptographically signed message in mime format":
+		"this is a message with multiple parts in mime format", "this is a cryptographically signed message in mime format",
+		"this is an s/mime signed message": // OpenSSL's
 		return true
 	}
 	return false
