@@ -92,11 +92,14 @@ func TestDecryptOpenSSL(t *testing.T) {
 					if len(e) == 0 || cipher == "-aes-256-cbc" || cipher == "-aes-128-gcm" {
 						args := append([]string{"cms", "-encrypt", "-binary", "-outform", "DER", cipher, "-recip", p.crt}, stream...)
 						t.Run(fmt.Sprint(algo, e, cipher, stream), func(t *testing.T) {
-							if algo != "rsa" && cipher == "-des3" {
-								t.Skip("its key wrap is 3DES: not opened")
-							}
 							var out bytes.Buffer
 							info, err := Decrypt(&out, bytes.NewReader(run(t, content, "openssl", append(args, e...)...)), keys, Limits{})
+							if algo != "rsa" && cipher == "-des3" { // its key wrap is 3DES too
+								if err == nil || out.Len() > 0 {
+									t.Errorf("opened: %d bytes, %+v, %v", out.Len(), info, err)
+								}
+								return
+							}
 							if err != nil || !bytes.Equal(out.Bytes(), content) {
 								t.Fatalf("got %d bytes, %+v, %v", out.Len(), info, err)
 							}

@@ -8,11 +8,56 @@ import (
 
 // Stands says in a person's words how a deposit stands; lang is "fr" or "en".
 func (v *Vault) Stands(d Status, lang string) string {
+	words, levels, date := standsFR, levelsFR, DateFR
 	if lang == "en" {
-		return v.standsEN(d)
+		words, levels, date = standsEN, levelsEN, DateEN
 	}
-	return v.standsFR(d)
+	at := func(t time.Time) string { return date(v.Local(t)) }
+	var s string
+	switch {
+	case d.State == Held:
+		return fmt.Sprintf(words["held"], at(d.holdEnd()))
+	case !d.Opened.IsZero():
+		s = fmt.Sprintf(words["opened"], at(d.Opened), level(levels, d.Level))
+	case d.State == Expired, d.State == Destroyed, d.State == Revoked:
+		return fmt.Sprintf(words[string(d.State)], at(d.Ended))
+	case !d.CodeAt.IsZero() && d.MaskedPhone != "":
+		s = fmt.Sprintf(words["sent"], d.MaskedPhone, at(d.CodeAt))
+	case d.Mode == BySMS:
+		s = fmt.Sprintf(words["sms"], d.MaskedPhone)
+	case d.Mode == BySecret, d.Mode == ByEmail, d.Mode == ByOIDC:
+		s = words[string(d.Mode)]
+	default:
+		s = words["told"]
+	}
+	if d.State == Waiting {
+		s += fmt.Sprintf(words["until"], at(d.Expires))
+	}
+	if d.Answers > 0 {
+		s += fmt.Sprintf(words["answers"], d.Answers)
+	}
+	return s
 }
+
+// How a deposit stands, by its state or the proof that it waits for.
+var (
+	standsFR = map[string]string{
+		"held":   "RETENU : numéro de téléphone inconnu, à compléter avant le %s, sinon le message est détruit",
+		"opened": "ouvert le %s (%s)", "expired": "expiré sans être ouvert, le %s", "revoked": "retiré sans avoir été ouvert, le %s",
+		"destroyed": "NON REMIS : sans numéro de téléphone, le message a été détruit le %s",
+		"sent":      "en attente, code envoyé au %s le %s", "sms": "en attente, le code ira au %s", "secret": "en attente, s'ouvre avec la phrase convenue",
+		"email": "en attente, le code ira par courriel à la même adresse", "oidc": "en attente, s'ouvre avec une identité vérifiée",
+		"told": "en attente, code à donner par téléphone", "until": ", jusqu'au %s", "answers": ", %d réponse(s)",
+	}
+	standsEN = map[string]string{
+		"held":   "HELD: telephone number not known, to be completed before %s, or the message is destroyed",
+		"opened": "opened on %s (%s)", "expired": "expired unopened on %s", "revoked": "withdrawn unopened on %s",
+		"destroyed": "NOT DELIVERED: without a telephone number the message was destroyed on %s",
+		"sent":      "waiting, code sent to %s on %s", "sms": "waiting, the code will go to %s", "secret": "waiting, opens with the agreed phrase",
+		"email": "waiting, the code will go by e-mail to the same address", "oidc": "waiting, opens with a verified identity",
+		"told": "waiting, code to be told by telephone", "until": ", until %s", "answers": ", %d answer(s)",
+	}
+)
 
 // holdEnd is when a held deposit ends where nobody gives the number.
 func (d Status) holdEnd() time.Time {
@@ -40,76 +85,4 @@ func level(words map[string]string, level string) string {
 		return words[kind] + ", " + provider
 	}
 	return words[kind]
-}
-
-func (v *Vault) standsFR(d Status) string {
-	at := func(t time.Time) string { return DateFR(v.Local(t)) }
-	var s string
-	switch {
-	case d.State == Held:
-		return "RETENU : numéro de téléphone inconnu, à compléter avant le " + at(d.holdEnd()) + ", sinon le message est détruit"
-	case !d.Opened.IsZero():
-		s = "ouvert le " + at(d.Opened) + " (" + level(levelsFR, d.Level) + ")"
-	case d.State == Expired:
-		return "expiré sans être ouvert, le " + at(d.Ended)
-	case d.State == Destroyed:
-		return "NON REMIS : sans numéro de téléphone, le message a été détruit le " + at(d.Ended)
-	case d.State == Revoked:
-		return "retiré sans avoir été ouvert, le " + at(d.Ended)
-	case !d.CodeAt.IsZero() && d.MaskedPhone != "":
-		s = "en attente, code envoyé au " + d.MaskedPhone + " le " + at(d.CodeAt)
-	case d.Mode == BySMS:
-		s = "en attente, le code ira au " + d.MaskedPhone
-	case d.Mode == BySecret:
-		s = "en attente, s'ouvre avec la phrase convenue"
-	case d.Mode == ByEmail:
-		s = "en attente, le code ira par courriel à la même adresse"
-	case d.Mode == ByOIDC:
-		s = "en attente, s'ouvre avec une identité vérifiée"
-	default:
-		s = "en attente, code à donner par téléphone"
-	}
-	if d.State == Waiting {
-		s += ", jusqu'au " + at(d.Expires)
-	}
-	if d.Answers > 0 {
-		s += fmt.Sprintf(", %d réponse(s)", d.Answers)
-	}
-	return s
-}
-
-func (v *Vault) standsEN(d Status) string {
-	at := func(t time.Time) string { return DateEN(v.Local(t)) }
-	var s string
-	switch {
-	case d.State == Held:
-		return "HELD: telephone number not known, to be completed before " + at(d.holdEnd()) + ", or the message is destroyed"
-	case !d.Opened.IsZero():
-		s = "opened on " + at(d.Opened) + " (" + level(levelsEN, d.Level) + ")"
-	case d.State == Expired:
-		return "expired unopened on " + at(d.Ended)
-	case d.State == Destroyed:
-		return "NOT DELIVERED: without a telephone number the message was destroyed on " + at(d.Ended)
-	case d.State == Revoked:
-		return "withdrawn unopened on " + at(d.Ended)
-	case !d.CodeAt.IsZero() && d.MaskedPhone != "":
-		s = "waiting, code sent to " + d.MaskedPhone + " on " + at(d.CodeAt)
-	case d.Mode == BySMS:
-		s = "waiting, the code will go to " + d.MaskedPhone
-	case d.Mode == BySecret:
-		s = "waiting, opens with the agreed phrase"
-	case d.Mode == ByEmail:
-		s = "waiting, the code will go by e-mail to the same address"
-	case d.Mode == ByOIDC:
-		s = "waiting, opens with a verified identity"
-	default:
-		s = "waiting, code to be told by telephone"
-	}
-	if d.State == Waiting {
-		s += ", until " + at(d.Expires)
-	}
-	if d.Answers > 0 {
-		s += fmt.Sprintf(", %d answer(s)", d.Answers)
-	}
-	return s
 }
