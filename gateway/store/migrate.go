@@ -12,33 +12,40 @@ import (
 // row that remembers it. A step never changes after it was released; one that did, or a database that knows more steps than the
 // program, is refused before anything runs.
 func (db *DB) Migrate(ctx context.Context, room string, steps ...string) error {
-	return db.Write(ctx, func(tx Tx) error {
-		done, err := appliedSteps(tx, room)
-		if err != nil {
-			return fmt.Errorf("read migrations of %s: %w", room, err)
-		}
-		if len(done) > len(steps) {
-			return fmt.Errorf("tables of %s are at step %d and this program knows %d: the state folder was used by a newer version", room, len(done), len(steps))
-		}
-		for i, text := range steps {
-			sum := sha256.Sum256([]byte(text))
-			hash := hex.EncodeToString(sum[:])
-			if i < len(done) {
-				if done[i] != hash {
-					return fmt.Errorf("step %d of %s is not the one that made these tables", i+1, room)
-				}
-				continue
+	return db.Write(ctx, func(tx Tx) error { return migrate(tx, room, steps) })
+}
+
+// stepsError: the tables are not those that this program's steps make.
+type stepsError string
+
+func (e stepsError) Error() string { return string(e) }
+
+func migrate(tx Tx, room string, steps []string) error {
+	done, err := appliedSteps(tx, room)
+	if err != nil {
+		return fmt.Errorf("read migrations of %s: %w", room, err)
+	}
+	if len(done) > len(steps) {
+		return stepsError(fmt.Sprintf("tables of %s are at step %d and this program knows %d: the state folder was used by a newer version", room, len(done), len(steps)))
+	}
+	for i, text := range steps {
+		sum := sha256.Sum256([]byte(text))
+		hash := hex.EncodeToString(sum[:])
+		if i < len(done) {
+			if done[i] != hash {
+				return stepsError(fmt.Sprintf("step %d of %s is not the one that made these tables", i+1, room))
 			}
-			if _, err := tx.Exec(text); err != nil {
-				return fmt.Errorf("run step %d of %s: %w", i+1, room, err)
-			}
-			if _, err := tx.Exec(`INSERT INTO store_migrations (room, step, hash, at) VALUES (?, ?, ?, ?)`,
-				room, i+1, hash, time.Now().UTC().Format(time.RFC3339)); err != nil {
-				return fmt.Errorf("note step %d of %s: %w", i+1, room, err)
-			}
+			continue
 		}
-		return nil
-	})
+		if _, err := tx.Exec(text); err != nil {
+			return fmt.Errorf("run step %d of %s: %w", i+1, room, err)
+		}
+		if _, err := tx.Exec(`INSERT INTO store_migrations (room, step, hash, at) VALUES (?, ?, ?, ?)`,
+			room, i+1, hash, time.Now().UTC().Format(time.RFC3339)); err != nil {
+			return fmt.Errorf("note step %d of %s: %w", i+1, room, err)
+		}
+	}
+	return nil
 }
 
 // appliedSteps gives the hashes of a room's steps that ran, in order.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -121,12 +122,12 @@ func (db *DB) clear() { db.w.ExecContext(context.Background(), "ROLLBACK") }
 // (disk full, I/O) make SQLite roll back everything, and then there is no savepoint to return to.
 func (db *DB) one(tx Tx, f func(Tx) error, alone bool) (err, lost error) {
 	if alone { // no neighbour to protect: rolling back the transaction does it
-		return db.guard(tx, f), nil
+		return guard(db.log, tx, f), nil
 	}
 	if _, err := tx.Stmt(db.savepoint).Exec(); err != nil {
 		return nil, fmt.Errorf("set savepoint: %w", err)
 	}
-	if err = db.guard(tx, f); err != nil {
+	if err = guard(db.log, tx, f); err != nil {
 		if _, undo := tx.Stmt(db.undo).Exec(); undo != nil {
 			return nil, fmt.Errorf("transaction lost: %w", err)
 		}
@@ -137,10 +138,10 @@ func (db *DB) one(tx Tx, f func(Tx) error, alone bool) (err, lost error) {
 	return err, nil
 }
 
-func (db *DB) guard(tx Tx, f func(Tx) error) (err error) {
+func guard(log *slog.Logger, tx Tx, f func(Tx) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			db.log.Error("write closure panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			log.Error("write closure panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = fmt.Errorf("write closure panicked")
 		}
 	}()

@@ -1,0 +1,236 @@
+package store
+
+import (
+	"context"
+	"crypto/subtle"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+var (
+	sharedUp = promauto.NewGauge(prometheus.GaugeOpts{
+		Name: "passerelle_store_shared_up", Help: "1 while the PostgreSQL database that several gateways share answers.",
+	})
+	sharedCommitSeconds = promauto.NewHistogram(prometheus.HistogramOpts{
+		Name: "passerelle_store_shared_commit_seconds", Help: "Time of one grouped transaction in the shared database, waiting for other gateways' included.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
+	})
+	sharedWrites = promauto.NewCounterVec(prometheus.CounterOpts{
+		Name: "passerelle_store_shared_writes_total", Help: "Closures handed to the writer of the shared database, by what became of them.",
+	}, []string{"result"}) // ok, error
+)
+
+var (
+	// ErrRefused is in every error of a shared database that time does not mend: it belongs to others, or its tables are of a newer version.
+	ErrRefused = errors.New("the shared database is not for this gateway")
+	// ErrOtherKey: every mark in it is made with a key, and this gateway's is another.
+	ErrOtherKey = fmt.Errorf("%w: it was begun with another server key; all gateways on one database need the same key", ErrRefused)
+)
+
+const (
+	// groupTime bounds one group of closures, the wait for other gateways' included. A server that hangs costs a sender a 451, not his session.
+	groupTime = 20 * time.Second
+	// connectTime bounds one attempt to connect.
+	connectTime = 5 * time.Second
+	// aliveTime is how long a connection that was idle may take to show that it lives.
+	aliveTime = 2 * time.Second
+	// writersLock is the advisory lock that one writer of all gateways holds until its commit.
+	writersLock = 0x7061737365 // "passe"
+)
+
+// SharedConfig says where the shared database is.
+type SharedConfig struct {
+	// URL is a connection string as libpq's: postgres://user:password@host:5432/name?sslmode=verify-full. It goes into no log and no error.
+	URL string
+	// Check is the same on all gateways that may share the database, and tells nothing of what it is made from.
+	Check []byte
+	// Timeout bounds one statement that reads; 0 is 10 s.
+	Timeout time.Duration
+	Log     *slog.Logger
+}
+
+// Postgres is a database on a PostgreSQL server that any number of gateways have open at the same time. It keeps DB's promises: closures that
+// wait share one transaction, each in a savepoint, durable before Write returns. Of all gateways one writes at a time, so that a closure that
+// reads first and writes then means what it means under SQLite. While the server is away every use is an error, and it mends itself.
+type Postgres struct {
+	r, w  *sql.DB
+	cfg   SharedConfig
+	check string
+
+	writes *Gather[func(Tx) error]
+
+	mu      sync.Mutex
+	pending []roomSteps // of Migrate, while the server was away
+	made    bool        // the store's own tables are there
+}
+
+type roomSteps struct {
+	room  string
+	steps []string
+}
+
+// OpenPostgres connects; Close ends it. A server that cannot be used now is no error, but a line in the log: the gateway's other work goes on, and
+// Ready tells. One that never can be is ErrRefused.
+func OpenPostgres(ctx context.Context, cfg SharedConfig) (*Postgres, error) {
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 10 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Postgres{cfg: cfg, check: hex.EncodeToString(cfg.Check)}
+	p.writes = NewGather(maxGroup, p.commit)
+	var err error
+	if p.r, err = p.pool("on", cfg.Timeout, 6); err != nil {
+		return nil, err
+	}
+	if p.w, err = p.pool("off", groupTime, 1); err != nil {
+		return nil, errors.Join(err, p.r.Close())
+	}
+	if err := p.Ready(ctx); err != nil {
+		if errors.Is(err, ErrRefused) {
+			return nil, errors.Join(err, p.Close())
+		}
+		cfg.Log.Error("the shared database cannot be used, what needs it is put off", "err", err)
+	}
+	return p, nil
+}
+
+// ParseSharedURL reads a connection string; the error does not repeat it. Host is empty or a path for a Unix socket.
+func ParseSharedURL(url string) (cfg *pgx.ConnConfig, err error) {
+	cfg, err = pgx.ParseConfig(url)
+	if err != nil { // pgx hides the password as far as it can find it, and it cannot in what does not parse
+		return nil, errors.New("not a connection string: postgres://user:password@host:5432/name?sslmode=verify-full")
+	}
+	return cfg, nil
+}
+
+// pool makes one pool of connections, each of which is checked before its first use.
+func (p *Postgres) pool(readOnly string, timeout time.Duration, size int) (*sql.DB, error) {
+	cfg, err := ParseSharedURL(p.cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ConnectTimeout = min(connectTime, timeout)
+	cfg.RuntimeParams["application_name"] = "passerelle"
+	cfg.RuntimeParams["default_transaction_read_only"] = readOnly
+	cfg.RuntimeParams["statement_timeout"] = fmt.Sprint(timeout.Milliseconds())
+	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint((groupTime / 2).Milliseconds())
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint((2 * groupTime).Milliseconds()) // a gateway that hangs lets the others go on
+	cfg.RuntimeParams["timezone"] = "UTC"
+	db := sql.OpenDB(pgConnector{stdlib.GetConnector(*cfg, stdlib.OptionAfterConnect(p.checked)), timeout})
+	db.SetMaxOpenConns(size)
+	db.SetMaxIdleConns(size)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return db, nil
+}
+
+// checked looks at each new connection: the server behind a name may be another one today. A refused connection is closed.
+func (p *Postgres) checked(ctx context.Context, c *pgx.Conn) (err error) {
+	defer func() {
+		if err != nil {
+			sharedUp.Set(0)
+			c.Close(ctx)
+		}
+	}()
+	var fsync string
+	var standby, known bool
+	var version int
+	if err := c.QueryRow(ctx, `SELECT current_setting('fsync'), current_setting('server_version_num')::int, pg_is_in_recovery(), to_regclass('store_checks') IS NOT NULL`).
+		Scan(&fsync, &version, &standby, &known); err != nil {
+		return err
+	}
+	switch {
+	case version < 130000:
+		return fmt.Errorf("%w: PostgreSQL %d is too old, 13 is needed", ErrRefused, version/10000)
+	case standby:
+		return errors.New("the server is a standby: it takes no writes")
+	case fsync != "on":
+		return errors.New("the server runs with fsync off: what it confirms may be gone after a power cut")
+	}
+	if known {
+		var check string
+		if err := c.QueryRow(ctx, `SELECT value FROM store_checks WHERE name = 'key'`).Scan(&check); err != nil {
+			return err
+		}
+		if subtle.ConstantTimeCompare([]byte(check), []byte(p.check)) != 1 {
+			return ErrOtherKey
+		}
+	}
+	return nil
+}
+
+// Ready is nil when the database can be used now, with all tables as they shall be.
+func (p *Postgres) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, groupTime)
+	defer cancel()
+	err := p.Write(ctx, func(Tx) error { return nil })
+	if err != nil {
+		return fmt.Errorf("shared database: %w", err)
+	}
+	return nil
+}
+
+// Read gives the pool of reading connections; what it is asked to write is refused.
+func (p *Postgres) Read() *sql.DB { return p.r }
+
+// Write runs f as DB.Write does, in the shared database.
+func (p *Postgres) Write(ctx context.Context, f func(Tx) error) error { return p.writes.Do(ctx, f) }
+
+// Migrate is DB.Migrate. While the server is away the steps wait until it is used next.
+func (p *Postgres) Migrate(ctx context.Context, room string, steps ...string) error {
+	p.mu.Lock()
+	p.pending = append(p.pending, roomSteps{room, steps})
+	p.mu.Unlock()
+	if err := p.Ready(ctx); errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// ID names this database among all others: it was drawn when its first tables were made.
+func (p *Postgres) ID(ctx context.Context) (id string, err error) {
+	if err = p.Ready(ctx); err == nil {
+		err = p.r.QueryRowContext(ctx, `SELECT value FROM store_checks WHERE name = 'id'`).Scan(&id)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the name of the shared database: %w", err)
+	}
+	return id, nil
+}
+
+// Alone runs f unless another gateway is in an Alone of the same name; ran tells. A connection that breaks meanwhile lets another one in.
+func (p *Postgres) Alone(ctx context.Context, name string, f func() error) (ran bool, err error) {
+	c, err := p.r.Conn(ctx)
+	if err != nil {
+		return false, fmt.Errorf("shared database: %w", err)
+	}
+	defer c.Close()
+	h := fnv.New64a()
+	h.Write([]byte("passerelle " + name))
+	key := int64(h.Sum64())
+	if err := c.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(?)`, key).Scan(&ran); err != nil || !ran {
+		return false, err
+	}
+	defer c.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(?)`, key)
+	return true, f()
+}
+
+// Close refuses new writes, commits those already queued and ends the connections. A second Close does nothing.
+func (p *Postgres) Close() error {
+	if !p.writes.Close() {
+		return nil
+	}
+	return errors.Join(p.w.Close(), p.r.Close())
+}
