@@ -24,12 +24,19 @@ func TestMain(m *testing.M) {
 		child(dir)
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(thenStop{m})
+}
+
+// thenStop ends the cluster before goroutines are counted.
+type thenStop struct{ *testing.M }
+
+func (m thenStop) Run() int {
+	defer func() {
 		if cluster != nil {
 			cluster.Close()
 		}
-		os.Exit(code)
-	}))
+	}()
+	return m.M.Run()
 }
 
 func open(t testing.TB, dir string) *DB {
