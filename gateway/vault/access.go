@@ -36,6 +36,9 @@ type View struct {
 	CodeSent bool
 	// LockedUntil is in the future while codes are not looked at.
 	LockedUntil time.Time
+	Face        Face
+	// Refusable: its sender can be told that it is not wanted. Blocked: he is.
+	Refusable, Blocked bool
 }
 
 // find gives the living deposit of a link. Wrong and unknown links take the same path: one HMAC, one look-up.
@@ -86,6 +89,10 @@ func (v *Vault) Look(ctx context.Context, link string) (*View, error) {
 	w := &View{ID: r.id, Mode: r.mode, Lang: r.lang, Expires: fromMS(r.expires), CodeSent: r.codeValid(now), MaskedPhone: v.masked(r)}
 	if r.locked > ms(now) {
 		w.LockedUntil = fromMS(r.locked)
+	}
+	w.Face, w.Refusable = v.face(ctx, r.id), !r.staff && !r.sender.IsNull()
+	if w.Blocked, err = v.Blocked(ctx, r.sender, r.recipient); err != nil {
+		return nil, err
 	}
 	return w, nil
 }

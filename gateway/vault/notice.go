@@ -52,6 +52,7 @@ type noticeData struct {
 	Track                string // the sender's page of the message
 	Code, Phone          string
 	Recipient, CreatedFR string
+	Face                 Face
 }
 
 // Notice makes the neutral mail that brings a patient the link: French, then English, as text and simple HTML.
@@ -95,7 +96,7 @@ func (v *Vault) CodeForSender(d *Deposit, r NoticeRequest) (*message.Body, error
 
 func (v *Vault) noticeData(d *Deposit) noticeData {
 	return noticeData{Clinic: v.cfg.Clinic, Link: d.Link, Short: token.SpacedShort(d.Short), Typed: v.cfg.PublicURL + "/retrait", UntilFR: DateFR(v.Local(d.Expires)), UntilEN: DateEN(v.Local(d.Expires)),
-		BySMS: d.Mode == BySMS, BySecret: d.Mode == BySecret, Code: token.SpacedCode(d.Code), Phone: d.MaskedPhone, Recipient: d.Recipient.String(), CreatedFR: DateFR(v.Local(d.Created))}
+		BySMS: d.Mode == BySMS, BySecret: d.Mode == BySecret, Code: token.SpacedCode(d.Code), Phone: d.MaskedPhone, Recipient: d.Recipient.String(), CreatedFR: DateFR(v.Local(d.Created)), Face: d.Face}
 }
 
 var months = [...]string{"janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"}

@@ -241,7 +241,7 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	if err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
-	if err := db.Migrate(ctx, "vault", schema, schemaLife); err != nil {
+	if err := db.Migrate(ctx, "vault", schema, schemaLife, schemaRefusal); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
