@@ -27,7 +27,16 @@ type Pickup struct {
 	Report Duration `yaml:"report"`
 	// Receipts are the summaries that a sender gets, each at most once for a message: sent, unopened, end.
 	Receipts []string `yaml:"receipts"`
+	// Tell is what notice and link page show beside the clinic before any code: name (of the sender, as in From), word (of the list). Who
+	// reads the mailbox reads it: a specialist's name tells of an illness. Default: nothing.
+	Tell []string `yaml:"tell"`
 }
+
+// What pickup.tell names.
+const (
+	TellName = "name"
+	TellWord = "word"
+)
 
 // The summaries that pickup.receipts names.
 const (
@@ -72,6 +81,11 @@ func (v *validator) pickup() {
 	}
 	if p.Report < 0 {
 		v.fault("pickup.report", "must not be negative; 0s is never")
+	}
+	for _, what := range p.Tell {
+		if what != TellName && what != TellWord {
+			v.fault("pickup.tell", "%q is none of name, word", what)
+		}
 	}
 	for _, r := range p.Receipts {
 		if !slices.Contains(receipts, r) {

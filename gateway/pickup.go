@@ -26,6 +26,9 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 			}
 		}
 	}()
+	if err := g.wanted(ctx, notifyAddress(w.decision.Notify, m.env.Sender), m.env.Recipients[i].Address); err != nil {
+		return err
+	}
 	return g.entrust(ctx, m, w, seal, func(dep *vault.Deposit) error {
 		if dep.Held {
 			return g.askForPhone(ctx, dep)
@@ -113,6 +116,7 @@ func (g *Gateway) deposit(ctx context.Context, m *mail, w *way, i int) (*vault.D
 		return nil, err
 	}
 	req.Sending = g.vault.SendingKey(req.Sender, m.body.Sum())
+	req.Face = g.face(m.header.Get("From"), w.answer.Contact)
 	g.proof(&req, w.answer.Contact)
 	dep, err := g.vault.Deposit(ctx, req)
 	if err != nil {

@@ -88,6 +88,8 @@ var elsewhere = map[string]string{
 	"550 5.1.1 Ce patient n'a pas de boite Mon espace sante, ecrivez-lui a son adresse courriel (lien de retrait)": "TestPatientWithoutMailbox",
 	"550 5.7.1 Ce patient n'a pas de boite Mon espace sante et s'oppose aux courriels, joignez-le autrement":       "TestPatientWithoutMailbox",
 	"550 5.1.1 Ce patient n'a pas de boite Mon espace sante, il n'y a pas d'echange a clore":                       "TestPatientWithoutMailbox",
+	"550 5.7.1 Ce destinataire ne veut plus recevoir vos messages par lien de retrait, joignez-le autrement":       "TestRefusals",
+	"451 4.3.0 Consultation des blocages impossible, nouvel essai plus tard":                                       "a database that fails within one message",
 	"550 5.1.6 Ce destinataire a plusieurs adresses MSSante, ecrivez-lui a celle qu'il lit: {}":                    "TestKnownAsSeveral",
 	"451 4.4.3 service en cours d'arret, nouvel essai plus tard":                                                   "the directory closes behind the last session",
 }

@@ -220,7 +220,7 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
-	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
+	g.portal, err = portal.New(portal.Config{Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Refused: g.Refused, Budget: g.budget.Part(), Proxies: localProxies, Log: g.log})
 	if err != nil {
 		return fmt.Errorf("portal: %w", err)
 	}

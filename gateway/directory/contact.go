@@ -28,6 +28,7 @@ type Contact struct {
 	Certificate    *x509.Certificate // for S/MIME; it may have run out
 	CertFile       string
 	Secret         Secret
+	Word           string // agreed at the desk, by which the person knows that a notice is the clinic's; no secret
 	RPPS           string // of the person: links the address with the national extraction
 	MSS            string // the person's MSSanté mailbox, a link that the operator confirms; key form
 	AliasOf        string // the address for which this one stands, key form: it is decided on, and written to, in this one's place

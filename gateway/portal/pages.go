@@ -20,9 +20,12 @@ type page struct {
 	// Path is the page's own, without the final slash; Query keeps a language that was chosen.
 	Path, Query string
 	Title       string
-	Fault       string // key of the words that say what went wrong, or ""
-	Done        string // key of the words that say what went right, or ""
-	Minutes     int    // to wait, of some faults
+	Base, Link  string         // of all pages; of the link's page, on those beside it
+	Shown       map[int]string // types of the files that can be shown in place
+	Open        int            // the file that is, -1 for none
+	Fault       string         // key of the words that say what went wrong, or ""
+	Done        string         // key of the words that say what went right, or ""
+	Minutes     int            // to wait, of some faults
 	View        *vault.View
 	Content     *vault.Content
 	Sending     *vault.Sending
@@ -91,9 +94,12 @@ func size(lang string, n int64) string {
 // render writes a page; what fails in a template is noticed before the first octet is sent.
 func (p *Portal) render(w http.ResponseWriter, r *http.Request, code int, name string, d page) {
 	lang, chosen := web.Language(r)
-	d.Lang, d.Clinic, d.Style = lang, p.cfg.Vault.Clinic(), p.base+sheet.Path
+	d.Lang, d.Clinic, d.Style, d.Base = lang, p.cfg.Vault.Clinic(), p.base+sheet.Path, p.base
 	if chosen {
 		d.Query = "?lang=" + lang
+	}
+	if d.View != nil {
+		d.View.Refusable = d.View.Refusable && p.cfg.Refused != nil
 	}
 	if d.Path == "" {
 		d.Path = p.base + "/"
@@ -194,8 +200,34 @@ func (p *Portal) showMessage(w http.ResponseWriter, r *http.Request, code int, c
 	d.Path, d.Content, d.Title = p.path(r), c, c.Subject
 	d.Frame = c.HTML != ""
 	d.FrameOpen = d.Frame && (strings.TrimSpace(c.Text) == "" || r.URL.Query().Get("vue") == "html")
+	d.Open, d.Shown = -1, map[int]string{}
+	for i := range c.Files {
+		if t := shown(c.File(i)); t != "" {
+			d.Shown[i] = t
+		}
+	}
+	if n, err := strconv.Atoi(r.URL.Query().Get("voir")); err == nil && d.Shown[n] != "" {
+		d.Open = n
+	}
 	d.CanAnswer = p.cfg.Answer != nil && !c.Sender.IsNull() && !c.Closed
-	p.render(w, r, code, "message", d)
+	name := "message"
+	if r.Method != http.MethodPost && r.URL.Query().Get("vue") == "imprimer" {
+		name = "print"
+	}
+	p.render(w, r, code, name, d)
+}
+
+func (p *Portal) language(r *http.Request) string {
+	lang, _ := web.Language(r)
+	return lang
+}
+
+// And appends a parameter to the page's address, which may have the language already.
+func (p page) And(param string) string {
+	if p.Query == "" {
+		return "?" + param
+	}
+	return p.Query + "&" + param
 }
 
 func minutes(d time.Duration) int { return max(1, int((d+time.Minute-1)/time.Minute)) }

@@ -41,6 +41,9 @@ type Config struct {
 	// sends its notice; nil means that the sender's page does not offer it. The error may be vault.ErrPhone.
 	Resend   func(ctx context.Context, id string) error
 	Complete func(ctx context.Context, id, phone string) error
+	// Refused tells the sender of a deposit what its recipient says against it, and returns when the clinic's server took that mail; nil
+	// means that the pages do not offer it.
+	Refused func(context.Context, vault.Status, vault.Refusal) error
 	// Budget is the memory that answers in hand share with the messages; nil means 64 MiB of their own.
 	Budget *message.Budget
 	// MaxFiles and MaxAnswer bound the files of an answer; 0 means 10 and 20 MiB.
@@ -107,8 +110,11 @@ func New(cfg Config) (*Portal, error) {
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+sheet.Path, sheet)
-	mux.HandleFunc("GET /r/{secret}", p.show)
+	mux.HandleFunc("GET /r/{secret}", p.bent(p.show))
 	mux.HandleFunc("POST /r/{secret}", p.prove)
+	mux.HandleFunc("GET /r/{secret}/v/{n}", p.inPlace)
+	mux.HandleFunc("GET /r/{secret}/tout.zip", p.archive)
+	p.besides(mux)
 	mux.HandleFunc("POST /r/{secret}/code", p.sendCode)
 	mux.HandleFunc("GET /r/{secret}/texte", p.body)
 	mux.HandleFunc("GET /r/{secret}/f/{n}", p.file)
@@ -126,7 +132,7 @@ func New(cfg Config) (*Portal, error) {
 		http.Redirect(w, r, p.base+"/retrait", http.StatusSeeOther)
 		count("typed", http.StatusSeeOther)
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.fail(w, r, &vault.Error{Reason: vault.NotFound}) })
+	mux.HandleFunc("/", p.lost)
 	cross := http.NewCrossOriginProtection()
 	if err := cross.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 		return nil, errors.New("new portal: the public URL has no origin")
