@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+
 	"passerelle/gateway/vault"
 )
 
@@ -154,6 +157,14 @@ func (s *site) held() (id, sender string) {
 		s.t.Fatal(err)
 	}
 	return d.ID, s.SendingLink(d.Sending)
+}
+
+// setCookie gives a browser the session of another.
+func setCookie(t *testing.T, ctx context.Context, site string, c *http.Cookie) {
+	t.Helper()
+	if _, err := chromedp.Call(ctx, network.SetCookie, network.SetCookieParams{Name: c.Name, Value: c.Value, URL: site}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func other(code string) string {
