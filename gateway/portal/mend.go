@@ -11,7 +11,7 @@ import (
 
 // linkIn and senderIn find the secret of a link inside of what programs made of its address.
 var (
-	linkIn   = regexp.MustCompile(`(?i)(?:^|/)r/([0-9a-z-]+)`)
+	linkIn   = regexp.MustCompile(`(?i)(?:^|/)r/([0-9a-z-]{26,})`)
 	senderIn = regexp.MustCompile(`(?i)(?:^|/)s/([0-9a-f]{64})`)
 )
 
@@ -29,7 +29,7 @@ func mend(asked string) (path string, ok bool) {
 	if m := senderIn.FindStringSubmatch(asked); m != nil {
 		return "/s/" + strings.ToLower(m[1]), true
 	}
-	for _, m := range linkIn.FindAllStringSubmatch(asked, 3) {
+	for _, m := range linkIn.FindAllStringSubmatch(asked, 3) { // 26: token.LinkLength
 		s := strings.ReplaceAll(m[1], "-", "")
 		if len(s) < token.LinkLength {
 			continue

@@ -24,6 +24,10 @@ func (p *Portal) senders(mux *http.ServeMux) {
 
 func (p *Portal) sending(w http.ResponseWriter, r *http.Request) {
 	s, err := p.cfg.Vault.SendingOf(r.Context(), r.PathValue("link"))
+	if vault.Why(err) == vault.NotFound {
+		p.lost(w, r)
+		return
+	}
 	if err != nil {
 		p.fail(w, r, err)
 		return

@@ -2,6 +2,8 @@ package portal
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"image"
 	"image/png"
 	"io"
@@ -129,6 +131,10 @@ func newSite(t *testing.T, change ...func(*site)) *site {
 		}
 		line := a.From.String() + " -> " + a.To.String() + " " + a.MessageID + ": " + a.Text
 		for _, f := range a.Files {
+			if f.Body.Size() > 1<<20 {
+				line += fmt.Sprintf(" [%s %x]", f.Name, sha(f.Body))
+				continue
+			}
 			line += " [" + f.Name + " " + f.Type + " " + string(f.Body.Peek(0)) + "]"
 		}
 		s.answers = append(s.answers, line)
@@ -161,6 +167,12 @@ func picture() string {
 
 func file(name, typ, content string) vault.File {
 	return vault.File{Name: name, Type: typ, Open: func() io.Reader { return strings.NewReader(content) }}
+}
+
+func sha(b *message.Body) []byte {
+	h := sha256.New()
+	io.Copy(h, b.Section(0, -1))
+	return h.Sum(nil)
 }
 
 func request(s *site) vault.DepositRequest {
