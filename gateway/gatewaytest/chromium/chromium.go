@@ -55,12 +55,13 @@ func Shot(t testing.TB, ctx context.Context, name string, width int64) {
 	if err != nil {
 		t.Fatalf("screenshot %s: %v", name, err)
 	}
-	folder := os.Getenv("SCREENSHOTS")
-	if folder == "" {
-		folder = t.TempDir()
-	}
-	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
-		t.Fatal(err)
+	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
+		if picture, err = small(picture); err != nil {
+			t.Fatalf("screenshot %s: %v", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	over, err := chromedp.Run(ctx, chromedp.Evaluate[int64]("document.documentElement.scrollWidth"))
 	if err != nil || over > width {
