@@ -99,6 +99,9 @@ func walk(t *testing.T, ctx context.Context, width int64, lang, large string) {
 	}
 	shot("07-picture")
 	do("PDF", chromedp.Click(`a.see[href*="voir=0"]`), chromedp.WaitVisible("iframe.pdf"))
+	if os.Getenv("SCREENSHOTS") != "" {
+		time.Sleep(2 * time.Second) // the browser's reader tells nobody when it has painted
+	}
 	shot("08-pdf")
 	do("print", chromedp.Click(`a[href*="vue=imprimer"]`), chromedp.WaitVisible("article.print"))
 	shot("09-print")

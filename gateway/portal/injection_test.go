@@ -55,6 +55,7 @@ var hostile = []vault.File{
 	file("x\u202efdp.exe", "application/pdf; x=\"<script>\"", "MZ"),
 	file(strings.Repeat("long", 500)+".pdf", "", ""),
 	file("CON.pdf", "multipart/mixed", "x"),
+	file("alert.pdf", "application/pdf", strings.Replace(report, "/Type/Catalog", "/Type/Catalog/OpenAction<</S/JavaScript/JS(app.alert\\('pdf'\\);)>>", 1)),
 	file("", "message/rfc822", "Subject: x"),
 }
 

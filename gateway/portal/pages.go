@@ -207,7 +207,10 @@ func (p *Portal) showMessage(w http.ResponseWriter, r *http.Request, code int, c
 		}
 	}
 	if n, err := strconv.Atoi(r.URL.Query().Get("voir")); err == nil && d.Shown[n] != "" {
-		d.Open = n
+		if d.Open = n; d.Shown[n] == "application/pdf" && !p.calm(c.File(n)) {
+			d.Open, d.Fault = -1, "fault.active"
+			delete(d.Shown, n)
+		}
 	}
 	d.CanAnswer = p.cfg.Answer != nil && !c.Sender.IsNull() && !c.Closed
 	name := "message"

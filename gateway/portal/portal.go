@@ -76,6 +76,7 @@ type Portal struct {
 	again  *vault.Limiter // notices that a sender has sent again, by deposit
 	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
 	answers chan struct{}
+	scans   chan struct{} // PDFs that are looked through
 	// formTime is the constant; tests shorten it.
 	formTime time.Duration
 	serve    http.Handler
@@ -105,7 +106,7 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading),
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), scans: make(chan struct{}, 4),
 		again: vault.NewLimiter(10*time.Minute, 2),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()

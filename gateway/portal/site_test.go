@@ -149,7 +149,8 @@ func newSite(t *testing.T, change ...func(*site)) *site {
 const evil = `<p>Bonjour <b>Madame</b></p><script>alert(1)</script><img src="https://traceur.test/p.gif"><a href="javascript:x()">a</a><a href="https://ok.test/">lien</a><form action="/x"><input></form><p style="background:url(//traceur.test)">fin</p>`
 
 // report is a PDF of 352 kB with one page.
-var report = "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]>>endobj\n" +
+var report = "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R/Resources<</Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>endobj\n" +
+	"4 0 obj<</Length 44>>stream\nBT /F 24 Tf 40 100 Td (Compte rendu) Tj ET  \nendstream endobj\n" +
 	strings.Repeat("%compte rendu 123\n", 20_000) + "trailer<</Root 1 0 R>>\n%%EOF\n"
 
 // picture is a small PNG.

@@ -3,9 +3,9 @@ package portal
 // wordsAside are those of the pages beside the link's and the message's.
 var wordsAside = map[string]map[string]string{
 	"fr": {
-		"link.name": "Expéditeur :", "link.word": "Le mot convenu avec vous :",
+		"link.name": "Expéditeur\u00a0:", "link.word": "Le mot convenu avec vous\u00a0:",
 		"link.help": "Je n’ai pas reçu le code", "link.notme": "Ce message n’est pas pour moi", "link.block": "Bloquer cet expéditeur", "link.more": "Besoin d’aide ?", "back": "Revenir au message",
-		"msg.view": "Voir", "msg.hide": "Masquer", "msg.nopdf": "Votre appareil n’affiche pas ce document ici : téléchargez-le.", "msg.zip": "Tout télécharger (un fichier ZIP)", "msg.print": "Version à imprimer",
+		"msg.view": "Voir", "msg.hide": "Masquer", "msg.nopdf": "Si le document ne s’affiche pas ici, téléchargez-le.", "msg.zip": "Tout télécharger (un fichier ZIP)", "msg.print": "Version à imprimer",
 		"zip.name": "Message", "prt.how": "Pour imprimer, utilisez la commande « Imprimer » de votre navigateur.", "prt.files": "Fichiers joints, à télécharger sur la page du message",
 		"title.print": "Message à imprimer", "title.help": "Je n’ai pas reçu le code", "hlp.h1": "Je n’ai pas reçu le code",
 		"hlp.sms.1": "Le code arrive par SMS au numéro", "hlp.sms.2": "Attendez deux minutes. Vérifiez que le téléphone est allumé et a du réseau.",
@@ -21,7 +21,8 @@ var wordsAside = map[string]map[string]string{
 		"blk.1": "Cet expéditeur ne pourra plus vous envoyer de message de cette façon. Il l’apprend par courriel.", "blk.2": "Le message qui vous attend reste lisible jusqu’à sa fin.", "blk.3": "Pour confirmer, écrivez le mot BLOQUER.",
 		"blk.button": "Bloquer cet expéditeur", "ubl.1": "Vous avez changé d’avis ? Pour débloquer cet expéditeur, écrivez le mot DÉBLOQUER.", "ubl.button": "Débloquer cet expéditeur",
 		"done.notme": "C’est fait : l’expéditeur est prévenu.", "done.block": "Cet expéditeur est bloqué.", "done.unblock": "Cet expéditeur peut de nouveau vous écrire.",
-		"fault.word": "Rien n’est fait : écrivez le mot demandé pour confirmer.", "fault.refusal": "L’expéditeur n’a pas pu être prévenu. Essayez encore dans quelques minutes, ou appelez l’établissement.",
+		"fault.active": "Ce document ne peut pas être affiché ici : il est protégé, très grand, ou contient des programmes. Vous pouvez le télécharger.",
+		"fault.word":   "Rien n’est fait : écrivez le mot demandé pour confirmer.", "fault.refusal": "L’expéditeur n’a pas pu être prévenu. Essayez encore dans quelques minutes, ou appelez l’établissement.",
 		"snd.resend.hint": "Pour confirmer, écrivez le mot RENVOYER.", "snd.close.hint": "Le patient ne pourra plus répondre. Pour confirmer, écrivez le mot CLORE.", "snd.reopen.hint": "Le patient pourra de nouveau répondre. Pour confirmer, écrivez le mot ROUVRIR.",
 		"gone.how": "Ce que vous pouvez faire", "gone.a": "Ouvrez le courriel encore une fois et touchez le bouton « Lire le message ».", "gone.b": "Le lien est coupé sur deux lignes ? Copiez-le en entier dans la barre d’adresse.",
 		"gone.c": "Ou tapez le code d’accès de 16 lettres et chiffres qui est dans le courriel :", "gone.d": "Rien ne marche ? Appelez l’établissement : il peut envoyer le message de nouveau.",
@@ -41,7 +42,7 @@ var wordsAside = map[string]map[string]string{
 	"en": {
 		"link.name": "Sender:", "link.word": "The word agreed with you:",
 		"link.help": "I did not get the code", "link.notme": "This message is not for me", "link.block": "Block this sender", "link.more": "Need help?", "back": "Back to the message",
-		"msg.view": "View", "msg.hide": "Hide", "msg.nopdf": "Your device does not show this document here: download it.", "msg.zip": "Download all (one ZIP file)", "msg.print": "Version to print",
+		"msg.view": "View", "msg.hide": "Hide", "msg.nopdf": "If the document does not show here, download it.", "msg.zip": "Download all (one ZIP file)", "msg.print": "Version to print",
 		"zip.name": "Message", "prt.how": "To print, use the “Print” command of your browser.", "prt.files": "Attached files, to be downloaded on the message’s page",
 		"title.print": "Message to print", "title.help": "I did not get the code", "hlp.h1": "I did not get the code",
 		"hlp.sms.1": "The code comes by SMS to the number", "hlp.sms.2": "Wait two minutes. Check that the telephone is on and has a signal.",
@@ -57,7 +58,8 @@ var wordsAside = map[string]map[string]string{
 		"blk.1": "This sender will not be able to send you messages in this way any more. He hears of it by e-mail.", "blk.2": "The message that waits for you can be read until its end.", "blk.3": "To confirm, write the word BLOCK.",
 		"blk.button": "Block this sender", "ubl.1": "You changed your mind? To unblock this sender, write the word UNBLOCK.", "ubl.button": "Unblock this sender",
 		"done.notme": "Done: the sender has been told.", "done.block": "This sender is blocked.", "done.unblock": "This sender may write to you again.",
-		"fault.word": "Nothing was done: write the word that is asked for to confirm.", "fault.refusal": "The sender could not be told. Try again in a few minutes, or call the clinic.",
+		"fault.active": "This document cannot be shown here: it is protected, very large, or holds programs. You can download it.",
+		"fault.word":   "Nothing was done: write the word that is asked for to confirm.", "fault.refusal": "The sender could not be told. Try again in a few minutes, or call the clinic.",
 		"snd.resend.hint": "To confirm, write the word RESEND.", "snd.close.hint": "The patient will not be able to answer any more. To confirm, write the word CLOSE.", "snd.reopen.hint": "The patient will be able to answer again. To confirm, write the word REOPEN.",
 		"gone.how": "What you can do", "gone.a": "Open the e-mail once more and touch the button “Read the message”.", "gone.b": "The link is cut over two lines? Copy all of it into the address bar.",
 		"gone.c": "Or type the access code of 16 letters and digits that is in the e-mail:", "gone.d": "Nothing works? Call the clinic: it can send the message again.",
