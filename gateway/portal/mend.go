@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"strings"
 
-	"passerelle/crypto/token"
+	"passerelle/gateway/vault"
 )
 
 // linkIn and senderIn find the secret of a link inside of what programs made of its address.
@@ -29,12 +29,12 @@ func mend(asked string) (path string, ok bool) {
 	if m := senderIn.FindStringSubmatch(asked); m != nil {
 		return "/s/" + strings.ToLower(m[1]), true
 	}
-	for _, m := range linkIn.FindAllStringSubmatch(asked, 3) { // 26: token.LinkLength
+	for _, m := range linkIn.FindAllStringSubmatch(asked, 3) { // 26: vault.LinkLength
 		s := strings.ReplaceAll(m[1], "-", "")
-		if len(s) < token.LinkLength {
+		if len(s) < vault.LinkLength {
 			continue
 		}
-		if secret, ok := token.ParseLink(s[:token.LinkLength]); ok {
+		if secret, ok := vault.ParseLink(s[:vault.LinkLength]); ok {
 			return "/r/" + secret, true
 		}
 	}
@@ -57,7 +57,7 @@ func (p *Portal) lost(w http.ResponseWriter, r *http.Request) {
 // bent answers a patient's link that is none, with the same page as an unknown one where nothing can be mended.
 func (p *Portal) bent(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := token.ParseLink(r.PathValue("secret")); !ok {
+		if _, ok := vault.ParseLink(r.PathValue("secret")); !ok {
 			p.lost(w, r)
 			return
 		}

@@ -41,6 +41,12 @@ type View struct {
 	Refusable, Blocked bool
 }
 
+// LinkLength is the length of the secret in a link.
+const LinkLength = token.LinkLength
+
+// ParseLink gives the one spelling of a link's secret, as find forgives it; it tells nothing of whether there is such a link.
+func ParseLink(s string) (secret string, ok bool) { return token.ParseLink(s) }
+
 // find gives the living deposit of a link. Wrong and unknown links take the same path: one HMAC, one look-up.
 func (v *Vault) find(ctx context.Context, link string) (*row, string, error) {
 	secret, ok := token.ParseLink(link)
