@@ -1,4 +1,4 @@
-# make build | demo | test | check | lint | bench | soak | memory | kills | screens
+# make build | demo | test | check | lint | bench | soak | memory | kills | vaultload | screens
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -7,7 +7,7 @@ PERF_SCRIPTS ?= ../shared/perf
 CHECK_SCRIPTS ?= ../shared/checks
 export PERF_SCRIPTS
 
-.PHONY: build demo test check lint deps bench soak memory kills fuzz screens clean
+.PHONY: build demo test check lint deps bench soak memory kills vaultload fuzz screens clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/passerelle ./cmd/passerelle
@@ -19,6 +19,7 @@ demo:
 # Everything, on a fresh Debian 12 with Go and root: installs the Debian packages that are missing, then runs all checks.
 test: deps check
 	go test -race -shuffle=on -timeout 20m ./...
+	go test -run '^TestMemory$$' ./gateway/protect
 
 deps:
 	sh deploy/test-deps.sh
@@ -50,6 +51,10 @@ KILLS_FLAGS ?=
 kills: build
 	go run ./deploy/bench kills -checks $(CHECK_SCRIPTS) $(KILLS_FLAGS)
 	go run ./deploy/bench kills -checks $(CHECK_SCRIPTS) -power $(KILLS_FLAGS)
+
+# A vault of a million deposits: its pages, downloads, start, listing, and mail while a tenth of it expires. 4 GB of disk and a million inodes.
+vaultload: build
+	go run ./deploy/bench vault
 
 # Each fuzz test for FUZZTIME.
 FUZZTIME ?= 30s

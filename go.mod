@@ -20,16 +20,19 @@ require (
 	github.com/hashicorp/go-retryablehttp v0.7.8 // the SMS provider's API
 	github.com/klauspost/compress v1.20.3 // deflate that gives up early on what is compressed already
 	github.com/microcosm-cc/bluemonday v1.0.27 // a patient's page shows HTML mail, sanitised
+	github.com/pdfcpu/pdfcpu v0.15.0 // reads a PDF into its objects, with limits and a context; crypto/pdf writes them encrypted by itself
 	github.com/prometheus/client_golang v1.25.0 // /metrics
 	github.com/prometheus/client_model v0.6.3 // comes with client_golang: the operator's page reads the numbers
 	github.com/rogpeppe/go-internal v1.16.0 // tests only: testscript drives the real binary
 	go.uber.org/goleak v1.3.0 // tests only: goroutines without an owner
 	golang.org/x/crypto v0.58.0 // argon2id, HKDF, OCSP
+	golang.org/x/image v0.47.0 // the Go font (BSD, may be embedded; Latin, Greek, Cyrillic) of the PDF form; comes with pdfcpu
 	golang.org/x/net v0.62.0 // IDNA: domains compared as A-labels; DNS messages of the name server in tests
 	golang.org/x/text v0.43.0 // Unicode normal forms of names
 	golang.org/x/time v0.16.0 // token buckets of the portal
 	modernc.org/sqlite v1.61.1 // embedded database without cgo
 	pgregory.net/rapid v1.3.0 // tests only: properties
+	software.sslmate.com/src/go-pkcs12 v0.7.4 // the clinic's private key as its authority hands it out (.p12): the ciphers of old and new Windows, OpenSSL and NSS; its only need is x/crypto
 )
 
 require (
@@ -46,6 +49,7 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/gorilla/css v1.0.1 // indirect
 	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
+	github.com/hhrutter/tiff v1.0.6 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
@@ -62,6 +66,7 @@ require (
 	github.com/tidwall/pretty v1.2.1 // indirect
 	github.com/tidwall/sjson v1.2.5 // indirect
 	golang.org/x/sync v0.24.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect

@@ -34,8 +34,12 @@ type Config struct {
 	Pickup    Pickup    `yaml:"pickup"`
 	SMS       SMS       `yaml:"sms"`
 	Headers   Headers   `yaml:"headers"`
+	// Sign is how mail of the clinic's people is signed with Keys.
+	Sign Sign `yaml:"sign"`
 	// DKIM are the keys that sign what leaves for the Internet; none where the Postfix behind hops.internet signs.
-	DKIM  []DKIM        `yaml:"dkim"`
+	DKIM []DKIM `yaml:"dkim"`
+	// Keys are the clinic's private keys for S/MIME and OpenPGP.
+	Keys  []OwnKey      `yaml:"keys"`
 	Rules []policy.Rule `yaml:"rules"`
 	// Expect are the operator's own tests of the rules, run by `passerelle check`.
 	Expect []policy.Expectation `yaml:"expect"`
@@ -238,16 +242,55 @@ type DirectoryFetch struct {
 type Encrypt struct {
 	// Subject is the outer subject of an encrypted message.
 	Subject string `yaml:"subject"`
+	// KeepSubject leaves the sender's own subject outside, where every server on the way reads it.
+	KeepSubject bool `yaml:"keep_subject"`
+	// Scope is what is sealed where a rule names none: message, or attachments; the text then stays readable.
+	Scope string `yaml:"scope"`
+	// Limits are how large a sealed message may be; over them the next form of the ladder is taken, and pickup at its end.
+	Limits EncryptLimits `yaml:"limits"`
 	// Keys are armoured OpenPGP key files by address or by @domain.
-	Keys  map[string]string `yaml:"keys"`
-	SMIME EncryptSMIME      `yaml:"smime"`
+	Keys map[string]string `yaml:"keys"`
+	// MinTrust is how sure a key of the keyring must be to be sealed to: seen (it came in mail that it signed), discovered (the domain's own
+	// server told it: WKD, LDAP), verified (a certificate whose chain was verified), confirmed (the operator said so).
+	MinTrust string       `yaml:"min_trust"`
+	SMIME    EncryptSMIME `yaml:"smime"`
+	WKD      WKD          `yaml:"wkd"`
+	// Harvest is off, or verified: certificates of signed mail that arrives from outside go to the keyring, where the signature and the chain to
+	// encrypt.smime.roots were verified.
+	Harvest string     `yaml:"harvest"`
+	PDF     EncryptPDF `yaml:"pdf"`
+	// Unclear is what happens, on encrypt and pickup, to a message that mail programs may take apart differently: seal (all of it as one
+	// message.eml) or refuse (the sender is told to write it anew).
+	Unclear string `yaml:"unclear"`
 }
 
-// EncryptSMIME is for those whose certificate the clinic's list holds.
+// EncryptLimits are sizes as transferred, by form; 0 is no limit.
+type EncryptLimits struct {
+	SMIME   Size `yaml:"smime"`
+	OpenPGP Size `yaml:"openpgp"`
+	ZIP     Size `yaml:"zip"`
+	PDF     Size `yaml:"pdf"`
+}
+
+// ByForm gives the limits by the names of the forms.
+func (l EncryptLimits) ByForm() map[string]Size {
+	return map[string]Size{policy.FormSMIME: l.SMIME, policy.FormOpenPGP: l.OpenPGP, policy.FormZIP: l.ZIP, policy.FormPDF: l.PDF}
+}
+
+// EncryptPDF is for those whose entry in the list, or a rule, asks for form: pdf.
+type EncryptPDF struct {
+	// Mode is each (one PDF of the text, every PDF of the message beside it) or whole (one PDF that holds all files).
+	Mode string `yaml:"mode"`
+}
+
+// EncryptSMIME is for those whose certificate the clinic's list or the keyring holds.
 type EncryptSMIME struct {
 	// Cipher is auto, gcm or cbc. gcm is AES-256-GCM and, for RSA keys, OAEP: OpenSSL 3 opens it, Thunderbird 102 and GnuPG 2.2 do not. cbc
 	// is AES-256-CBC, which everybody opens. auto is gcm where the certificate announces both (RFC 4262), else cbc.
 	Cipher string `yaml:"cipher"`
+	// Roots are PEM files of authorities: a certificate without a chain to one of them is not sealed to. Without any, chains are not judged.
+	Roots      []string        `yaml:"roots"`
+	Revocation SMIMERevocation `yaml:"revocation"`
 }
 
 // SMS is the provider's HTTP interface.
@@ -304,7 +347,9 @@ func Default() *Config {
 			Submission: Submission{TLS: "starttls", Auth: "external", MaxConns: 5}, Identities: Identities{Verify: "off"}, Revocation: defaultRevocation()},
 		Directory: Directory{MaxAge: Duration(21 * day), AlarmAge: Duration(2 * day), KnownAs: "off", FHIR: defaultFHIR(), LDAP: defaultLDAP(),
 			Fetch: DirectoryFetch{Every: Duration(6 * time.Hour), Shrink: 20}},
-		Encrypt: Encrypt{Subject: "Message sécurisé", SMIME: EncryptSMIME{Cipher: "auto"}},
+		Inbound: Inbound{Decrypt: InboundDecrypt{Mode: "auto"}},
+		Sign:    Sign{SMIME: SignSMIME{XDM: "leave"}},
+		Encrypt: defaultEncrypt(),
 		Pickup:  defaultPickup(),
 		SMS: SMS{
 			Method: "POST", ContentType: "application/json", Timeout: Duration(10 * time.Second),

@@ -102,7 +102,8 @@ func TestExampleDefaults(t *testing.T) {
 		{c.Directory.AlarmAge, def.Directory.AlarmAge}, {c.Directory.KnownAs, def.Directory.KnownAs}, {len(c.Directory.Precedence), len(def.Directory.Precedence)},
 		{c.Directory.LDAP.Timeout, def.Directory.LDAP.Timeout}, {c.Directory.LDAP.SizeLimit, def.Directory.LDAP.SizeLimit},
 		{c.Directory.Fetch.Every, def.Directory.Fetch.Every}, {c.Directory.Fetch.Shrink, def.Directory.Fetch.Shrink},
-		{c.Encrypt.Subject, def.Encrypt.Subject}, {c.Encrypt.SMIME, def.Encrypt.SMIME}, {c.Pickup.Expiry, def.Pickup.Expiry}, {c.Pickup.Strict, def.Pickup.Strict}, {c.Pickup.Code, def.Pickup.Code},
+		{c.Encrypt.Subject, def.Encrypt.Subject}, {c.Encrypt.SMIME.Cipher, def.Encrypt.SMIME.Cipher}, {c.Encrypt.SMIME.Revocation, def.Encrypt.SMIME.Revocation}, {c.Encrypt.Harvest, def.Encrypt.Harvest}, {c.Encrypt.WKD.Trust + c.Encrypt.WKD.Unreachable, def.Encrypt.WKD.Trust + def.Encrypt.WKD.Unreachable}, {c.Encrypt.WKD.Timeout, def.Encrypt.WKD.Timeout}, {c.Encrypt.MinTrust, def.Encrypt.MinTrust},
+		{c.Encrypt.Scope, def.Encrypt.Scope}, {c.Encrypt.KeepSubject, def.Encrypt.KeepSubject}, {c.Encrypt.Limits, def.Encrypt.Limits}, {c.Encrypt.PDF, def.Encrypt.PDF}, {c.Pickup.Expiry, def.Pickup.Expiry}, {c.Pickup.Strict, def.Pickup.Strict}, {c.Pickup.Code, def.Pickup.Code},
 		{c.SMS.Method, def.SMS.Method}, {c.SMS.Body.Reveal(), def.SMS.Body.Reveal()}, {c.SMS.ContentType, def.SMS.ContentType}, {c.SMS.Timeout, def.SMS.Timeout},
 	} {
 		if !reflect.DeepEqual(v.got, v.want) {

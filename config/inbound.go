@@ -14,6 +14,8 @@ func (v *validator) inbound() {
 		strings.TrimSpace(in.SubjectMark) != in.SubjectMark {
 		v.fault("inbound.subject_mark", "must be one line of at most 30 characters, without blanks around it")
 	}
+	v.oneOf("inbound.decrypt.mode", in.Decrypt.Mode, "auto", "off")
+	v.file("inbound.decrypt.ca", in.Decrypt.CA)
 	for _, box := range slices.Sorted(maps.Keys(in.Mailboxes)) {
 		key, how := join("inbound.mailboxes", box), in.Mailboxes[box]
 		v.oneOf(key, how, InboundDeliver, InboundVault)

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,8 @@ type LDAP struct {
 	Verifies bool `yaml:"verifies"`
 
 	Timeout Duration `yaml:"timeout"`
+	// KeyTrust is what keys of the attributes certificate and openpgp_key are worth: discovered or verified (a directory that its operator vouches for).
+	KeyTrust string `yaml:"key_trust"`
 	// SizeLimit is how many entries one address may have; more are "could not ask".
 	SizeLimit  int            `yaml:"size_limit"`
 	Attributes LDAPAttributes `yaml:"attributes"`
@@ -68,12 +71,16 @@ type LDAPAttributes struct {
 	// RedList and Inactive are booleans: FALSE, 0 or no value is no, everything else is yes.
 	RedList  string `yaml:"red_list"`
 	Inactive string `yaml:"inactive"`
+	// Certificate holds certificates for S/MIME in DER: userCertificate;binary. OpenPGPKey holds public keys, armoured or binary. What they hold
+	// goes to the keyring.
+	Certificate string `yaml:"certificate"`
+	OpenPGPKey  string `yaml:"openpgp_key"`
 }
 
 // defaultLDAP names the attributes of inetOrgPerson (RFC 2798, RFC 4519); others have no common name.
 func defaultLDAP() LDAP {
 	return LDAP{
-		Filter: "(&(objectClass=person)(mail=%s))", StartTLS: true, Ask: "background", Every: Duration(day), MaxAge: Duration(21 * day), Timeout: Duration(2 * time.Second), SizeLimit: 20,
+		Filter: "(&(objectClass=person)(mail=%s))", StartTLS: true, Ask: "background", Every: Duration(day), MaxAge: Duration(21 * day), Timeout: Duration(2 * time.Second), SizeLimit: 20, KeyTrust: "discovered",
 		Attributes: LDAPAttributes{Address: "mail", LastName: "sn", FirstName: "givenName", Structure: "o", City: "l", PostalCode: "postalCode"},
 	}
 }
@@ -83,6 +90,11 @@ func (v *validator) ldap() {
 	const key = "directory.ldap"
 	l := v.c.Directory.LDAP
 	v.oneOf(key+".ask", l.Ask, "never", "background", "mail")
+	v.oneOf(key+".key_trust", l.KeyTrust, "discovered", "verified")
+	if l.URL != "" && l.Attributes.Certificate+l.Attributes.OpenPGPKey != "" && l.KeyTrust == "discovered" && !slices.Contains([]string{"seen", "discovered"}, v.c.Encrypt.MinTrust) &&
+		len(v.c.Encrypt.SMIME.Roots) == 0 && v.ok(key+".key_trust") {
+		v.fault(key+".key_trust", "is below encrypt.min_trust (%s): what is found there would never be sealed to", v.c.Encrypt.MinTrust)
+	}
 	v.file(key+".ca", l.CA)
 	v.file(key+".password_file", l.PasswordFile)
 	if (l.Timeout < Duration(100*time.Millisecond) || l.Timeout > Duration(30*time.Second)) && v.ok(key+".timeout") {

@@ -78,6 +78,16 @@ type Inbound struct {
 	// Mailboxes says of an address, or a glob of addresses, whether mail is delivered (deliver) or kept for the portal, with a notice to the
 	// mailbox (vault). The address itself decides, else the longest glob; deliver where none holds.
 	Mailboxes map[string]string `yaml:"mailboxes"`
+	// Decrypt opens and verifies what comes encrypted or signed for the clinic, from the trust space and from outside.
+	Decrypt InboundDecrypt `yaml:"decrypt"`
+}
+
+// InboundDecrypt is what becomes of S/MIME and OpenPGP mail for the clinic.
+type InboundDecrypt struct {
+	// Mode is auto or off. auto opens and verifies where keys has a key to decrypt with, and does nothing elsewhere.
+	Mode string `yaml:"mode"`
+	// CA is a PEM file with the only authorities whose certificates are believed in a signature; empty: the system's.
+	CA string `yaml:"ca"`
 }
 
 // What Inbound.Mailboxes may say.

@@ -37,6 +37,8 @@ func (v *validator) all() {
 	v.pickup()
 	v.sms()
 	v.dkim()
+	v.keys()
+	v.sign()
 	v.expect()
 }
 
@@ -158,7 +160,7 @@ func (v *validator) rules() {
 		a, _ := idna.Lookup.ToASCII(d)
 		own = append(own, a)
 	}
-	p, err := policy.Compile(v.c.Rules, policy.Options{ListedUnverified: u, ClinicDomains: own})
+	p, err := policy.Compile(v.c.Rules, policy.Options{ListedUnverified: u, ClinicDomains: own, Scope: v.c.Encrypt.Scope, Limits: v.c.Encrypt.Limits.ByForm()})
 	for _, e := range split(err) {
 		var r *policy.RuleError
 		if errors.As(e, &r) {
@@ -322,7 +324,12 @@ func (v *validator) encrypt() {
 		}
 		v.file(key, v.c.Encrypt.Keys[who])
 	}
+	v.oneOf("encrypt.min_trust", v.c.Encrypt.MinTrust, "seen", "discovered", "verified", "confirmed")
+	v.keySources()
 	v.oneOf("encrypt.smime.cipher", v.c.Encrypt.SMIME.Cipher, "auto", "gcm", "cbc")
+	v.oneOf("encrypt.pdf.mode", v.c.Encrypt.PDF.Mode, "each", "whole")
+	v.oneOf("encrypt.scope", v.c.Encrypt.Scope, policy.ScopeMessage, policy.ScopeAttachments)
+	v.oneOf("encrypt.unclear", v.c.Encrypt.Unclear, "seal", "refuse")
 	if strings.ContainsAny(v.c.Encrypt.Subject, "\r\n") {
 		v.fault("encrypt.subject", "must be one line")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -173,8 +174,13 @@ func killedUnderLoad(t *testing.T, bin, route string) {
 
 type leftBlobs struct{ *store.Blobs }
 
-func (l leftBlobs) Open(string) (vault.Blob, error)                { return nil, store.ErrNoBlob }
-func (l leftBlobs) Delete(_ context.Context, id string) error      { return l.Blobs.Delete(id) }
+func (l leftBlobs) Open(string) (vault.Blob, error) { return nil, store.ErrNoBlob }
+func (l leftBlobs) Delete(_ context.Context, id string) error { // a row stands before its payload: some have none
+	if err := l.Blobs.Delete(id); !errors.Is(err, store.ErrNoBlob) {
+		return err
+	}
+	return nil
+}
 func (l leftBlobs) List(context.Context) (ids []string, err error) { return l.Blobs.List() }
 
 // vaultIsWhole asks the store of a stopped gateway: between low and high deposits wait for their patients, what the kills left (at

@@ -16,6 +16,8 @@ need gnupg gpg
 need gpg-agent gpg-agent
 need gpgsm gpgsm # S/MIME as GnuPG opens it
 need p7zip-full 7z
+need qpdf qpdf
+need poppler-utils pdfdetach
 need sq sq
 need rnp rnp
 need openssl openssl
@@ -24,6 +26,9 @@ need chromium chromium
 need python3 python3
 need python3-dkim /usr/lib/python3/dist-packages/dkim/__init__.py # verifies our DKIM signatures, a second opinion
 need python3-nacl /usr/lib/python3/dist-packages/nacl/__init__.py # with it: Ed25519
+need tnef tnef # a second opinion on Outlook's winmail.dat
+need ytnef-tools ytnef # and a third
+need sharutils uuencode
 need procps ps
 need slapd /usr/sbin/slapd # a region's directory, asked over LDAP
 need ldap-utils ldapsearch

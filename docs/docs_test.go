@@ -242,6 +242,21 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+// TestProtectionField: the example is a true field under the key and time that the page names.
+func TestProtectionField(t *testing.T) {
+	key, now := [32]byte(bytes.Repeat([]byte{7}, 32)), time.Unix(1795435200, 0)
+	want := protect.Protection{Form: "smime+smime", Result: protect.ResultOpened, Encrypted: "aes-256-gcm, authenticated", Key: "Clinique serial 1A2B", Signed: "CN=Dr Martin,O=Hôpital",
+		Verified: "valid: chain to CN=AC Exemple", Subject: "restored", ID: "abcdefgh"}
+	raw := strings.ReplaceAll(blocks(t, "marks.md", "eml", "protected")[0], "\n", "\r\n") + "\r\n"
+	h, _, err := message.ReadHeader(message.BytesBody([]byte(raw)), 1<<16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := protect.VerifyProtection(key, h, now); err != nil || p != want {
+		t.Errorf("%v, %+v; it is\n%s", err, p, protect.FormatProtection(key, want, h, now))
+	}
+}
+
 // TestLedgerRow: the page has the table's columns in their order and every outcome, and its queries run.
 func TestLedgerRow(t *testing.T) {
 	dir := t.TempDir()

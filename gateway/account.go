@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"passerelle/gateway/ledger"
+	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
 	"passerelle/policy"
 )
@@ -27,7 +28,7 @@ var (
 func (g *Gateway) entry(m *mail, i int, w *way) ledger.Entry {
 	now := g.now().UTC()
 	d := w.decision
-	e := ledger.Entry{I: i, MessageID: m.env.ID, HeaderMessageID: cut(m.header.Get("Message-Id"), 250),
+	e := ledger.Entry{I: i, MessageID: m.env.ID, HeaderMessageID: cut(protect.MessageID(m.header), 250),
 		Sender: m.env.Sender.String(), Recipient: m.env.Recipients[i].String(),
 		Route: string(d.Route), Form: d.Form, Rule: d.Rule, Reason: d.Reason, Source: w.answer.Source, AsOf: w.answer.AsOf,
 		Hop: w.hop, DepositID: w.deposit, Clear: w.clear, Size: m.body.Size(), First: now, Last: now, Count: 1,

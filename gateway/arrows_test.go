@@ -16,12 +16,14 @@ var arrows = map[string][]string{
 	"config":              {"policy"},
 	"policy":              nil,
 	"crypto/*":            nil,
+	"crypto/openpgp":      {"crypto/lines"}, // its armour
 	"deploy":              nil,
-	"deploy/bench":        {"gateway/gatewaytest"},
+	"deploy/bench":        {"gateway/gatewaytest", "crypto/seal"}, // it fills a vault with rows of its own
 	"docs":                nil,
 
 	"gateway": {"config", "policy", "crypto/*", "gateway/message", "gateway/smtpd", "gateway/directory", "gateway/trust", "gateway/protect",
-		"gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook", "gateway/duties"},
+		"gateway/vault", "gateway/portal", "gateway/relay", "gateway/collect", "gateway/ledger", "gateway/store", "gateway/console", "gateway/addressbook",
+		"gateway/duties", "gateway/keyring"},
 	"gateway/message":              nil,
 	"gateway/store":                nil,
 	"gateway/duties":               nil,
@@ -38,6 +40,7 @@ var arrows = map[string][]string{
 	"gateway/ledger":               {"gateway/message", "gateway/store"},
 	"gateway/protect":              {"gateway/message", "crypto/*"},
 	"gateway/vault":                {"gateway/message", "gateway/store", "crypto/*"},
+	"gateway/keyring":              {"gateway/message", "gateway/store", "crypto/*"},
 	"gateway/addressbook":          {"gateway/message", "gateway/web"},
 	"gateway/portal":               {"gateway/message", "gateway/vault", "gateway/web"},
 }

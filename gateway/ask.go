@@ -6,7 +6,6 @@ import (
 	"net/textproto"
 	"strings"
 
-	"passerelle/crypto/smime"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
@@ -18,11 +17,12 @@ import (
 type asked struct {
 	policy.Facts
 	answer directory.Answer
+	keys   sealingKeys
 }
 
 // ask gathers the facts that the policy may read: the directory's answer, the clinic's own list, the trust space, the message.
 func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked, error) {
-	own, err := g.messageFacts(m)
+	own, err := g.messageFacts(ctx, m)
 	if err != nil {
 		return asked{}, err
 	}
@@ -46,8 +46,7 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	f.answer.Contact = g.givenPhone(m, r.Address, f.answer.Contact)
 	if c := f.answer.Contact; c != nil {
 		f.Contact, f.Person, f.Preferred, f.Form = c.Listed(), c.Person, policy.Route(c.Prefer), c.Form
-		f.SMIME = c.Certificate != nil && smime.Usable(c.Certificate, g.now()) == nil
-		f.OpenPGP, f.Phone, f.Secret = len(c.OpenPGPKey) > 0, c.Mobile(), c.Secret != ""
+		f.Phone, f.Secret = c.Mobile(), c.Secret != ""
 		f.Opposed, f.Label = f.Opposed || c.Opposed, c.Label
 	}
 	if g.space != nil {
@@ -68,12 +67,16 @@ func (g *Gateway) ask(ctx context.Context, m *mail, r message.Recipient) (asked,
 	} else { // Mon espace sante is never written to over the Internet, by a clinic outside the trust space neither
 		f.INSValid, f.PatientINS = trust.ParseINS(r.Address)
 	}
+	if f.keys, err = g.keysOf(ctx, m, f.answer, r.Address); err != nil && !f.TrustDomain && !g.set.ownDomains[r.Domain] {
+		return asked{}, later("Cles des correspondants illisibles pour le moment, nouvel essai plus tard", err)
+	}
+	f.SMIME, f.OpenPGP = f.keys.cert != nil, len(f.keys.pgp) > 0 || f.keys.unasked != nil
 	return f, nil
 }
 
 // messageFacts are the same for every recipient and taken once. A message whose parts cannot be read waits: a rule on attachments must
 // not miss because we did not look.
-func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
+func (g *Gateway) messageFacts(ctx context.Context, m *mail) (*policy.Facts, error) {
 	if m.facts != nil {
 		return m.facts, nil
 	}
@@ -108,6 +111,7 @@ func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
 		f.Opposed = f.Opposed || strings.EqualFold(v, "oui") || strings.EqualFold(v, "yes")
 	}
 	f.Marked = g.kept(m)
+	f.Enclosed = protect.Encloses(g.set.markKey, m.header, g.now())
 	f.BrokenMark = f.Marked && !g.marked(m)
 	for _, a := range x.Attachments() {
 		f.Attachments = append(f.Attachments, policy.Attachment{Type: a.Type, Name: a.Name, Size: a.Size})
@@ -116,6 +120,11 @@ func (g *Gateway) messageFacts(m *mail) (*policy.Facts, error) {
 		f.Attachments = append(f.Attachments, policy.Attachment{Type: "message/rfc822", Name: "message.eml", Size: f.Size})
 	}
 	f.Calendar = x.Calendar()
+	f.Encrypted = protect.Encrypted(ctx, m.body, x) != ""
+	f.Sizes = sealedSizes(m.body, x)
+	if g.set.sealsFiles {
+		f.Whole = protect.Whole(m.body, x)
+	}
 	m.facts = f
 	return f, nil
 }

@@ -161,6 +161,12 @@ func (g *Gateway) detach(s *session, m *mail, f *flight, on []int) {
 		first, second := release, m.asCame.body.Hold()
 		release = func() error { return errors.Join(first(), second()) }
 	}
+	for _, o := range m.openings {
+		if o.Opened != nil && o.Body != nil {
+			first, second := release, o.Body.Hold()
+			release = func() error { return errors.Join(first(), second()) }
+		}
+	}
 	m.room.hold()
 	g.traffic.behind.Add(1)
 	mDetached.Add(float64(len(on)))

@@ -11,7 +11,6 @@ import (
 
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
-	"passerelle/gateway/relay"
 	"passerelle/gateway/trust"
 )
 
@@ -132,14 +131,8 @@ func (g *Gateway) sendAsCame(ctx context.Context, m *mail, ways []way, group []i
 	if m.asCame == nil || m.phones.taken {
 		return
 	}
-	var large []int
-	for _, i := range group {
-		var e *relay.Error
-		if f := ways[i].fault; f != nil && errors.As(f.err, &e) && e.Permanent && (e.Code == 552 || e.Enhanced[1] == 3 && e.Enhanced[2] == 4) {
-			large = append(large, i)
-		}
-	}
-	if len(large) == 0 {
+	refused := refusedFor(ways, group, large)
+	if len(refused) == 0 {
 		return
 	}
 	var h message.Header
@@ -152,8 +145,8 @@ func (g *Gateway) sendAsCame(ctx context.Context, m *mail, ways []way, group []i
 	protect.Strip(&h)
 	g.log.Warn("the clinic's server takes the message without the documents laid beside alone: raise its message_size_limit", "id", m.env.ID)
 	m.pledge = g.pledges.another(m.pledge) // what was refused is another letter's
-	g.send(ctx, m, ways, large, g.set.hopClinic, m.letter(slices.Concat(m.trace, m.marks, h.Bytes()), m.asCame.body, m.asCame.start))
-	for _, i := range large {
+	g.send(ctx, m, ways, refused, g.set.hopClinic, m.letter(slices.Concat(m.trace, m.marks, h.Bytes()), m.asCame.body, m.asCame.start))
+	for _, i := range refused {
 		ways[i].decision.Reason += ", but too large for the clinic's server with them"
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/console"
 	"passerelle/gateway/directory"
+	"passerelle/gateway/keyring"
 	"passerelle/gateway/message"
 	"passerelle/gateway/trust"
 )
@@ -45,6 +46,10 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 			return nil, err
 		}
 	}
+	// As for the server key: who may not read them is shown what mail would be without.
+	if g.keys, err = loadOwnKeys(cfg.Keys, slog.New(slog.DiscardHandler), g.now); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
 	if inTrust(cfg) {
 		if g.space, err = trust.New(trustConfig(cfg, nil, g.now, log)); err != nil {
 			return nil, fmt.Errorf("trust space: %w", err)
@@ -55,6 +60,12 @@ func openBeside(ctx context.Context, cfg *config.Config, log *slog.Logger, read 
 	}
 	if g.mailboxes, err = newIdentities(cfg, [32]byte{}, g); err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, keyring.File)); err == nil {
+		if g.ring, err = keyring.Open(ctx, keyring.Config{Dir: cfg.StateDir, Log: log}); err != nil {
+			return nil, err
+		}
+		g.closers = append(g.closers, g.ring.Close)
 	}
 	dir := g.directoryConfig(cfg)
 	dir.ReadOnly = true
@@ -140,6 +151,9 @@ func (g *Gateway) certificateDays() map[string]float64 {
 		if cert, err := pair.get(nil); err == nil {
 			days["collect."+name] = cert.Leaf.NotAfter.Sub(g.now()).Hours() / 24
 		}
+	}
+	for name, cert := range g.keys.certificates() {
+		days[name] = cert.NotAfter.Sub(g.now()).Hours() / 24
 	}
 	if g.submission != nil {
 		if d := g.submission.days(g.now()); !math.IsInf(d, 1) {

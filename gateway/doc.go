@@ -17,7 +17,8 @@
 //
 // Mail of the clinic's mailboxes at an MSSanté operator is not received but fetched (collect); from there on it walks the same way.
 //
-// Beside the way stands addressbook, which shows the directory to the people who write.
+// Beside the way stand addressbook, which shows the directory to the people who write, and keyring, which keeps the keys of correspondents:
+// what can be sealed to is asked of both, the clinic's own list first.
 //
 // Four journeys exist: Outbound (the clinic writes), Inbound (the trust space writes to the clinic), Collected (its mail, fetched from an
 // operator's mailbox) and Answer (a patient answers on the pickup page). gateway.go tells them; wire.go hands each room its plain fields out of the config.
@@ -59,8 +60,11 @@
 //	white list    the list of those domains and of the names (DN) that their certificates bear
 //	client mode   the clinic writes into the trust space through its MSSanté operator's submission server (operator.go), not to each domain's
 //	own list      the clinic's own list of correspondents: keys, phones, preferences
+//	key           of a correspondent: his certificate or OpenPGP key, with its source and its trust
 //	pledge        a connection to a hop that outlives this process, so that what the hop says of a collected message is never lost
 //	mark          a header field with an HMAC that says where a message from the trust space came from, and who wrote it
+//	opened        of mail for the clinic that came encrypted: what is in it stands in its place, for those whose key it is (opening.go)
+//	wrapped       the same, where it could not be opened or must not be shown: an explanation, and the message as it came
 //	reload        another config in force (reload.go): a message ends under the one that it began under
 //	operator      who runs this gateway; also "MSSanté operator", always with that word before it
 //	author        whom From names; a letter leaves for the trust space from his mailbox
@@ -77,10 +81,12 @@
 //	config               -> policy
 //	policy, crypto/*     -> nothing of ours
 //	message, store, web, duties -> nothing of ours
+//	crypto/openpgp       -> crypto/lines, for its armour
 //	every room           -> message at most; beyond that:
 //	protect, vault       -> crypto/*
 //	directory, ledger    -> store
 //	vault                -> store
+//	keyring              -> store, crypto/*
 //	portal               -> vault, web
 //	addressbook          -> web
 //	smtpd, relay, collect -> trust

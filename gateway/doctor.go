@@ -122,7 +122,7 @@ func (d *doctor) checks() []check {
 	if d.directory == nil { // it could not be opened
 		return list
 	}
-	list = append(list, check{"hop", d.hops}, check{"certificate", d.certificates}, check{"directory", d.sources})
+	list = append(list, check{"hop", d.hops}, check{"certificate", d.certificates}, check{"directory", d.sources}, check{"keys", d.keys})
 	if d.space != nil {
 		list = append(list, check{"trust.certificate", d.ownCertificate}, check{"trust.listener", d.trustListener}, check{"trust.white_list", d.whiteList})
 	}

@@ -13,6 +13,7 @@ import (
 
 	"passerelle/gateway/message"
 	"passerelle/gateway/relay"
+	"passerelle/policy"
 )
 
 // exchangers finds the servers of the trust space's domains in the DNS (RFC 5321 section 5.1). Its answers need not be believed: a server
@@ -143,6 +144,11 @@ func (g *Gateway) trust(ctx context.Context, m *mail, ways []way, group []int) e
 		return err
 	}
 	l.Header = slices.Concat(top, l.Header)
+	l, done, err := g.signLetter(ctx, m, l, policy.Trust, ways, group)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if limit := int64(g.set.trustLimit(domain).Size); limit > 0 && l.Size() > limit {
 		return refuse(552, [3]int{5, 3, 4}, fmt.Sprintf("Message de %d octets, %s en accepte %d: envoyez les pieces jointes en plusieurs messages", l.Size(), domain, limit), nil)
 	}

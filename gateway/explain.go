@@ -10,6 +10,7 @@ import (
 	"passerelle/crypto/smime"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/message"
+	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
 	"passerelle/policy"
 )
@@ -32,6 +33,8 @@ type Explanation struct {
 	Instead string
 	// WhiteList is the signed list of the trust space; nil where none is configured.
 	WhiteList *WhiteListStatus
+	// Keys are those that the keyring has for the recipient and his domain, used or not, a line each.
+	Keys []string
 	// Sees says what the recipient would see.
 	Sees string
 
@@ -77,14 +80,39 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if w.to != nil {
 		x.Instead = w.to.String()
 	}
+	if w.to != nil {
+		rcpt = w.to.Address
+	}
+	if x.Keys, err = g.keyLines(ctx, rcpt); err != nil {
+		return nil, err
+	}
 	x.mailbox = m.mailbox()
 	x.Hop, x.Sees = g.sees(ctx, x, g.observed(&w))
+	if err := g.unclear(m, &w); err != nil && !g.observed(&w) {
+		x.Sees = "nothing; the sender is told: " + asFault(err).Text
+	}
 	if w.decision.Route == policy.Trust && !g.observed(&w) {
 		ways := []way{w}
 		if _, err := g.inSpace(ctx, m, ways, []int{0}); err != nil {
 			x.Sees = "nothing; the sender is told: " + asFault(err).Text
 		}
 		x.Decision.Reason = ways[0].decision.Reason
+	}
+	if w.decision.Route == policy.Local && g.opensMail() && !g.internal(m) {
+		if index, err := m.parts(); err == nil && protect.Protected(m.body, index) {
+			x.Sees = "the message opened and verified with his keys among the clinic's (inbound.decrypt), through the clinic's own server"
+		}
+	}
+	if !g.observed(&w) {
+		says, err := g.explainSigning(ctx, m, &w)
+		var no *fault
+		switch {
+		case errors.As(err, &no):
+			x.Sees = "nothing; the sender is told: " + no.Text
+		case err != nil:
+			return nil, err
+		}
+		x.Decision.Reason += says
 	}
 	return x, nil
 }
@@ -134,19 +162,41 @@ func (g *Gateway) sees(ctx context.Context, x *Explanation, observed bool) (hop,
 		return named(h), "the message unchanged"
 	case policy.Encrypt:
 		h := named(g.internetHop("", x.Facts.RecipientDomain))
-		if d.Form == policy.FormZIP {
-			return h, "a short cover text and message.zip (AES-256); the passphrase comes by another channel"
+		if g.set.protect.KeepSubject {
+			return h, sealedSees(d) + ", under its own subject"
 		}
-		if d.Form == policy.FormSMIME {
-			return h, "an S/MIME message under a neutral subject"
-		}
-		return h, "a PGP/MIME message under a neutral subject"
+		return h, sealedSees(d) + ", under a neutral subject"
 	case policy.Pickup:
 		return named(g.internetHop("", x.Facts.RecipientDomain)), "a neutral notice with a link; the content after a code (SMS, or told by the sender)"
 	case policy.Later:
 		return "", "nothing yet: the clinic's server keeps the message and repeats"
 	}
 	return "", "nothing; the sender is told: " + d.Text
+}
+
+// sealedSees says what is seen of an encrypted message.
+func sealedSees(d policy.Decision) string {
+	files := d.Scope == policy.ScopeAttachments
+	switch d.Form {
+	case policy.FormZIP:
+		if files {
+			return "the text readable, a short cover text and documents.zip (AES-256); the passphrase comes by another channel"
+		}
+		return "a short cover text and message.zip (AES-256); the passphrase comes by another channel"
+	case policy.FormPDF:
+		if files {
+			return "the text readable, a short cover text and encrypted PDF (AES-256); the passphrase comes by another channel"
+		}
+		return "a short cover text and encrypted PDF (AES-256); the passphrase comes by another channel"
+	case policy.FormSMIME:
+		return "an S/MIME message"
+	case policy.FormAsIs:
+		return "the message as its sender encrypted it"
+	}
+	if files {
+		return "the text readable, a short cover text and each file encrypted (OpenPGP)"
+	}
+	return "a PGP/MIME message"
 }
 
 // as names whose session a letter goes in.

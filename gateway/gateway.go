@@ -14,6 +14,7 @@ import (
 	"passerelle/gateway/collect"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/duties"
+	"passerelle/gateway/keyring"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/protect"
@@ -37,9 +38,12 @@ type Gateway struct {
 	budget     *message.Budget
 	directory  *directory.Directory
 	policy     *policy.Policy
-	space      *trust.Space // nil where the clinic is not in the trust space
-	mailboxes  *identities  // nil where senders write with their own addresses
-	submission *submission  // nil where it is no operator's client
+	certs      *certificates      // nil: correspondents' chains are not judged
+	discovery  *discovery         // nil: nobody is asked for keys
+	harvester  *keyring.Harvester // nil: none is taken of mail
+	space      *trust.Space       // nil where the clinic is not in the trust space
+	mailboxes  *identities        // nil where senders write with their own addresses
+	submission *submission        // nil where it is no operator's client
 	relay      *relay.Relay
 	timeouts   relay.Timeouts // zero: the relay's own
 	traffic    *traffic
@@ -52,12 +56,14 @@ type Gateway struct {
 	// collectCerts are the mailboxes' own certificates, by the names of their boxes.
 	collectCerts map[string]*keyPair
 	tls          map[string]listenerTLS // of the doors, by their names
+	keys         *ownKeys               // the clinic's private keys
 }
 
 // lasting is what every state of a gateway shares.
 type lasting struct {
 	key        [32]byte // the server key
 	db         *store.DB
+	ring       *keyring.Ring           // of correspondents' keys; nil where a subcommand has none to look into
 	sockets    map[string]net.Listener // handed over instead of bound, by door
 	ready      func()                  // told once all doors serve
 	serving    atomic.Bool             // between Run's begin and its end
@@ -68,8 +74,10 @@ type lasting struct {
 	tokens     tokenSources
 	reloaded   chan struct{} // another state is in force
 	exchangers *exchangers
+	harvest    harvester       // of certificates on signed mail; nil: nobody wants to know
 	evidence   *trust.Evidence // of revocation; nil outside the trust space
 	queue      *duties.Queue   // what the vault has to do later; nil without one
+	keyPort    int             // of Web Key Directories; 0: 443
 	closers    []func() error
 }
 
@@ -93,6 +101,9 @@ func (g *Gateway) Outbound(ctx context.Context, c smtpd.Client, lmtp bool, env *
 		w, err := g.settle(ctx, m, r, g.policy.Decide)
 		if err == nil {
 			mDecided.WithLabelValues(string(w.decision.Route)).Inc()
+		}
+		if err == nil && w.decision.Route == policy.Local && !g.internal(m) {
+			err = g.open(ctx, m, &w, g.names(r, message.Address{}))
 		}
 		return w, err
 	})
@@ -128,6 +139,9 @@ func (g *Gateway) journey(ctx context.Context, c smtpd.Client, kind replyKind, e
 	defer func() {
 		if m.own != nil {
 			m.own.Close()
+		}
+		for _, o := range m.openings {
+			o.close()
 		}
 	}()
 	m.reports = kind != strangersReply
@@ -176,8 +190,10 @@ type mail struct {
 	beside string         // what inbound.unpack_xdm did, for the ledger
 	own    *message.Body  // body, where it is another than the one received: closed behind the journey
 	asCame *asCame        // the message before that
-	facts  *policy.Facts  // what the message itself says, the same for every recipient
-	writer *writer        // who writes as which mailbox of the trust space
+	// openings are the message as it was opened, for each set of keys.
+	openings []*opening
+	facts    *policy.Facts // what the message itself says, the same for every recipient
+	writer   *writer       // who writes as which mailbox of the trust space
 	// xdm is what health documents in it say, nil until somebody asks.
 	xdm     *xdm
 	reading sync.Mutex
@@ -191,6 +207,8 @@ type mail struct {
 	pledge *relay.Pledge
 	// twins are the recipients of the same mailbox as an earlier one, by a link or an alias (twins.go).
 	twins map[int]int
+	// sought are the look-ups for its recipients' keys.
+	sought sought
 	// rewritten: the header differs from the bytes of the body.
 	rewritten bool
 }

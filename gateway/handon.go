@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -21,6 +20,7 @@ type way struct {
 	decision policy.Decision
 	answer   directory.Answer
 	facts    policy.Facts
+	keys     sealingKeys
 	done     bool // served by an earlier attempt: entry says how
 	entry    ledger.Entry
 	fault    *fault
@@ -35,7 +35,10 @@ type way struct {
 	handed     bool // by an earlier process, which could not note it: result says how
 	mapped     bool // to is the clinic's own name for a mailbox
 	clear      bool // left in clear
-	onWay      bool // told to go on behind the reply
+	// instead is why the copy did not leave in the form that was decided, for the reason.
+	instead string
+	onWay   bool     // told to go on behind the reply
+	opened  *opening // what the recipient sees in the place of the message; nil: the message
 }
 
 // handOn carries out the decisions and waits for their end. Recipients whose copies are the same bytes to the same hop share a
@@ -108,7 +111,7 @@ func (g *Gateway) lane(m *mail, i int, w *way) string {
 		if w.sealed {
 			return fmt.Sprint("sealed ", i)
 		}
-		return "local"
+		return fmt.Sprint("local ", slices.Index(m.openings, w.opened))
 	case policy.Plain:
 		if d.Form == policy.FormReport { // it names its recipient
 			return fmt.Sprint(i)
@@ -165,14 +168,20 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 		fail(refuse(451, [3]int{4, 4, 3}, text, errors.New(why)))
 		return
 	}
+	if err := g.unclear(m, w); err != nil {
+		fail(err)
+		return
+	}
 	switch d.Route {
 	case policy.Local:
+		seen := g.seenBy(m, w.opened)
 		if !w.sealed {
-			g.send(ctx, m, ways, group, g.set.hopClinic, g.home(m.came()))
-			g.sendAsCame(ctx, m, ways, group)
+			g.send(ctx, seen, ways, group, g.set.hopClinic, g.home(seen.came()))
+			g.sendAsCame(ctx, seen, ways, group)
+			g.sendUnopened(ctx, m, ways, group)
 			break
 		}
-		if err := g.keepForStaff(ctx, m, ways, group[0]); err != nil {
+		if err := g.keepForStaff(ctx, seen, ways, group[0]); err != nil {
 			fail(err)
 		}
 		share(ways, group)
@@ -201,7 +210,7 @@ func (g *Gateway) carry(ctx context.Context, m *mail, ways []way, group []int) {
 // observed tells whether observe mode sends the copy unchanged. What came from the trust space is the exception: its law stands above the
 // mode, and that mail only came to the clinic through us.
 func (g *Gateway) observed(w *way) bool {
-	return g.set.observe && w.decision.Route != policy.Local && !w.facts.Marked
+	return g.set.observe && w.decision.Route != policy.Local && !w.facts.Marked && !w.facts.Enclosed
 }
 
 // inClear counts what left unprotected, at once: a note that fails later does not bring it back.
@@ -218,14 +227,17 @@ func inClear(ways []way, group []int) {
 //
 // X-MSS fields speak inside the trust space: on mail from anywhere else they are taken off, for software of the clinic believes them.
 func (g *Gateway) home(m *mail) relay.Letter {
-	if len(m.marks) == 0 && g.origin(m) != "" {
-		return m.letter(m.trace, m.body, 0)
+	if len(m.marks) > 0 {
+		return m.unchanged()
 	}
-	if h := m.header; len(m.marks) == 0 && !g.set.ownDomains[m.env.Sender.Domain] && protect.StripSpace(&h) {
-		protect.Strip(&h)
+	h, changed := m.header, m.rewritten
+	if g.origin(m) == "" {
+		changed = !g.set.ownDomains[m.env.Sender.Domain] && protect.StripSpace(&h) || changed
+	}
+	if changed = protect.StripForged(g.set.markKey, &h) || changed; changed {
 		return m.letter(slices.Concat(m.trace, h.Bytes()), m.body, m.start)
 	}
-	return m.unchanged()
+	return m.letter(m.trace, m.body, 0)
 }
 
 // unchanged is the message as received under our trace: body bytes untouched, marks of whatever hand removed but the one we set now.
@@ -290,7 +302,19 @@ func (g *Gateway) plain(ctx context.Context, m *mail, ways []way, group []int) {
 			l, reduced = m.letter(m.trace, protect.Withheld(m.env, m.header, m.env.Recipients[group[0]], g.set.protect), 0), true
 		}
 	}
-	g.sendOut(ctx, m, ways, group, hop, l, !reduced && l.Offset == 0)
+	as := !reduced && l.Offset == 0
+	if !reduced {
+		signed, done, err := g.signLetter(ctx, m, l, policy.Plain, ways, group)
+		if err != nil {
+			for _, i := range group {
+				ways[i].fault = asFault(err)
+			}
+			return
+		}
+		defer done()
+		as, l = as && signed.Body == l.Body, signed
+	}
+	g.sendOut(ctx, m, ways, group, hop, l, as)
 	if hop.TLS.Mode != relay.Verify && !reduced {
 		inClear(ways, group)
 	}
@@ -303,56 +327,6 @@ func (m *mail) report() (*message.Body, error) {
 		return nil, err
 	}
 	return protect.Report(m.env, m.body, x)
-}
-
-// encrypt seals the copy of one recipient in the form that he opens.
-func (g *Gateway) encrypt(ctx context.Context, m *mail, ways []way, i int) error {
-	w := &ways[i]
-	to := m.env.Recipients[i]
-	x, err := m.parts()
-	if err != nil {
-		return err
-	}
-	c := w.answer.Contact
-	if c == nil {
-		return later("Incident interne de la passerelle, nouvel essai plus tard", fmt.Errorf("no contact for an encrypt decision"))
-	}
-	o := g.set.protect
-	o.Budget, o.Lang = g.budget, c.Lang
-	release, err := g.sealingRoom(ctx, m, w)
-	if err != nil {
-		return err
-	}
-	defer release()
-	var passphrase string
-	var sealed *message.Body
-	telling := false // the passphrase must be told
-	switch w.decision.Form {
-	case policy.FormSMIME:
-		sealed, err = protect.SMIME(ctx, m.env, m.body, x, to, []*x509.Certificate{c.Certificate}, o)
-	case policy.FormOpenPGP:
-		sealed, err = protect.OpenPGP(ctx, m.env, m.body, x, to, [][]byte{c.OpenPGPKey}, o)
-	case policy.FormZIP:
-		if passphrase = string(c.Secret); passphrase == "" {
-			telling, passphrase = true, g.passphrase(m, to)
-			if err := g.canTell(ctx, c, w.decision.Notify, m.env.Sender); err != nil {
-				return err
-			}
-		}
-		sealed, err = protect.ZIP(ctx, m.env, m.body, x, to, passphrase, o)
-	default:
-		err = fmt.Errorf("form %q is not known", w.decision.Form)
-	}
-	if err != nil {
-		return fmt.Errorf("seal as %s: %w", w.decision.Form, err)
-	}
-	defer sealed.Close()
-	release()
-	g.sendOut(ctx, m, ways, []int{i}, g.internetHop("", to.Domain), m.letter(m.discreet, sealed, 0), false)
-	if w.fault != nil || !telling {
-		return nil
-	}
-	return g.tellPassphrase(ctx, m, to, c, w.decision.Notify, passphrase)
 }
 
 // toClinic hands a mail of our own (bounce, code, answer) to the clinic's server.

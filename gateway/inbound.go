@@ -108,6 +108,9 @@ func (g *Gateway) arrive(ctx context.Context, m *mail, r message.Recipient, from
 		w.to, w.mapped = &to, true
 	}
 	names := g.names(r, from.fetched)
+	if err := g.open(ctx, m, &w, names); err != nil {
+		return w, err
+	}
 	if !g.sealed(names) {
 		return w, nil
 	}
@@ -176,15 +179,11 @@ func (m *mail) mark(g *Gateway, o protect.Origin) error {
 	if o.Origin == protect.FromTrust {
 		g.takeHome(m)
 	}
-	for _, f := range [][2]string{{"Message-ID", "<" + m.env.ID + "@" + g.set.hostname + ">"}, {"Date", g.now().Format(time.RFC1123Z)}} {
-		if len(m.header.Values(f[0])) > 0 {
-			continue
-		}
-		if err := m.header.Append(f[0], f[1]); err != nil {
-			return err
-		}
-		m.rewritten = true
+	had := len(m.header.Fields())
+	if err := g.complete(m, &m.header); err != nil {
+		return err
 	}
+	m.rewritten = m.rewritten || len(m.header.Fields()) > had
 	o.ID = m.env.ID
 	v, err := protect.Mark(g.set.markKey, o, m.header, g.now())
 	if err != nil {
@@ -195,18 +194,39 @@ func (m *mail) mark(g *Gateway, o protect.Origin) error {
 	return err
 }
 
+// complete adds what a mark covers and a message lacks.
+func (g *Gateway) complete(m *mail, h *message.Header) error {
+	for _, f := range [][2]string{{"Message-ID", "<" + m.env.ID + "@" + g.set.hostname + ">"}, {"Date", g.now().Format(time.RFC1123Z)}} {
+		if len(h.Values(f[0])) > 0 {
+			continue
+		}
+		if err := h.Append(f[0], f[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // tagSubject puts inbound.subject_mark before the subject, for people; only the mark of origin proves anything. Replies bear it already.
 // What software reads in a subject (health documents, MES) must stay at its beginning. No signature of a body covers the header's Subject.
 func (g *Gateway) tagSubject(m *mail) error {
+	h, tagged, err := g.tagged(m.header)
+	if err == nil && tagged {
+		m.header, m.rewritten = h, true
+	}
+	return err
+}
+
+func (g *Gateway) tagged(was message.Header) (h message.Header, tagged bool, err error) {
 	mark := g.set.inbound.subjectMark
 	if mark == "" {
-		return nil
+		return was, false, nil
 	}
-	was := m.header.Text("Subject")
-	if strings.Contains(strings.ToLower(was), strings.ToLower(mark)) || machineSubject.MatchString(was) {
-		return nil
+	text := was.Text("Subject")
+	if strings.Contains(strings.ToLower(text), strings.ToLower(mark)) || machineSubject.MatchString(text) {
+		return was, false, nil
 	}
-	fields := slices.Clone(m.header.Fields())
+	fields := slices.Clone(was.Fields())
 	i := slices.IndexFunc(fields, func(f message.Field) bool { return strings.EqualFold(f.Name, "Subject") })
 	if i < 0 {
 		fields, i = append(fields, message.Field{Name: "Subject", Raw: []byte("Subject:\r\n")}), len(fields)
@@ -224,10 +244,8 @@ func (g *Gateway) tagSubject(m *mail) error {
 		rest = "\r\n " + rest // a fold: what was one long line does not become too long
 	}
 	fields[i] = message.Field{Name: name, Raw: []byte(top + rest)}
-	var h message.Header
 	h.AppendRaw(fields...)
-	m.header, m.rewritten = h, true
-	return nil
+	return h, true, nil
 }
 
 // machineSubject begins the subjects that software reads: XDM/1.0/DDM+ (ECO.2.1.3), [Annule et remplace], a report of a failed

@@ -110,10 +110,11 @@ func (g *Gateway) staffDeposit(ctx context.Context, m *mail, w *way, i int) (*va
 		return nil, err
 	}
 	defer release()
-	req, err := g.depositRequest(m, w, i)
+	req, done, err := g.depositRequest(m, w, i)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	req.Sender, req.Mode = message.Address{}, vault.BySMS
 	if c := w.answer.Contact; req.Phone == "" || g.sms == nil {
 		req.Mode, req.Secret = vault.BySecret, string(c.Secret)

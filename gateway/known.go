@@ -42,7 +42,7 @@ func (g *Gateway) settle(ctx context.Context, m *mail, r message.Recipient, deci
 	if err != nil {
 		return way{}, err
 	}
-	w := way{decision: decide(f.Facts), answer: f.answer, facts: f.Facts}
+	w := way{decision: f.keys.named(decide(f.Facts)), answer: f.answer, facts: f.Facts, keys: f.keys}
 	if f.Opposed || g.set.observe && w.decision.Route == policy.Local { // observe changes nothing of the clinic's mail
 		return w, nil
 	}
@@ -68,12 +68,12 @@ func (g *Gateway) settle(ctx context.Context, m *mail, r message.Recipient, deci
 	if err != nil {
 		return way{}, err
 	}
-	d := decide(t.Facts)
+	d := t.keys.named(decide(t.Facts))
 	if !alias && d.Route != policy.Trust && d.Route != policy.Later {
 		return w, nil
 	}
 	d.Reason += " (" + why + ")"
-	return way{decision: d, answer: t.answer, facts: t.Facts, to: &to, from: r, redirected: !alias}, nil
+	return way{decision: d, answer: t.answer, facts: t.Facts, keys: t.keys, to: &to, from: r, redirected: !alias}, nil
 }
 
 // redirect puts the recipients that were decided on another address there. Observe mode sends everything where it was written to.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -111,13 +112,14 @@ func (g *Gateway) deposit(ctx context.Context, m *mail, w *way, i int) (*vault.D
 		return nil, err
 	}
 	defer release()
-	req, err := g.depositRequest(m, w, i)
+	req, done, err := g.depositRequest(m, w, i)
 	if err != nil {
 		return nil, err
 	}
 	req.Sending = g.vault.SendingKey(req.Sender, m.body.Sum())
 	req.Face = g.face(m.header.Get("From"), w.answer.Contact)
 	g.proof(&req, w.answer.Contact)
+	defer done()
 	dep, err := g.vault.Deposit(ctx, req)
 	if err != nil {
 		return nil, fmt.Errorf("seal deposit: %w", err)
@@ -143,34 +145,63 @@ func notifyAddress(notify string, sender message.Address) message.Address {
 	return sender
 }
 
-// depositRequest takes the message apart for the patient: a text to read, files to keep.
-func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, error) {
+// depositRequest takes the message apart for the patient: a text to read, files to keep. done gives back what the files lie in.
+func (g *Gateway) depositRequest(m *mail, w *way, i int) (req vault.DepositRequest, done func(), err error) {
 	x, err := m.parts()
 	if err != nil {
-		return vault.DepositRequest{}, err
+		return req, nil, err
 	}
-	req := vault.DepositRequest{Sender: notifyAddress(w.decision.Notify, m.env.Sender), Recipient: m.env.Recipients[i].Address,
-		Mode: g.set.codeMode, Subject: m.header.Text("Subject"), FromLabel: m.header.Text("From"), MessageID: m.header.Get("Message-Id"), Date: g.now()}
+	whole := x.Whole() || x.Check(m.body) != nil // what cannot be read unambiguously is never taken apart: the patient gets it whole
+	var u *message.Unpacked
+	if !whole {
+		if u, err = message.Unpack(m.body, x, g.budget); errors.Is(err, message.ErrNotUnpacked) {
+			whole = true
+		} else if err != nil {
+			return req, nil, fmt.Errorf("unpack: %w", err)
+		}
+	}
+	req = vault.DepositRequest{Sender: notifyAddress(w.decision.Notify, m.env.Sender), Recipient: m.env.Recipients[i].Address,
+		Mode: g.set.codeMode, Subject: m.header.Text("Subject"), FromLabel: m.header.Text("From"), MessageID: protect.MessageID(m.header), Date: g.now()}
 	if c := w.answer.Contact; c != nil {
 		req.Lang = c.Lang
 		if c.Mobile() {
 			req.Phone = c.Phone
 		}
 	}
-	if x.Unclear != "" || x.Check(m.body) != nil { // what cannot be read unambiguously is never taken apart: the patient gets it whole
+	if whole {
 		req.Text = "Ce message est joint en entier, au format courrier (.eml)."
 		top, start := protect.Inside(m.header), m.start // without Bcc, the lists of others and the clinic's inner trace
 		req.Files = []vault.File{{Name: "message.eml", Type: "message/rfc822", Size: int64(len(top)) + m.body.Size() - start, Open: func() io.Reader {
 			return io.MultiReader(bytes.NewReader(top), m.body.Section(start, -1))
 		}}}
-		return req, nil
+		return req, u.Close, nil
 	}
 	files := map[int]bool{}
+	unpack := func(n int) {
+		for _, f := range u.Part(n).Files {
+			name := f.Name
+			if name == "" {
+				name = "piece-jointe"
+			}
+			req.Files = append(req.Files, vault.File{Name: name, Type: f.Type, Size: f.Size(), Open: f.Open})
+		}
+	}
 	for _, a := range x.Attachments() {
 		files[a.Part] = true
+		if part := u.Part(a.Part); part != nil {
+			unpack(a.Part)
+			if part.Text == nil && !part.Original {
+				continue
+			}
+		}
 		name := a.Name
 		if name == "" {
 			name = "piece-jointe"
+		}
+		if p := x.Parts[a.Part]; p.Opaque && strings.HasPrefix(a.Type, "multipart/") { // its signature covers its bytes: the entity as it is
+			req.Files = append(req.Files, vault.File{Name: name + ".eml", Type: "message/rfc822", Size: p.End - p.Start,
+				Open: func() io.Reader { return m.body.Section(p.Start, p.End-p.Start) }})
+			continue
 		}
 		req.Files = append(req.Files, vault.File{Name: name, Type: a.Type, Size: a.Size, Open: partOf(m.body, x.Parts[a.Part])})
 	}
@@ -180,7 +211,14 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 		}
 		page := map[string]*string{"text/plain": &req.Text, "text/html": &req.HTML}[p.Type]
 		if page != nil && *page == "" {
-			if *page, err = g.text(m, p); err == nil {
+			text := message.DecodePart(m.body, p)
+			if part := u.Part(n); part != nil && part.Text != nil {
+				text = part.Text.Section(0, -1)
+			}
+			if *page, err = g.text(p, text); err == nil {
+				if u.Part(n) != nil {
+					unpack(n)
+				}
 				continue
 			}
 			*page = ""
@@ -192,7 +230,7 @@ func (g *Gateway) depositRequest(m *mail, w *way, i int) (vault.DepositRequest, 
 		}
 		req.Files = append(req.Files, vault.File{Name: name, Type: p.Type, Size: p.End - p.HeaderEnd, Open: partOf(m.body, p)})
 	}
-	return req, nil
+	return req, u.Close, nil
 }
 
 // proof says how the recipient will prove himself: by a code that an SMS brings, by the phrase agreed with him, by a code that the sender
@@ -212,8 +250,8 @@ func (g *Gateway) proof(req *vault.DepositRequest, c *directory.Contact) {
 }
 
 // text reads a text part for the page.
-func (g *Gateway) text(m *mail, p message.Part) (string, error) {
-	r, err := message.DecodeString(m.body, p)
+func (g *Gateway) text(p message.Part, decoded io.Reader) (string, error) {
+	r, err := p.UTF8(decoded)
 	if err != nil {
 		return "", err
 	}

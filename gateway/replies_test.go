@@ -31,7 +31,7 @@ func TestEachReplyOfTheTable(t *testing.T) {
 		name string
 		run  func(*testing.T, *replyTable)
 	}{{"wire", wireReplies}, {"doors", doorReplies}, {"room", roomReplies}, {"tls", tlsReplies}, {"flow", flowReplies}, {"rules", ruleReplies}, {"directory", directoryReplies},
-		{"sealing", sealingReplies}, {"trust", trustReplies}, {"white list", listReplies}, {"hop", hopReplies}, {"hop's tls", hopTLSReplies}, {"abilities", abilityReplies}, {"operator", operatorReplies}} {
+		{"sealing", sealingReplies}, {"trust", trustReplies}, {"white list", listReplies}, {"hop", hopReplies}, {"hop's tls", hopTLSReplies}, {"abilities", abilityReplies}, {"operator", operatorReplies}, {"protected", protectedReplies}} {
 		t.Run(s.name, func(t *testing.T) { s.run(t, tab) })
 	}
 	for key := range tab.rows {
@@ -312,8 +312,9 @@ func sealingReplies(t *testing.T, tab *replyTable) {
 	if err := os.WriteFile(list, []byte("- {address: zip@dest.test, phone: \"+33612345678\", form: zip}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h := custom(t, withRules("encrypt: {keys: {leroy@dest.test: \"{key}\"}}\ndirectory: {list: \"{list}\"}\nsms: {url: \"http://127.0.0.1:1/\"}\npickup: {url: \"http://{portal}\"}\n"+
-		"rules:\n  - {name: keys, has: [openpgp], route: encrypt, form: openpgp}\n  - {name: zip, recipient: [\"zip@*\"], route: encrypt, form: zip}\n  - {name: rest, route: pickup}\n"), nil,
+	h := custom(t, withRules("encrypt: {limits: {zip: 16KiB}, keys: {leroy@dest.test: \"{key}\"}}\ndirectory: {list: \"{list}\"}\nsms: {url: \"http://127.0.0.1:1/\"}\npickup: {url: \"http://{portal}\"}\n"+
+		"rules:\n  - {name: must, tag: [must], route: encrypt, form: zip, fallback: refuse}\n  - {name: pdf, tag: [pdf], route: encrypt, form: pdf, fallback: refuse}\n"+
+		"  - {name: keys, has: [openpgp], route: encrypt, form: openpgp}\n  - {name: zip, recipient: [\"zip@*\"], route: encrypt, form: zip}\n  - {name: rest, route: pickup}\n"), nil,
 		func(h *house) {
 			var key bytes.Buffer
 			if err := e.Serialize(&key); err != nil {
@@ -326,6 +327,10 @@ func sealingReplies(t *testing.T, tab *replyTable) {
 		}, "{list}", list)
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "leroy@dest.test"), "Cle de chiffrement")
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "zip@dest.test"), "mot de passe par SMS")
+	must := strings.Replace(hello, "Subject: ", "Subject: [must] ", 1)
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", must, "patient@dest.test"), "ni certificat ni cle")
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", must+strings.Repeat("bonjour\n", 5000), "zip@dest.test"), "trop volumineux")
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", strings.Replace(strings.Replace(formsLetter(100), "application/dicom", "application/zip", 1), "Subject: ", "Subject: [pdf] ", 1), "zip@dest.test"), "sous la forme prevue")
 	deposits := filepath.Join(h.dir, "state", "deposits")
 	if err := os.RemoveAll(deposits); err != nil {
 		t.Fatal(err)
@@ -335,11 +340,14 @@ func sealingReplies(t *testing.T, tab *replyTable) {
 	}
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "patient@dest.test"), "Incident interne")
 	h.stop() // what config.Load refuses
-	h.cfg.Pickup.URL, h.cfg.Listen.Portal.Addr = "", ""
+	h.cfg.Pickup.URL, h.cfg.Listen.Portal.Addr, h.cfg.Encrypt.Unclear = "", "", "refuse"
 	h.start()
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "other@dest.test"), "pickup.url")
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", strings.Replace(hello, "Subject", "Content-Type: multipart/mixed; boundary=a; boundary=b\nSubject", 1), "other@dest.test"), "ambigue")
 	h.stop()
 	h.cfg.Hops["clinic"] = config.Hop{}
+	h.alterKeys("ALTER TABLE keyring_keys RENAME TO gone")
 	h.start()
 	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "colleague@clinic.test"), "a completer dans hops")
+	tab.hears(t, h.send(h.lmtp, "dr@clinic.test", hello, "other@dest.test"), "Cles des correspondants")
 }

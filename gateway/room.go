@@ -42,7 +42,7 @@ func (g *Gateway) sealingRoom(ctx context.Context, m *mail, w *way) (release fun
 	switch {
 	case w.decision.Route == policy.Pickup, w.sealed:
 		n = weighDeposit + weighText*min(m.body.Size(), 2*g.set.maxText)
-	case w.decision.Form == policy.FormZIP:
+	case w.decision.Form == policy.FormZIP, w.decision.Form == policy.FormPDF: // protect.PDF weighs the PDF of a message that it takes apart
 		n = weighZIP
 	}
 	return g.budget.Reserve(ctx, min(n, g.budget.HalfWork())) // the message's own room is held meanwhile

@@ -241,6 +241,11 @@ func (g *Gateway) duties(ctx context.Context) {
 				g.log.Error("duties of the vault failed, they are tried again in a minute", "err", err)
 			}
 		}
+		if now.lasting != nil && now.ring != nil {
+			if err := now.ring.Watch(ctx, now.set.minTrust); err != nil && ctx.Err() == nil {
+				g.log.Error("the keys of correspondents cannot be read: mail to outside waits", "err", err)
+			}
+		}
 		if now.space != nil && n%trustEvery == trustEvery-1 {
 			if err := now.space.Reload(); err != nil {
 				g.log.Error("trust space keeps its old files", "err", err)

@@ -33,7 +33,7 @@ func (m *mail) findTwins(ways []way) {
 
 // sameWay tells whether two decisions make the same copy and the same errands.
 func sameWay(a, b policy.Decision) bool {
-	return a.Route == b.Route && a.Form == b.Form && a.Hop == b.Hop && a.VerifiedTLS == b.VerifiedTLS && a.Unreduced == b.Unreduced && a.Notify == b.Notify
+	return a.Route == b.Route && a.Form == b.Form && a.Scope == b.Scope && a.Fallback == b.Fallback && a.Text == b.Text && a.Hop == b.Hop && a.VerifiedTLS == b.VerifiedTLS && a.Unreduced == b.Unreduced && a.Notify == b.Notify
 }
 
 // envelope gives the recipients of a group's letter, each mailbox once, and the place in it of each of the group.
@@ -66,6 +66,10 @@ func share(ways []way, group []int) {
 	for _, i := range group[1:] {
 		w := &ways[i]
 		w.hop, w.result, w.fault, w.deposit, w.clear = of.hop, of.result, of.fault, of.deposit, of.clear
+		if w.decision.Route != of.decision.Route { // the form did not carry the message (instead)
+			w.decision.Route, w.decision.Form, w.decision.Scope = of.decision.Route, of.decision.Form, of.decision.Scope
+			w.decision.Reason += of.instead
+		}
 	}
 }
 

@@ -31,7 +31,8 @@ func (g *Gateway) tendVault(ctx context.Context) error {
 	return errors.Join(err, g.noteDeposits(ctx), g.queueDuties(ctx))
 }
 
-// queueDuties finds reminders and receipts in the vault's rows, which are what remembers them: a queue that was lost is filled again.
+// queueDuties finds reminders and receipts in the vault's rows, which are what remembers them: a queue that was lost is filled again
+// within the hour.
 func (g *Gateway) queueDuties(ctx context.Context) error {
 	due, err := g.vault.Due(ctx)
 	if err != nil {
@@ -48,7 +49,10 @@ func (g *Gateway) queueDuties(ctx context.Context) error {
 		}
 		ds = append(ds, duties.Duty{What: dutyReceipt, Of: id, Step: s.Step(g.now(), time.Duration(g.cfg.Pickup.Report))})
 	}
-	return g.queue.Add(ctx, ds...)
+	if err := g.queue.Add(ctx, ds...); err != nil {
+		return err
+	}
+	return g.vault.Queued(ctx, due)
 }
 
 // doDuty is what the queue calls, until it succeeds.
@@ -142,47 +146,63 @@ func (g *Gateway) wantsReceipt(what vault.Summary) bool {
 	return false
 }
 
-// notesAtOnce bounds one round of noteDeposits.
-const notesAtOnce = 200
+const (
+	notesAtOnce = 50               // in one commit of noteDeposits: mail waits for it
+	notesTime   = 20 * time.Second // of one round; what is left is for the next minute
+)
 
 // noteDeposits tells the ledger of openings, with their level of proof, and of ends. Its memory keeps a note that was written, and not marked
 // in the vault before a crash, from being written again.
 func (g *Gateway) noteDeposits(ctx context.Context) error {
-	for {
-		states, err := g.vault.Unnoted(ctx, notesAtOnce)
-		if err != nil || len(states) == 0 {
-			return err
-		}
-		if err := g.ledger.Ready(); err != nil {
-			return fmt.Errorf("note deposits: %w", err)
-		}
-		asks := make([]ledger.Ask, len(states))
-		for i, s := range states {
-			asks[i] = ledger.Ask{Client: "vault", Sender: s.Sender.String(), Recipient: s.Recipient.String(), Body: sha256.Sum256([]byte(s.ID + " " + string(s.State)))}
-		}
-		claim, err := g.ledger.Claim(ctx, asks, nil)
+	for start := time.Now(); ; {
+		begin := time.Now()
+		n, err := g.noteSome(ctx)
 		if err != nil {
 			return fmt.Errorf("note deposits: %w", err)
 		}
-		var entries []ledger.Entry
-		for i, s := range states {
-			if _, known := claim.Served(i); known {
-				continue
-			}
-			entries = append(entries, ledger.Entry{I: i, MessageID: s.Sending, Sender: s.Sender.String(), Recipient: s.Recipient.String(), Route: "pickup", Rule: "deposit",
-				Reason: depositReason(s), Outcome: ledger.Delivered, Code: 250, Enhanced: "2.0.0", DepositID: s.ID, Size: s.Size, First: depositTime(s), Last: depositTime(s)})
+		if n < notesAtOnce || time.Since(start) >= notesTime {
+			return nil
 		}
-		if len(entries) > 0 {
-			err = claim.Note(ctx, entries)
-		}
-		claim.Release()
-		if err == nil {
-			err = g.vault.Noted(ctx, states...)
-		}
-		if err != nil {
-			return fmt.Errorf("note deposits: %w", err)
+		select { // mail has the ledger for three quarters of the time
+		case <-ctx.Done():
+			return fmt.Errorf("note deposits: %w", ctx.Err())
+		case <-time.After(3 * time.Since(begin)):
 		}
 	}
+}
+
+func (g *Gateway) noteSome(ctx context.Context) (n int, err error) {
+	states, err := g.vault.Unnoted(ctx, notesAtOnce)
+	if err != nil || len(states) == 0 {
+		return 0, err
+	}
+	if err := g.ledger.Ready(); err != nil {
+		return 0, err
+	}
+	asks := make([]ledger.Ask, len(states))
+	for i, s := range states {
+		asks[i] = ledger.Ask{Client: "vault", Sender: s.Sender.String(), Recipient: s.Recipient.String(), Body: sha256.Sum256([]byte(s.ID + " " + string(s.State)))}
+	}
+	claim, err := g.ledger.Claim(ctx, asks, nil)
+	if err != nil {
+		return 0, err
+	}
+	var entries []ledger.Entry
+	for i, s := range states {
+		if _, known := claim.Served(i); known {
+			continue
+		}
+		entries = append(entries, ledger.Entry{I: i, MessageID: s.Sending, Sender: s.Sender.String(), Recipient: s.Recipient.String(), Route: "pickup", Rule: "deposit",
+			Reason: depositReason(s), Outcome: ledger.Delivered, Code: 250, Enhanced: "2.0.0", DepositID: s.ID, Size: s.Size, First: depositTime(s), Last: depositTime(s)})
+	}
+	if len(entries) > 0 {
+		err = claim.Note(ctx, entries)
+	}
+	claim.Release()
+	if err != nil {
+		return 0, err
+	}
+	return len(states), g.vault.Noted(ctx, states...)
 }
 
 func depositTime(s vault.Status) time.Time {

@@ -21,6 +21,7 @@ import (
 	"passerelle/config"
 	"passerelle/gateway/directory"
 	"passerelle/gateway/duties"
+	"passerelle/gateway/keyring"
 	"passerelle/gateway/ledger"
 	"passerelle/gateway/message"
 	"passerelle/gateway/portal"
@@ -53,7 +54,13 @@ type settings struct {
 	protect          protect.Options
 	markKey          [32]byte
 	passphraseKey    [32]byte
+	sealsFiles       bool // some rule seals attachments alone
+	pdfMode          string
+	formLimits       map[string]config.Size // of a sealed message; 0 is none
+	minTrust         keyring.Trust          // of a key of the keyring
+	ldapTrust        keyring.Trust          // of one that the directory told of
 	loopToken        string
+	refuseUnclear    bool
 	partners         partners
 	trustPort        int
 	documents        documents
@@ -63,6 +70,8 @@ type settings struct {
 	ownDomains       map[string]bool // clinic.domains
 	inbound          inbound
 	trustLimits      map[string]config.TrustLimit
+	opens            opens
+	sign             config.SignSMIME
 	dkim             dkimKeys // by author's domain; empty: nothing is signed here
 }
 
@@ -71,6 +80,9 @@ type Option func(*Gateway)
 
 // Clock sets the clock of the flow and its rooms; tests turn it.
 func Clock(now func() time.Time) Option { return func(g *Gateway) { g.now = now } }
+
+// KeyPort sets where Web Key Directories are asked, 443 where 0.
+func KeyPort(port int) Option { return func(g *Gateway) { g.keyPort = port } }
 
 // Resolver sets who is asked for servers' names and addresses; the system's where nil.
 func Resolver(r *net.Resolver) Option { return func(g *Gateway) { g.exchangers.resolver = r } }
@@ -104,6 +116,10 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	if err := g.db.Migrate(ctx, "gateway", knownTables, collectTables); err != nil {
 		return nil, err
 	}
+	if g.ring, err = keyring.Open(ctx, keyring.Config{Dir: cfg.StateDir, Now: g.now, Log: log}); err != nil {
+		return nil, err
+	}
+	g.closers = append(g.closers, g.ring.Close)
 	if g.ledger, err = ledger.New(ctx, g.db, ledger.Config{Key: derive(g.key, "ledger"), Now: g.now, Log: log}); err != nil {
 		return nil, err
 	}
@@ -126,6 +142,11 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 		}
 		g.closers = append(g.closers, g.queue.Close)
 	}
+	if g.harvest == nil {
+		g.harvest = func(ctx context.Context, from message.Address, chain []*x509.Certificate, verified bool, at time.Time) {
+			g.current().harvested(ctx, from, chain, verified, at)
+		}
+	}
 	g.inForce.Store(g)
 	mReload.WithLabelValues("ok") // shown from the start: an alarm looks for their growth
 	mReload.WithLabelValues("failed")
@@ -141,14 +162,19 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	if g.set, err = newSettings(cfg, g.key); err != nil {
 		return err
 	}
+	if g.keys, err = loadOwnKeys(cfg.Keys, g.log, g.now); err != nil {
+		return err
+	}
 	if g.tls, err = listenersTLS(cfg, g.log); err != nil {
 		return err
 	}
-	if inTrust(cfg) {
+	if inTrust(cfg) || len(cfg.Encrypt.SMIME.Roots) > 0 {
 		if g.evidence == nil {
 			g.evidence = trust.OpenEvidence(trust.EvidenceConfig{Dir: filepath.Join(cfg.StateDir, "revocation"), Now: g.now, Log: g.log})
 			g.closers = append(g.closers, g.evidence.Close)
 		}
+	}
+	if inTrust(cfg) {
 		conf := trustConfig(cfg, g.evidence, g.now, g.log)
 		conf.Former = former
 		if g.space, err = trust.New(conf); err == nil && g.directory != nil {
@@ -157,6 +183,9 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 		if err != nil {
 			return fmt.Errorf("trust space: %w", err)
 		}
+	}
+	if err := g.furnishKeys(ctx, cfg); err != nil {
+		return err
 	}
 	if g.submission, err = newSubmission(cfg, &g.tokens, g.log); err != nil {
 		return err
@@ -265,15 +294,10 @@ func (v vaultBlobs) Open(id string) (vault.Blob, error) {
 	return vaultBlob{b}, nil
 }
 
-// Delete of what is not there is no error: another sweep was faster, or the payload was never stored.
-func (v vaultBlobs) Delete(_ context.Context, id string) error {
-	if err := v.Blobs.Delete(id); !errors.Is(err, store.ErrNoBlob) {
-		return err
-	}
-	return nil
-}
+func (v vaultBlobs) Delete(_ context.Context, ids ...string) error { return v.Blobs.Delete(ids...) }
 
-func (v vaultBlobs) List(context.Context) ([]string, error) { return v.Blobs.List() }
+func (v vaultBlobs) List(_ context.Context, f func(ids []string) error) error { return v.Blobs.List(f) }
+
 func (v vaultBlob) ReadAt(p []byte, off int64) (int, error) { return v.b.ReadAt(p, off) }
 func (v vaultBlob) Size() int64                             { return v.b.Size }
 func (v vaultBlob) Close() error                            { return v.b.Close() }
@@ -300,8 +324,11 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		hops: map[string]relay.Hop{}, partners: newPartners(cfg.Hops), trustPort: cfg.Trust.Port, ownDomains: set(cfg.Clinic.Domains),
 		inbound: newInbound(cfg), patients: cfg.Trust.Patients, patientDomain: cfg.Trust.PatientDomain, patientBox: regexp.MustCompile(`(?i)([^\s<>"(),:;@]+)@` + regexp.QuoteMeta(cfg.Trust.PatientDomain)),
 		documents:   documents{product: cfg.Trust.Documents.Product, refuse: cfg.Trust.Documents.Check == "refuse", fill: cfg.Trust.Documents.Fill},
-		trustLimits: cfg.Trust.Limits, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
-		protect: protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
+		trustLimits: cfg.Trust.Limits, sign: cfg.Sign.SMIME, markKey: derive(key, "mark"), passphraseKey: derive(key, "passphrase"), loopToken: protect.LoopToken(cfg.Hostname),
+		refuseUnclear: cfg.Encrypt.Unclear == "refuse", sealsFiles: cfg.Policy.SealsAttachments(), pdfMode: cfg.Encrypt.PDF.Mode, formLimits: cfg.Encrypt.Limits.ByForm(),
+		ldapTrust: keyring.Trust(cfg.Directory.LDAP.KeyTrust),
+		minTrust:  keyring.Trust(cfg.Encrypt.MinTrust),
+		protect:   protect.Options{Keep: cfg.Headers.Keep, Subject: cfg.Encrypt.Subject, Cipher: cfg.Encrypt.SMIME.Cipher, KeepSubject: cfg.Encrypt.KeepSubject, Clinic: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 	}
 	for domain, addr := range cfg.Trust.Hosts { // never a hop that a rule could name: the colon is not allowed there
 		s.hops["trust:"+domain] = relay.Hop{Addr: addr}
@@ -321,6 +348,9 @@ func newSettings(cfg *config.Config, key [32]byte) (settings, error) {
 		return s, fmt.Errorf("clinic.postmaster: %w", err)
 	}
 	if s.dkim, err = loadDKIM(cfg.DKIM); err != nil {
+		return s, err
+	}
+	if s.opens, err = newOpens(cfg.Inbound.Decrypt); err != nil {
 		return s, err
 	}
 	s.codeMode = vault.Mode(cfg.Pickup.Code)

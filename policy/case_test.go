@@ -19,6 +19,8 @@ type table struct {
 	ListedUnverified Route  `yaml:"listed_unverified"`
 	Starter          bool   `yaml:"starter"`
 	Rules            []Rule `yaml:"rules"`
+	Limits           map[string]Size
+	Scope            string
 }
 
 // given is one entry of a case's .facts.
@@ -49,8 +51,12 @@ type given struct {
 	Sensitivity                string
 	Null                       bool `yaml:"null_sender"` // the library drops a mapping whose key is null
 	Auto, List, Marked         bool
+	Enclosed                   bool
 	Lookalike                  string
 	KnownAs                    bool `yaml:"known_as"`
+	Encrypted                  bool
+	Whole                      string
+	Sizes                      map[string]Size // of the sealed message, by form
 }
 
 func (g given) facts() Facts {
@@ -63,8 +69,15 @@ func (g given) facts() Facts {
 		SMIME: g.SMIME, OpenPGP: g.OpenPGP, Phone: g.Phone, Secret: g.Secret, Opposed: g.Opposed,
 		TrustDomain: g.TrustDomain, TrustDoubt: g.TrustDoubt, TrustSender: g.TrustSender, SenderTrouble: g.SenderTrouble, SendsAs: g.SendsAs, PatientINS: g.Patient, INSValid: g.INSValid,
 		Size: int64(g.Size), Recipients: max(g.Recipients, 1), Headers: g.Header, Tags: g.Tag, Sensitivity: g.Sensitivity,
-		Null: g.Null, Auto: g.Auto, List: g.List, Marked: g.Marked,
+		Null: g.Null, Auto: g.Auto, List: g.List, Marked: g.Marked, Enclosed: g.Enclosed,
 		Lookalike: g.Lookalike, KnownAs: g.KnownAs, KnownAsDomain: map[bool]string{true: "medecin.mssante.example"}[g.KnownAs],
+	}
+	f.Encrypted, f.Whole = g.Encrypted, g.Whole
+	for form, n := range g.Sizes {
+		if f.Sizes == nil {
+			f.Sizes = map[string]int64{}
+		}
+		f.Sizes[form] = int64(n)
 	}
 	for _, a := range g.Attachments {
 		f.Attachments = append(f.Attachments, Attachment{Type: a.Type, Name: a.Name})
@@ -92,7 +105,7 @@ func TestCases(t *testing.T) {
 			}
 			var all []given
 			read(t, base+".facts", &all)
-			p, err := Compile(tab.Rules, Options{ListedUnverified: tab.ListedUnverified, ClinicDomains: []string{"clinique.example"}})
+			p, err := Compile(tab.Rules, Options{ListedUnverified: tab.ListedUnverified, Limits: tab.Limits, Scope: tab.Scope, ClinicDomains: []string{"clinique.example"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,6 +155,12 @@ func show(b *strings.Builder, g given, d Decision) {
 	}
 	line("text", d.Text)
 	line("form", d.Form)
+	if d.Scope != ScopeMessage {
+		line("scope", d.Scope)
+	}
+	if d.Fallback == Refuse {
+		line("fallback", string(d.Fallback))
+	}
 	line("hop", d.Hop)
 	line("notify", d.Notify)
 	line("verified_tls", fmt.Sprint(d.VerifiedTLS))

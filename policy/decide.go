@@ -70,8 +70,12 @@ func (p *Policy) beyond(f *Facts) Decision {
 		return Decision{Route: Later, Rule: ruleDefault, Text: textLater, Reason: reason(ruleDefault, c.facts+" "+f.VerdictWhy, "later")}
 	case f.TrustDomain || f.PatientINS:
 		c.route = Trust
-	case f.SMIME, f.OpenPGP:
-		c.route, c.facts = Encrypt, c.facts+", has="+ladder(f)
+	case f.Encrypted:
+		c.route = Encrypt
+	case f.SMIME:
+		c.route, c.facts = Encrypt, c.facts+", has=smime"
+	case f.OpenPGP:
+		c.route, c.facts = Encrypt, c.facts+", has=openpgp"
 	}
 	return p.settle(f, c)
 }

@@ -46,6 +46,15 @@ const (
 	FormSMIME   = "smime"
 	FormOpenPGP = "openpgp"
 	FormZIP     = "zip"
+	FormPDF     = "pdf"
+	// FormAsIs is the form of what its sender has encrypted end to end: the sealed bytes leave as they came.
+	FormAsIs = "as-is"
+)
+
+// What is sealed of a message.
+const (
+	ScopeMessage     = "message"     // all of it
+	ScopeAttachments = "attachments" // its files and pictures; the text stays readable
 )
 
 // Attachment is one leaf part that a reader would save as a file. Inline pictures of multipart/related are not among them.
@@ -81,7 +90,7 @@ type Facts struct {
 	Contact   bool   // the list has an entry
 	Person    string // patient, professional, partner, supplier, ...
 	Preferred Route  // "" where none
-	Form      string // preferred form: smime, openpgp, zip
+	Form      string // preferred form: smime, openpgp, zip, pdf
 	SMIME     bool   // a certificate is known, and can be sealed to today
 	OpenPGP   bool   // a usable key is known
 	Phone     bool   // a mobile phone is known
@@ -115,7 +124,14 @@ type Facts struct {
 	Auto        bool     // Auto-Submitted other than "no", a report or receipt, an answer to an invitation
 	List        bool     // List-Id or Precedence: list|bulk
 	Marked      bool     // bears our mark: it came from the trust space
-	BrokenMark  bool     // the mark does not verify here: it binds as a whole one does, and no rule may read it as one
+	Enclosed    bool     // it was encrypted on its way to the clinic (our protection field)
+	// Encrypted: its sender encrypted it end to end, to somebody's key, and nothing of it is readable.
+	Encrypted bool
+	// Whole is why its attachments cannot be sealed apart from its text, "" where they can.
+	Whole string
+	// Sizes are how large the sealed message will be at most, by form; what is not there is not known, and no limit holds for it.
+	Sizes      map[string]int64
+	BrokenMark bool // the mark does not verify here: it binds as a whole one does, and no rule may read it as one
 }
 
 // Trial is one rule that was tried.
@@ -128,12 +144,14 @@ type Trial struct {
 // Decision says by which way one recipient's copy leaves, and why.
 type Decision struct {
 	Route Route
-	// Form is the form of encryption on Encrypt: "smime", "openpgp" or "zip". On Plain it may be FormReport: the gateway reduces a null-sender
+	// Form is the form of encryption on Encrypt: "smime", "openpgp", "zip", "pdf", or FormAsIs. On Plain it may be FormReport: the gateway reduces a null-sender
 	// message to headers and status before it leaves.
 	Form string
+	// Scope says on Encrypt what is sealed: ScopeMessage or ScopeAttachments.
+	Scope string
 	// Rule names the rule that decided; Reason is one line that names the rule and the facts it read, for ledger and operator.
 	Rule, Reason string
-	// Text is what the sender is told on Refuse or Later; one line of ASCII French.
+	// Text is what the sender is told on Refuse or Later, and on Encrypt where Fallback is Refuse; one line of ASCII French.
 	Text string
 	// Hop names the next hop for Plain where the rule chose one (hops.NAME in the config), "" is the Internet hop.
 	Hop string
@@ -147,7 +165,8 @@ type Decision struct {
 	Suggest bool
 	// Qualified: the rule asserts that the patient's INS is qualified (Mon espace santé).
 	Qualified bool
-	// Fallback is Pickup where the rule wants it for a patient who has no Mon espace santé mailbox.
+	// Fallback is on Trust Pickup where the rule wants it for a patient who has no Mon espace santé mailbox; on Encrypt what becomes of a
+	// message that the form turns out not to carry: Pickup, Refuse where the rule makes encryption mandatory, "" for a null sender's.
 	Fallback Route
 	Tried    []Trial
 }

@@ -47,6 +47,7 @@ func matchers(r Rule) (plain, listed, verdict []matcher) {
 		flag("null", r.Null, func(f *Facts) bool { return f.Null }),
 		flag("auto", r.Auto, func(f *Facts) bool { return f.Auto }),
 		flag("list", r.List, func(f *Facts) bool { return f.List }),
+		flag("encrypted", r.Encrypted, func(f *Facts) bool { return f.Encrypted }),
 	)
 	if r.Lookalike != nil {
 		want := *r.Lookalike

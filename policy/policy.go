@@ -12,6 +12,10 @@ type Options struct {
 	// ListedUnverified is for a recipient in a listed domain whom the directory does not show: Trust (the default, noted as "domain
 	// verified, person not") or Refuse. No other way exists: mail for a listed domain never takes an Internet route.
 	ListedUnverified Route
+	// Limits are how large a sealed message may be, by form; what is not there has none. Over it the next form of the ladder is taken.
+	Limits map[string]Size
+	// Scope of rules that name none: ScopeMessage (and "") or ScopeAttachments.
+	Scope string
 	// ClinicDomains are the clinic's own domains, A-labels in lower case; mail for them is Local before any rule.
 	ClinicDomains []string
 }
@@ -109,7 +113,8 @@ var (
 	kinds         = []string{"PER", "ORG", "APP", "CAB"}
 	has           = []string{"smime", "openpgp", "phone", "secret", "preferred"}
 	sensitivities = []string{"personal", "private", "company-confidential"}
-	forms         = []string{"", FormSMIME, FormOpenPGP, FormZIP}
+	forms         = []string{"", FormSMIME, FormOpenPGP, FormZIP, FormPDF}
+	scopes        = []string{"", ScopeMessage, ScopeAttachments}
 )
 
 // check finds what no matcher would find: words that can never hold and settings that another route would ignore.
@@ -134,7 +139,10 @@ func check(r Rule, fault func(field, format string, args ...any)) {
 		fault("verdict", "could-not-ask may be named with route trust or refuse only: doubt never opens")
 	}
 	if !slices.Contains(forms, r.Form) {
-		fault("form", "%q is no form: smime, openpgp or zip", r.Form)
+		fault("form", "%q is no form: smime, openpgp, zip or pdf", r.Form)
+	}
+	if !slices.Contains(scopes, r.Scope) {
+		fault("scope", "%q is no scope: message or attachments", r.Scope)
 	}
 	if !isLine(r.Text) || len(r.Text) > maxText {
 		fault("text", "must be one line of at most %d ASCII characters: it goes into an SMTP reply", maxText)
@@ -143,13 +151,22 @@ func check(r Rule, fault func(field, format string, args ...any)) {
 		fault("size_under", "no size is over %s and under %s", r.SizeOver, r.SizeUnder)
 	}
 	only(fault, "form", r.Form != "", r, Encrypt)
-	only(fault, "text", r.Text != "", r, Refuse)
+	only(fault, "scope", r.Scope != "", r, Encrypt)
+	if !(r.Route == Encrypt && r.Fallback == Refuse) {
+		only(fault, "text", r.Text != "", r, Refuse)
+	}
 	only(fault, "hop", r.Hop != "", r, Plain)
 	only(fault, "verified_tls", r.VerifiedTLS, r, Plain)
 	only(fault, "qualified", r.Qualified, r, Trust)
-	only(fault, "fallback", r.Fallback != "", r, Trust)
-	if r.Fallback != "" && r.Fallback != Pickup {
-		fault("fallback", "%q is no fallback: pickup", string(r.Fallback))
+	switch {
+	case r.Fallback == "" || r.Fallback == Pickup && r.Route == Encrypt:
+	case r.Fallback == Refuse && (r.Route == Encrypt || r.Preferred):
+	case r.Fallback == Refuse && slices.Contains(routes, r.Route):
+		fault("fallback", "refuse has a meaning with route encrypt only")
+	case r.Fallback != Pickup && r.Fallback != Refuse:
+		fault("fallback", "%q is no fallback: pickup or, with route encrypt, refuse", string(r.Fallback))
+	default:
+		only(fault, "fallback", true, r, Trust)
 	}
 }
 
@@ -179,11 +196,10 @@ func words[T ~string](list []T) string {
 // Reaches tells whether some facts exist for which a rule, or what comes after the last rule, may end in route. Observe mode and
 // the clinic's own domains are the caller's to know.
 func (p *Policy) Reaches(route Route) bool {
-	beyond := func(r Route) bool { // encryption without a key becomes a pickup
-		return r == route || r == Encrypt && route == Pickup
-	}
 	for _, r := range p.rules {
-		if beyond(r.Route) || r.Preferred && route != Local {
+		// Encryption without a key becomes a pickup, unless it is mandatory.
+		becomes := r.Route == Encrypt && (route == Pickup && r.Fallback != Refuse || route == Refuse && r.Fallback == Refuse)
+		if r.Route == route || becomes || r.Preferred && route != Local {
 			return true
 		}
 		if r.unconditional() && !r.Preferred {
@@ -191,6 +207,11 @@ func (p *Policy) Reaches(route Route) bool {
 		}
 	}
 	return !p.always && (route == Trust || route == Encrypt || route == Pickup)
+}
+
+// SealsAttachments tells whether some mail may be sealed in ScopeAttachments, so that Facts.Whole is read.
+func (p *Policy) SealsAttachments() bool {
+	return p.opt.Scope == ScopeAttachments || slices.ContainsFunc(p.rules, func(r rule) bool { return r.Scope == ScopeAttachments })
 }
 
 // Len is the number of rules.

@@ -108,6 +108,7 @@ func TestReaches(t *testing.T) {
 		{"no rule", nil, []Route{Trust, Encrypt, Pickup}},
 		{"refuse all", []Rule{always}, []Route{Refuse}},
 		{"behind the end", []Rule{always, {Name: "x", Route: Plain}}, []Route{Refuse}},
+		{"mandatory", []Rule{{Name: "x", Route: Encrypt, Fallback: Refuse}}, []Route{Encrypt, Refuse}},
 		{"encrypt may become pickup", []Rule{{Name: "x", Route: Encrypt, Tag: []string{"a"}}, always}, []Route{Encrypt, Pickup, Refuse}},
 		{"preferred", []Rule{{Name: "x", Route: Pickup, Preferred: true}}, []Route{Trust, Encrypt, Pickup, Plain, Refuse}},
 	} {
@@ -121,7 +122,7 @@ func TestReaches(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	for _, s := range []string{textLater, textBroken, textWhiteList, textRefused, textOpposed, textMarked, textAutomatic, textNotInSpace, textTrustSender, textNoMailbox, textNotAllowed, textForeign, textNotDelegate, textUnclear, textNotFound, textUnverified, textINS, textOnePatient, textQualified} {
+	for _, s := range []string{textLater, textBroken, textWhiteList, textRefused, textNoForm, textTooLarge, textNotCarried, textOpposed, textMarked, textEnclosed, textAutomatic, textNotInSpace, textTrustSender, textNoMailbox, textNotAllowed, textForeign, textNotDelegate, textUnclear, textNotFound, textUnverified, textINS, textOnePatient, textQualified} {
 		if !isLine(s) || len(s) >= maxText || strings.Contains(s, "\n") {
 			t.Errorf("no reply text: %q", s)
 		}
@@ -203,7 +204,9 @@ func anyFacts() *rapid.Generator[Facts] {
 			SMIME: flag("smime"), OpenPGP: flag("openpgp"), Phone: flag("phone"), Secret: flag("secret"), Opposed: flag("opposed"),
 			TrustDomain: flag("trust domain"), TrustSender: flag("trust sender"), SenderTrouble: rapid.SampledFrom([]string{"", SenderForeign, SenderRefused}).Draw(t, "trouble"), PatientINS: flag("patient"), INSValid: flag("ins"), INSQualified: flag("ins qualified"),
 			Size: rapid.Int64Range(0, 100).Draw(t, "size"), Recipients: rapid.IntRange(0, 3).Draw(t, "recipients"),
-			Null: flag("null"), Auto: flag("auto"), List: flag("list"), Marked: flag("marked"),
+			Null: flag("null"), Auto: flag("auto"), List: flag("list"), Marked: flag("marked"), Enclosed: flag("enclosed"),
+			Encrypted: flag("encrypted"), Whole: rapid.SampledFrom([]string{"", "unclear"}).Draw(t, "whole"),
+			Sizes:      map[string]int64{FormSMIME: rapid.Int64Range(0, 60).Draw(t, "smime size"), FormZIP: rapid.Int64Range(0, 60).Draw(t, "zip size")},
 			TrustDoubt: rapid.SampledFrom([]string{"", "", "", "too old"}).Draw(t, "trust doubt"),
 		}
 	})
@@ -222,7 +225,8 @@ func anyRule(name string) *rapid.Generator[Rule] {
 		r.Has = rapid.SampledFrom([][]string{nil, {"openpgp"}, {"smime", "openpgp"}, {"phone", "preferred"}}).Draw(t, "has")
 		r.When = rapid.SampledFrom([]string{"", "", "size > 50", `verdict == "verified" or size > 50`, `kind != "PER"`, "trust_domain"}).Draw(t, "when")
 		if r.Route == Encrypt {
-			r.Form = rapid.SampledFrom(forms).Draw(t, "rule form")
+			r.Form, r.Scope = rapid.SampledFrom(forms).Draw(t, "rule form"), rapid.SampledFrom(scopes).Draw(t, "rule scope")
+			r.Fallback = rapid.SampledFrom([]Route{"", Pickup, Refuse}).Draw(t, "rule fallback")
 		}
 		r.Qualified = r.Route == Trust && boolean.Draw(t, "qualified")
 		if r.Route == Trust && boolean.Draw(t, "fallback") {
@@ -237,7 +241,8 @@ func anyPolicy(t *rapid.T) *Policy {
 	for i := range rules {
 		rules[i] = anyRule(string(rune('a'+i))).Draw(t, "rule")
 	}
-	p, err := Compile(rules, Options{ClinicDomains: []string{"clinique.example"}, ListedUnverified: rapid.SampledFrom([]Route{Trust, Refuse}).Draw(t, "listed")})
+	p, err := Compile(rules, Options{ClinicDomains: []string{"clinique.example"}, Limits: map[string]Size{FormSMIME: 50, FormOpenPGP: 50, FormZIP: 50, FormPDF: 50},
+		Scope: rapid.SampledFrom(scopes).Draw(t, "scope"), ListedUnverified: rapid.SampledFrom([]Route{Trust, Refuse}).Draw(t, "listed")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,16 +267,23 @@ func TestLaws(t *testing.T) {
 		}
 		law(!out || !f.TrustDomain && !f.PatientINS, "mail for a listed domain takes no Internet route")
 		law(!out || !f.Marked, "marked mail never leaves over the Internet")
+		law(!out || !f.Enclosed || d.Route == Encrypt, "what came encrypted never leaves in clear, nor as a deposit")
 		law(!f.Opposed || d.Route == Refuse, "who opposes is not written to")
 		law(d.Route != Pickup || !f.Null && !f.Auto && !f.List, "automatic mail never becomes a deposit")
-		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List || f.Null && (d.Form == FormSMIME || d.Form == FormOpenPGP), "automatic mail never triggers a code")
+		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List || f.Null && (d.Form == FormSMIME || d.Form == FormOpenPGP || d.Form == FormAsIs), "automatic mail never triggers a code")
 		law(d.Route != Plain || !f.Null || d.Form == FormReport, "a null sender's mail leaves as a report")
 		law(d.Route != Trust || f.TrustSender || f.Null && f.SenderTrouble != SenderForeign, "only our trust domains write into the trust space")
-		law(d.Fallback == "" || !f.Marked && !f.Null && !f.Auto && !f.List, "what may not become a deposit does not by a fallback")
+		law(d.Fallback == "" || !f.Marked && !f.Enclosed && !f.Null && !f.Auto && !f.List, "what may not become a deposit does not by a fallback")
 		law(d.Route != Trust || f.TrustDomain || f.PatientINS, "trust reaches listed domains alone")
 		law(d.Route != Trust || !f.PatientINS || f.INSValid && f.Recipients == 1 && d.Qualified, "patients: valid, alone, qualified")
 		law(d.Route != Trust || f.PatientINS || f.Verdict == Verified || p.opt.ListedUnverified == Trust, "refuse unverified means it")
-		law(d.Route != Encrypt || possible(&f, d.Form), "what is encrypted can be opened")
+		law(d.Route != Encrypt || possible(&f, d.Form) || d.Form == FormAsIs && f.Encrypted, "what is encrypted can be opened")
+		law(d.Route != Encrypt || d.Form != FormZIP && d.Form != FormPDF || f.Form == d.Form || slices.ContainsFunc(p.rules, func(r rule) bool { return r.Name == d.Rule && r.Form == d.Form }),
+			"zip and pdf are asked for")
+		law(d.Route != Encrypt || d.Form == FormAsIs || f.Sizes[d.Form] <= int64(p.opt.Limits[d.Form]), "what is encrypted is under its limit")
+		law(d.Route != Encrypt || d.Fallback == Pickup || d.Fallback == Refuse && d.Text != "" || f.Null, "what a form turns out not to carry has a way")
+		law((d.Scope != "") == (d.Route == Encrypt), "what is encrypted has a scope")
+		law(d.Scope != ScopeAttachments || f.Whole == "" && d.Form != FormSMIME && d.Form != FormAsIs, "attachments are sealed alone where that is possible")
 		law(f.TrustDoubt == "" || !out && d.Route != Trust, "nothing leaves on a doubtful white list")
 		law(d.Route != Later || f.TrustDoubt != "" || f.Verdict == CouldNotAsk && f.TrustDomain && !f.PatientINS, "only a doubt about a listed domain waits")
 		law((d.Route != Refuse && d.Route != Later) || d.Text != "", "who is refused is told what to do")

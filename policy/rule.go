@@ -63,14 +63,18 @@ type Rule struct {
 	Null *bool `yaml:"null"`
 	Auto *bool `yaml:"auto"`
 	List *bool `yaml:"list"`
+	// Encrypted: its sender has encrypted it end to end (OpenPGP or S/MIME).
+	Encrypted *bool `yaml:"encrypted"`
 	// When is one expression (github.com/expr-lang/expr) over the same names: `size > 1000000 and not phone`.
 	When string `yaml:"when"`
 
 	// Route is the way out: local, trust, encrypt, pickup, plain, refuse.
 	Route Route `yaml:"route"`
-	// Form of encryption on encrypt: smime, openpgp, zip; "" takes the list's, else smime, else openpgp.
+	// Form of encryption on encrypt: smime, openpgp, zip, pdf; "" takes the list's, else smime, else openpgp.
 	Form string `yaml:"form"`
-	// Text is what the sender is told on refuse: one line of ASCII.
+	// Scope on encrypt is what is sealed: message, or attachments; "" is encrypt.scope.
+	Scope string `yaml:"scope"`
+	// Text is what the sender is told on refuse, or on encrypt with fallback: refuse: one line of ASCII.
 	Text string `yaml:"text"`
 	// Hop names the next hop on plain (hops.NAME); "" is internet.
 	Hop string `yaml:"hop"`
@@ -82,7 +86,8 @@ type Rule struct {
 	// may be written to.
 	Qualified bool `yaml:"qualified"`
 	// Fallback on trust: pickup sends what a patient's Mon espace santé mailbox could not take, because there is none, to the ordinary address
-	// that the clinic's list gives for it.
+	// that the clinic's list gives for it. On encrypt it is for whom no form is possible, or a message over the limits of all: pickup, which
+	// is the default, or refuse, which makes encryption mandatory.
 	Fallback Route `yaml:"fallback"`
 	// Preferred uses the route that the recipient's entry in the clinic's list prefers; Route is for entries without one. With no
 	// Route the rule holds only where there is a preference.

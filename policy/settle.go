@@ -42,11 +42,22 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 		return c.end(Local, "", "")
 	case f.Marked:
 		return c.refuse("came from the trust space, never by "+string(c.route), textMarked)
-	case f.Null && c.route == Encrypt && c.keyForm(f) != "":
-		d := c.end(Encrypt, "null sender, no code needed", "") // a key needs neither a deposit nor a code
-		d.Form = c.keyForm(f)
-		return d
+	case f.Enclosed: // it goes on under a key, or not at all: neither clear, nor a deposit, nor a passphrase
+		form := ""
+		if c.route == Encrypt && (f.Null || !f.Auto && !f.List) {
+			form = p.keyForm(f, c)
+		}
+		if form == "" {
+			return c.refuse("came encrypted, never by "+string(c.route)+" without a key", textEnclosed)
+		}
+		return p.sealed(f, c, form)
 	case f.Null:
+		if c.route == Encrypt {
+			if form := p.keyForm(f, c); form != "" { // a key needs neither a deposit nor a code
+				c.note("null sender, no code needed")
+				return p.sealed(f, c, form)
+			}
+		}
 		c.note("null sender, headers and status only")
 		route := c.route
 		d := c.plain()
@@ -57,7 +68,7 @@ func (p *Policy) settle(f *Facts, c *choice) Decision {
 	case c.route == Plain:
 		return c.plain()
 	case c.route == Encrypt:
-		return c.encrypt(f)
+		return p.encrypt(f, c)
 	}
 	return c.end(Pickup, "", "")
 }
@@ -148,65 +159,8 @@ func (c *choice) patient(f *Facts) Decision {
 	}
 	d := c.end(Trust, why, "")
 	d.Qualified = true
-	if !f.Marked && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
+	if c.rule.Route != Encrypt && !f.Marked && !f.Enclosed && !f.Null && !f.Auto && !f.List { // what may not become a deposit does not by a fallback either
 		d.Fallback = c.rule.Fallback
 	}
 	return d
-}
-
-// encrypt seals in the form that is asked for, else the best; without any the content waits in the vault instead.
-func (c *choice) encrypt(f *Facts) Decision {
-	form := c.form(f)
-	switch {
-	case form == "":
-		return c.end(Pickup, "no certificate, key or secret known", "")
-	case !possible(f, form):
-		return c.end(Pickup, "no means for "+form, "")
-	}
-	d := c.end(Encrypt, "form="+form, "")
-	d.Form = form
-	return d
-}
-
-// form is what the rule asks for, else the list where that is possible, else the ladder's.
-func (c *choice) form(f *Facts) string {
-	switch {
-	case c.rule.Form != "":
-		return c.rule.Form
-	case possible(f, f.Form):
-		return f.Form
-	}
-	return ladder(f)
-}
-
-// ladder is the best form where neither rule nor list asks for one, "" where none is: what the recipient's own reader opens by itself. A ZIP, which
-// Windows opens with further software alone, is for those who agreed on a secret for it; a telephone alone is no wish for one.
-func ladder(f *Facts) string {
-	switch {
-	case f.SMIME:
-		return FormSMIME
-	case f.OpenPGP:
-		return FormOpenPGP
-	case f.Secret:
-		return FormZIP
-	}
-	return ""
-}
-
-// keyForm is the form that needs the recipient's key alone, neither a code nor a passphrase; "" where the rule asks for another or no key is
-// known.
-func (c *choice) keyForm(f *Facts) string {
-	form := c.form(f)
-	if form == FormZIP && c.rule.Form == "" { // the list's wish, which no machine can be told the passphrase for
-		form = ladder(f)
-	}
-	if form == FormZIP || !possible(f, form) {
-		return ""
-	}
-	return form
-}
-
-// possible tells whether the recipient can open that form: a certificate, a key, or a passphrase and a way to tell it.
-func possible(f *Facts, form string) bool {
-	return form == FormSMIME && f.SMIME || form == FormOpenPGP && f.OpenPGP || form == FormZIP && (f.Phone || f.Secret)
 }

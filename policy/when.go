@@ -50,6 +50,7 @@ type env struct {
 	Auto         bool                `expr:"auto"`
 	List         bool                `expr:"list"`
 	Marked       bool                `expr:"marked"`
+	Encrypted    bool                `expr:"encrypted"`
 }
 
 // readsVerdict are the names whose values come from the directory. $env is all names at once.
@@ -98,7 +99,7 @@ func (w *when) holds(f *Facts) (bool, error) {
 		TrustDomain: f.TrustDomain, TrustSender: f.TrustSender, Patient: f.PatientINS,
 		Lookalike: f.Lookalike, KnownAs: f.KnownAs,
 		Size: f.Size, Recipients: f.Recipients, Header: f.Headers, Attachments: f.Attachments, Calendar: f.Calendar, Tag: f.Tags,
-		Sensitivity: f.Sensitivity, Null: f.Null, Auto: f.Auto, List: f.List, Marked: f.Marked && !f.BrokenMark,
+		Sensitivity: f.Sensitivity, Null: f.Null, Auto: f.Auto, List: f.List, Marked: f.Marked && !f.BrokenMark, Encrypted: f.Encrypted,
 	}
 	machine := vm.VM{MemoryBudget: whenMemory}
 	out, err := machine.Run(w.program, &e)

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -41,6 +43,14 @@ func (c checkCmd) Run(e *env) error {
 		}
 	}
 	warnings := append(waits(cfg), readable(cfg)...)
+	ofKeys, err := gateway.CheckKeys(cfg, time.Now())
+	warnings = append(warnings, ofKeys...)
+	if errors.Is(err, fs.ErrPermission) { // the service alone may read them
+		warnings = append(warnings, err.Error())
+	} else if err != nil {
+		return err
+	}
+	warnings = append(warnings, g.CheckKeys(e.ctx)...)
 	list := g.WhiteList()
 	warnings = append(warnings, listWarnings(list)...)
 	if list != nil {

@@ -84,6 +84,9 @@ func printExplanation(e *env, x *gateway.Explanation) {
 	if c := x.Answer.Contact; c != nil {
 		row("own list", strings.Join(nonEmpty(c.Name, c.Person, ifAny("prefers ", c.Prefer), yes(len(c.OpenPGPKey) > 0, "OpenPGP key"), yes(c.Phone != "", "mobile phone"), yes(c.Opposed, "OPPOSED"), certificate(c), c.Label), ", "))
 	}
+	for _, k := range x.Keys {
+		row("keyring", k)
+	}
 	row("trust space", yes(x.Facts.TrustDomain, "the recipient's domain is listed"))
 	row("white list", listLine(x.WhiteList))
 	row("doubt", x.Facts.TrustDoubt)

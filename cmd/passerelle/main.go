@@ -32,6 +32,7 @@ type commands struct {
 	Directory directoryCmd `cmd:"" help:"The local mirror of the national directory (Annuaire Sante): look up, search, import, compare. Needs no config."`
 	Whitelist whitelistCmd `cmd:"" help:"The signed white list of the MSSante trust space: status, refresh, accept, show."`
 	Deposits  depositsCmd  `cmd:"" help:"What waits for patients: list, show, revoke, send the notice again, extend."`
+	Keys      keysCmd      `cmd:"" help:"The keys of correspondents outside the trust space: import, list, show, trust, expire, export, delete."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 

@@ -4,95 +4,35 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"io"
-	"slices"
+
+	"passerelle/crypto/lines"
 )
 
 // armour writes RFC 9580 section 6.2 with CRLF lines of 76 columns, as mail wants them. The library's own ends lines with LF and runs
 // at 72 MB/s for its bitwise CRC-24. Section 6.1 would rather have no checksum, but GnuPG 2.2 then reads the END line as base64 where
 // the data ends without padding ("invalid radix64 character 2D"); so it is written, sixteen bytes at a time.
 type armour struct {
-	w    io.Writer
-	crc  uint32 // in the upper 24 bits
-	rest []byte // less than a line of input
-	out  []byte
+	w     io.Writer
+	lines *lines.Writer
+	crc   uint32 // in the upper 24 bits
 }
-
-const (
-	lineIn  = 57 // bytes of input that make 76 columns
-	lineOut = 78
-	perCall = 16 << 10 / lineOut // lines that are written at once, or half of them
-)
 
 func newArmour(w io.Writer) (*armour, error) {
 	_, err := io.WriteString(w, "-----BEGIN PGP MESSAGE-----\r\n\r\n")
-	return &armour{w: w, crc: 0xb704ce << 8, rest: make([]byte, 0, lineIn)}, err
+	return &armour{w: w, lines: lines.NewWriter(w), crc: 0xb704ce << 8}, err
 }
 
 func (a *armour) Write(p []byte) (int, error) {
-	n := len(p)
 	a.crc = crc24(a.crc, p)
-	if len(a.rest) > 0 {
-		k := min(lineIn-len(a.rest), len(p))
-		a.rest, p = append(a.rest, p[:k]...), p[k:]
-		if len(a.rest) < lineIn {
-			return n, nil
-		}
-		a.lines(a.rest)
-		a.rest = a.rest[:0]
-	}
-	for len(p) >= lineIn {
-		k := min(len(p)/lineIn, perCall) * lineIn
-		a.lines(p[:k])
-		p = p[k:]
-		if len(a.out) >= perCall/2*lineOut {
-			if _, err := a.w.Write(a.out); err != nil {
-				return 0, err
-			}
-			a.out = a.out[:0]
-		}
-	}
-	a.rest = append(a.rest, p...)
-	return n, nil
+	return a.lines.Write(p)
 }
-
-// lines appends whole lines to out.
-func (a *armour) lines(p []byte) {
-	at := len(a.out)
-	a.out = slices.Grow(a.out, len(p)/lineIn*lineOut)[:at+len(p)/lineIn*lineOut]
-	for ; len(p) >= lineIn; p, at = p[lineIn:], at+lineOut {
-		line((*[lineOut]byte)(a.out[at:]), (*[lineIn]byte)(p))
-	}
-}
-
-// line is base64 of six bytes at a time, at more than twice the speed of the standard library's.
-func line(out *[lineOut]byte, in *[lineIn]byte) {
-	t := &base64Pairs
-	for i, o := 0, 0; i <= lineIn-9; i, o = i+6, o+8 {
-		x := binary.BigEndian.Uint64(in[i : i+8])
-		binary.LittleEndian.PutUint64(out[o:o+8], uint64(t[x>>52])|uint64(t[x>>40&0xfff])<<16|uint64(t[x>>28&0xfff])<<32|uint64(t[x>>16&0xfff])<<48)
-	}
-	x := uint32(in[54])<<16 | uint32(in[55])<<8 | uint32(in[56])
-	binary.LittleEndian.PutUint32(out[72:], uint32(t[x>>12])|uint32(t[x&0xfff])<<16)
-	out[76], out[77] = '\r', '\n'
-}
-
-// base64Pairs[v] is the two characters of twelve bits, the first in the lower byte.
-var base64Pairs = func() (t [1 << 12]uint16) {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-	for v := range t {
-		t[v] = uint16(alphabet[v>>6]) | uint16(alphabet[v&63])<<8
-	}
-	return t
-}()
 
 func (a *armour) Close() error {
-	if len(a.rest) > 0 {
-		a.out = append(base64.StdEncoding.AppendEncode(a.out, a.rest), '\r', '\n')
+	if err := a.lines.Close(); err != nil {
+		return err
 	}
-	a.out = append(a.out, '=')
-	a.out = base64.StdEncoding.AppendEncode(a.out, []byte{byte(a.crc >> 24), byte(a.crc >> 16), byte(a.crc >> 8)})
-	a.out = append(a.out, "\r\n-----END PGP MESSAGE-----\r\n"...)
-	_, err := a.w.Write(a.out)
+	sum := base64.StdEncoding.EncodeToString([]byte{byte(a.crc >> 24), byte(a.crc >> 16), byte(a.crc >> 8)})
+	_, err := io.WriteString(a.w, "="+sum+"\r\n-----END PGP MESSAGE-----\r\n")
 	return err
 }
 

@@ -3,7 +3,6 @@
 package openpgp
 
 import (
-	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
@@ -19,6 +17,9 @@ import (
 
 // maxKey bounds a key block: keys with many certifications reach tens of kilobytes.
 const maxKey = 1 << 20
+
+// maxRSA bounds what a stranger's key may cost a processor.
+const maxRSA = 16384
 
 // KeyError says why a key cannot be encrypted to. Its text is for the operator.
 type KeyError struct {
@@ -73,32 +74,11 @@ func config(now time.Time) *packet.Config {
 // ParseKeys reads every key of a block, armoured or binary, and refuses the block where one of them cannot be encrypted to at that
 // time: expired, revoked, without an encryption subkey, RSA under 2048 bits, or a private key. The error is a *KeyError.
 func ParseKeys(block []byte, now time.Time) (keys []*Key, err error) {
-	defer func() {
-		if r := recover(); r != nil { // a key is a stranger's bytes; a library's panic stays with it
-			keys, err = nil, &KeyError{Reason: "cannot be read", Err: fmt.Errorf("panic: %v", r)}
-		}
-	}()
-	if len(block) > maxKey {
-		return nil, &KeyError{Reason: "is larger than 1 MiB"}
+	read, err := ReadKeys(block)
+	if err != nil {
+		return nil, err
 	}
-	var ring openpgp.EntityList
-	if i := bytes.Index(block, []byte("-----BEGIN PGP")); i >= 0 {
-		b, derr := armor.Decode(bytes.NewReader(block[i:]))
-		if derr != nil {
-			return nil, &KeyError{Reason: "its armour is broken", Err: derr}
-		}
-		if b.Type != openpgp.PublicKeyType {
-			return nil, &KeyError{Reason: "is not a public key block but " + fmt.Sprintf("%.40q", b.Type)}
-		}
-		ring, err = openpgp.ReadKeyRing(b.Body)
-	} else {
-		ring, err = openpgp.ReadKeyRing(bytes.NewReader(block))
-	}
-	if err != nil || len(ring) == 0 {
-		return nil, &KeyError{Reason: "cannot be read", Err: err}
-	}
-	for _, e := range ring {
-		k := &Key{e}
+	for _, k := range read {
 		if err := k.Usable(now); err != nil {
 			return nil, err
 		}
@@ -113,6 +93,9 @@ func (k *Key) Usable(now time.Time) error {
 	return err
 }
 
+// Revoked tells whether its owner took the key back.
+func (k *Key) Revoked(now time.Time) bool { return k.entity.Revoked(now) }
+
 // choose gives the newest subkey that can be encrypted to at that time; the error is a *KeyError.
 func (k *Key) choose(now time.Time) (openpgp.Key, error) {
 	if k.entity.PrivateKey != nil {
@@ -120,6 +103,9 @@ func (k *Key) choose(now time.Time) (openpgp.Key, error) {
 	}
 	sub, err := k.entity.EncryptionKeyWithError(now, config(now))
 	if err == nil {
+		if n, lerr := sub.PublicKey.BitLength(); lerr == nil && n > maxRSA && sub.PublicKey.PubKeyAlgo.CanEncrypt() {
+			return openpgp.Key{}, &KeyError{k.Fingerprint(), "is of more than 16384 bits", nil}
+		}
 		return sub, nil
 	}
 	reason := "has no usable encryption subkey"

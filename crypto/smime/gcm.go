@@ -7,7 +7,7 @@ import (
 	"encoding/binary"
 )
 
-// gcm encrypts a stream with AES-256-GCM under one tag over all of it (NIST SP 800-38D section 7.1), which the standard library does
+// gcm encrypts and decrypts a stream with AES-256-GCM under one tag over all of it (NIST SP 800-38D section 7.1), which the standard library does
 // only for what lies in memory as a whole. The cipher is the library's CTR. The tag is a Horner scheme, y = (y ^ block) * H, so it can
 // be taken up where it was left: the library's GCM is given each chunk as additional data, the state before it added to its first
 // block. That gives (y ^ L) * H, with L the length block of the chunk, hidden by e0, which is known here; the multiplication by H
@@ -19,6 +19,7 @@ type gcm struct {
 	h, e0  field
 	y      field
 	size   uint64 // bytes encrypted
+	aad    uint64 // bytes of what is authenticated beside
 	tag    [16]byte
 }
 
@@ -57,6 +58,39 @@ func (g *gcm) encrypt(p []byte) []byte {
 	return p
 }
 
+// decrypt is the same for what was encrypted.
+func (g *gcm) decrypt(p []byte) []byte {
+	if len(p) == 0 {
+		return p
+	}
+	g.size += uint64(len(p))
+	filled := p[:(len(p)+15)&^15]
+	clear(filled[len(p):])
+	g.absorb(filled)
+	g.stream.XORKeyStream(p, p)
+	return p
+}
+
+// behind takes additional data that is known only once all is decrypted. It is summed first (SP 800-38D section 7.1), and the sum is
+// linear: what it brings is multiplied by H for each block that came after it.
+func (g *gcm) behind(p []byte) {
+	g.aad = uint64(len(p))
+	var sum field
+	for len(p) > 0 {
+		var b [16]byte
+		p = p[copy(b[:], p):]
+		sum = sum.add(load(b[:])).times(g.h)
+	}
+	power := g.h
+	for n := (g.size + 15) / 16; n > 0; n >>= 1 {
+		if n&1 == 1 {
+			sum = sum.times(power)
+		}
+		power = power.times(power)
+	}
+	g.y = g.y.add(sum)
+}
+
 // absorb takes whole blocks into the state; p is as before when it returns.
 func (g *gcm) absorb(p []byte) {
 	n := len(p) - 16
@@ -77,7 +111,7 @@ func (g *gcm) absorb(p []byte) {
 
 // sum is the tag.
 func (g *gcm) sum() []byte {
-	g.y.add(field{lo: g.size * 8}).times(g.h).add(g.e0).store(g.tag[:])
+	g.y.add(field{hi: g.aad * 8, lo: g.size * 8}).times(g.h).add(g.e0).store(g.tag[:])
 	return g.tag[:]
 }
 

@@ -7,16 +7,20 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"passerelle/gateway/gatewaytest"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -58,7 +62,11 @@ func newKey(t testing.TB, algo string) crypto.Signer {
 func newPerson(t testing.TB, algo string, edit func(*x509.Certificate)) person {
 	t.Helper()
 	key := newKey(t, algo)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "A " + algo}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0),
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "A " + algo}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0),
 		EmailAddresses: []string{"a@dest.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}, KeyUsage: x509.KeyUsageKeyAgreement}
 	if _, ok := key.(*rsa.PrivateKey); ok {
 		tmpl.KeyUsage = x509.KeyUsageKeyEncipherment
@@ -141,73 +149,27 @@ func (p person) opened(t testing.TB, der []byte) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// gpgsm is a home of GnuPG's with the person's key, RSA alone: 2.2 imports no other, and in the old ciphers of PKCS #12.
+// gpgsm opens with GnuPG, nss as Thunderbird does.
 func (p person) gpgsm(t testing.TB) func(der []byte) ([]byte, error) {
 	t.Helper()
-	tool(t, "gpgsm", "gpgsm")
-	home, err := os.MkdirTemp("", "g") // short: the agent's socket lies in it
+	open, stop, err := gatewaytest.GPGSM(p.crt, p.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
-		os.RemoveAll(home)
-	})
-	p12 := filepath.Join(home, "a.p12")
-	if msg, err := exec.Command("openssl", "pkcs12", "-export", "-in", p.crt, "-inkey", p.key, "-out", p12, "-passout", "pass:x",
-		"-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, msg)
-	}
-	run := func(args ...string) ([]byte, error) {
-		cmd := exec.Command("gpgsm", append([]string{"--homedir", home, "--batch", "--quiet", "--disable-crl-checks", "--pinentry-mode", "loopback", "--passphrase-fd", "0"}, args...)...)
-		cmd.Stdin = bytes.NewReader([]byte("x\n"))
-		var errs bytes.Buffer
-		cmd.Stderr = &errs
-		out, err := cmd.Output()
-		if err != nil {
-			t.Logf("gpgsm: %s", errs.String())
-		}
-		return out, err
-	}
-	if _, err := run("--import", p12); err != nil {
-		t.Fatal(err)
-	}
-	return func(der []byte) ([]byte, error) {
-		in := filepath.Join(home, "in.p7m")
-		write(t, in, der)
-		return run("--decrypt", in)
-	}
+	t.Cleanup(stop)
+	return open
 }
 
-// nss is a database with the person's key, and opens as Thunderbird does.
 func (p person) nss(t testing.TB) func(der []byte) ([]byte, error) {
 	t.Helper()
-	tool(t, "cmsutil", "libnss3-tools")
-	dir := t.TempDir()
-	run := func(name string, args ...string) ([]byte, error) {
-		cmd := exec.Command(name, args...)
-		var out, errs bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &errs
-		err := cmd.Run()
-		if err != nil {
-			t.Logf("%s: %s", name, errs.String())
-		}
-		return out.Bytes(), err
+	open, err := gatewaytest.NSS(t.TempDir(), p.crt, p.key)
+	if err != nil {
+		t.Fatal(err)
 	}
-	p12 := filepath.Join(dir, "a.p12")
-	for _, args := range [][]string{
-		{"certutil", "-N", "-d", dir, "--empty-password"},
-		{"openssl", "pkcs12", "-export", "-in", p.crt, "-inkey", p.key, "-out", p12, "-passout", "pass:x", "-name", "a"},
-		{"pk12util", "-i", p12, "-d", dir, "-W", "x"},
-		{"certutil", "-M", "-d", dir, "-n", "a", "-t", "CTu,CTu,CTu"},
-	} {
-		if _, err := run(args[0], args[1:]...); err != nil {
-			t.Fatal(args, err)
-		}
-	}
-	return func(der []byte) ([]byte, error) {
-		in := filepath.Join(dir, "in.p7m")
-		write(t, in, der)
-		return run("cmsutil", "-D", "-d", dir, "-i", in)
-	}
+	return open
 }
+
+// fingerprint is how GnuPG's trustlist.txt names a certificate.
+func fingerprint(c *x509.Certificate) string { return fmt.Sprintf("%X", sha1.Sum(c.Raw)) }
+
+func keyOf(p person) *rsa.PublicKey { return p.cert.PublicKey.(*rsa.PublicKey) }

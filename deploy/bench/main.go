@@ -16,7 +16,7 @@ const usage = `bench keys DIR              certificates of a trust space below D
 bench directory N FILE       an extraction file with N mailboxes
 bench corpus DIR             the corpus of deploy/corpus_test.go as .eml files
 bench sink ADDR              counts; as smtp-sink does where it is called by that name
-bench soak|memory|kills      see the flags of each
+bench soak|memory|kills|vault  see the flags of each
 `
 
 func main() {
@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	f := flag.NewFlagSet("bench "+args[0], flag.ContinueOnError)
 	do, ok := map[string]func(context.Context, *flag.FlagSet, []string) error{
-		"keys": keys, "directory": directory, "corpus": corpus, "sink": sinkCommand, "soak": soak, "memory": memory, "kills": kills,
+		"keys": keys, "directory": directory, "corpus": corpus, "sink": sinkCommand, "soak": soak, "memory": memory, "kills": kills, "vault": vaultCommand,
 	}[args[0]]
 	if !ok {
 		fmt.Fprint(os.Stderr, usage)

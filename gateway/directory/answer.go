@@ -25,6 +25,8 @@ type Record struct {
 	RedList, Inactive bool
 	// Flags are doubts about the record that never reject it, for instance "rpps-check-failed".
 	Flags []string
+	// Keys are certificates (DER) and OpenPGP public keys of the mailbox as the source holds them, unchecked.
+	Keys [][]byte `json:",omitempty"`
 	// Places are all lines of the mailbox in what Search found, nil where there is one.
 	Places []Place
 	Source string
@@ -44,6 +46,11 @@ type Answer struct {
 	// Sources are all that were asked, in their precedence; Contradictions where they differ, fit for the ledger.
 	Sources        []Said
 	Contradictions []string
+	// Keys are those of a source that tells of keys, as it holds them, KeysFrom is its name and KeysAsOf when it was asked; "" where none was
+	// asked, or could be. No keys is an answer too.
+	Keys     [][]byte
+	KeysFrom string
+	KeysAsOf time.Time
 	// Lookalike is the known domain for which the address's own may have been taken by mistake, "" where it looks like none.
 	Lookalike string
 	// KnownAs is the MSSanté mailbox of the same person, where a link says so.

@@ -60,6 +60,12 @@ type asker struct {
 // concerns tells whether the source is asked about the address at all.
 func (r *asker) concerns(a message.Address) bool { return r.About(a.Domain) }
 
+// tellsKeys: the operator said where its keys are.
+func (r *asker) tellsKeys() bool {
+	c, ok := r.made.(LDAPConfig)
+	return ok && (c.Attributes.Certificate != "" || c.Attributes.OpenPGPKey != "")
+}
+
 // question asks the source; what panics on a stranger's answer could not be asked.
 func (r *asker) question(ctx context.Context, a message.Address) (recs []Record, err error) {
 	defer func() {

@@ -51,6 +51,8 @@ type LDAPAttributes struct {
 	Structure, StructureID, Service  string
 	City, PostalCode, Department     string
 	RedList, Inactive                string // LDAP booleans
+	// Certificate holds certificates in DER (RFC 4523), OpenPGPKey public keys, armoured or binary. Any may be several.
+	Certificate, OpenPGPKey string
 }
 
 // ldapSource asks an LDAP directory (RFC 4511) about one address at a time. It is safe for concurrent use.

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"os"
@@ -152,6 +153,62 @@ func TestLDAPFields(t *testing.T) {
 	l := openLDAP(t, cfg)
 	if a, b := found(t, l, "accueil@chu.mssante.test", 1)[0].Kind, found(t, l, "deux@medecin.mssante.test", 1)[0].Kind; a != "ORG" || b != "PER" {
 		t.Errorf("kinds %q, %q", a, b)
+	}
+}
+
+// TestLDAPKeys: certificates and OpenPGP keys of an entry come as they are, with and without ";binary", few and small.
+func TestLDAPKeys(t *testing.T) {
+	ca := authority(t)
+	issued, err := ca.IssueLocal(pkix.Name{CommonName: "Dr Doe"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, pgp := string(issued.Cert.Raw), "\x99\x00binary\xff key"
+	many := []string{"userCertificate;binary", der}
+	for i := range 12 {
+		many = append(many, "audio", fmt.Sprintf("\x99 key %02d", i))
+	}
+	s := slapd(t, gatewaytest.SlapdOptions{CA: ca},
+		doctor("one", "one@a.test", "userCertificate;binary", der, "audio", pgp),
+		doctor("many", "many@a.test", many...),
+		doctor("large", "large@a.test", "audio", strings.Repeat("x", maxEntryKey+1)),
+		doctor("none", "none@a.test"))
+	for _, name := range []string{"userCertificate;binary", "userCertificate", "USERCERTIFICATE;BINARY"} {
+		cfg := ldapFor(s)
+		cfg.Attributes.Certificate, cfg.Attributes.OpenPGPKey, cfg.Attributes.Speciality = name, "audio", ""
+		l := openLDAP(t, cfg)
+		if got := found(t, l, "one@a.test", 1)[0].Keys; len(got) != 2 || string(got[0]) != der || string(got[1]) != pgp {
+			t.Errorf("%s: got %d keys: %q", name, len(got), got)
+		}
+		if got := found(t, l, "many@a.test", 1)[0].Keys; len(got) != 1+maxEntryKeys {
+			t.Errorf("%s: got %d keys of many", name, len(got))
+		}
+		for _, a := range []string{"large@a.test", "none@a.test"} {
+			if got := found(t, l, a, 1)[0].Keys; len(got) != 0 {
+				t.Errorf("%s: %s has %d keys", name, a, len(got))
+			}
+		}
+	}
+	cfg := ldapFor(s)
+	cfg.Attributes.Certificate = "userCertificate;binary"
+	d, err := Open(t.Context(), Config{StateDir: t.TempDir(), LDAP: &cfg, LDAPAsking: Asking{OnMail: true, Timeout: 5 * time.Second, About: func(d string) bool { return d == "a.test" }}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for a, want := range map[string]int{"one@a.test": 1, "none@a.test": 0, "nobody@a.test": 0} {
+		if got := d.Ask(t.Context(), address(t, a)); len(got.Keys) != want || got.KeysFrom != "ldap" || got.KeysAsOf.IsZero() {
+			t.Errorf("%s: %d keys from %q of %s", a, len(got.Keys), got.KeysFrom, got.KeysAsOf)
+		}
+	}
+	if got := d.Ask(t.Context(), address(t, "one@elsewhere.test")); got.KeysFrom != "" {
+		t.Errorf("a source that was not asked told of keys: %q", got.KeysFrom)
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Ask(t.Context(), address(t, "two@a.test")); got.KeysFrom != "" {
+		t.Errorf("a source that is away told of keys: %q", got.KeysFrom)
 	}
 }
 

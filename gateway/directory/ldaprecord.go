@@ -11,7 +11,7 @@ import (
 // names lists the attributes to ask for.
 func (a LDAPAttributes) names() []string {
 	all := []string{a.Address, a.Kind, a.Title, a.LastName, a.FirstName, a.RPPS, a.Profession, a.Category, a.Speciality, a.Structure,
-		a.StructureID, a.Service, a.City, a.PostalCode, a.Department, a.RedList, a.Inactive}
+		a.StructureID, a.Service, a.City, a.PostalCode, a.Department, a.RedList, a.Inactive, a.Certificate, a.OpenPGPKey}
 	all = slices.DeleteFunc(all, func(s string) bool { return s == "" })
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -61,6 +61,7 @@ func (l *ldapSource) record(key string, e *ldap.Entry) Record {
 		Profession: get(at.Profession), Category: get(at.Category), Speciality: get(at.Speciality),
 		City: get(at.City), PostalCode: get(at.PostalCode), Department: get(at.Department),
 		RedList: notFalse(e, at.RedList), Inactive: notFalse(e, at.Inactive)}
+	r.Keys = append(raw(e, at.Certificate), raw(e, at.OpenPGPKey)...)
 	switch ids := values(e, at.RPPS); len(ids) {
 	case 0:
 	case 1:
@@ -94,6 +95,29 @@ func values(e *ldap.Entry, name string) []string {
 		for _, b := range a.ByteValues {
 			if v, _ := cleanField(b); v != "" && !slices.Contains(out, v) {
 				out = append(out, v)
+			}
+		}
+	}
+	return out
+}
+
+// The bounds of what an entry may bring to seal to.
+const (
+	maxEntryKeys = 8 // of one attribute
+	maxEntryKey  = 64 << 10
+)
+
+// raw gives an attribute's values as they are, the first few that are not too large. ";binary" is a way of transfer (RFC 4522): servers add it
+// and leave it out.
+func raw(e *ldap.Entry, name string) (out [][]byte) {
+	bare := func(s string) string { return strings.TrimSuffix(strings.ToLower(s), ";binary") }
+	for _, a := range e.Attributes {
+		if name == "" || bare(a.Name) != bare(name) {
+			continue
+		}
+		for _, b := range a.ByteValues {
+			if len(b) > 0 && len(b) <= maxEntryKey && len(out) < maxEntryKeys {
+				out = append(out, b)
 			}
 		}
 	}

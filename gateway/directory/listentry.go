@@ -86,7 +86,7 @@ func (c *Contact) set(field, v string) (err error) {
 	case "prefer":
 		c.Prefer, err = oneOf(field, v, "trust", "encrypt", "pickup", "plain", "refuse")
 	case "form":
-		c.Form, err = oneOf(field, v, "smime", "openpgp", "zip")
+		c.Form, err = oneOf(field, v, "smime", "openpgp", "zip", "pdf")
 	case "openpgp":
 		if strings.HasPrefix(v, "-----BEGIN ") {
 			if len(v) > maxKeySize {

@@ -34,6 +34,7 @@ type Said struct {
 
 	reply   string
 	records []Record
+	keys    bool // the source tells of keys
 }
 
 // verdictBy gives a source's verdict on the records that it holds.
@@ -60,7 +61,9 @@ func (d *Directory) ask(ctx context.Context, a message.Address) Answer {
 		}
 		for _, r := range d.remotes {
 			if r.name() == name && r.concerns(a) {
-				said = append(said, d.asking.Load().ask(ctx, r, a))
+				s := d.asking.Load().ask(ctx, r, a)
+				s.keys = r.tellsKeys()
+				said = append(said, s)
 			}
 		}
 	}
@@ -110,6 +113,14 @@ func merge(said []Said, ordered bool) Answer {
 		ans.Verdict, ans.Why, ans.Reply = CouldNotAsk, "no source of the directory verifies", "annuaire national absent, nouvel essai plus tard"
 	}
 	ans.Records = mergeRecords(said, win)
+	for _, s := range said {
+		if s.keys && s.Verdict != CouldNotAsk {
+			ans.KeysFrom, ans.KeysAsOf = s.Name, s.AsOf
+			for _, r := range s.records {
+				ans.Keys = append(ans.Keys, r.Keys...)
+			}
+		}
+	}
 	return ans
 }
 

@@ -35,6 +35,25 @@ func random(n int) []byte {
 	return p
 }
 
+// TestUnsummed: the sum of a body that was written without is the same.
+func TestUnsummed(t *testing.T) {
+	want := random(3*segment + 17)
+	for _, limit := range []int64{0, 100_000, 16 << 20} {
+		w := NewBudget(limit, t.TempDir()).NewWriter(0).Unsummed()
+		if _, err := w.Write(want); err != nil {
+			t.Fatal(err)
+		}
+		b, err := w.Body()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.Sum() != sha256.Sum256(want) || b.Sum() != BytesBody(want).Sum() {
+			t.Errorf("limit %d: a wrong sum", limit)
+		}
+		b.Close()
+	}
+}
+
 func TestBodyInMemoryAndInFile(t *testing.T) {
 	dir := t.TempDir()
 	for _, size := range []int{0, 1, 8 << 10, segment - 1, segment, segment + 1, 3*segment + 17, 2 << 20} {

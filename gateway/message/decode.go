@@ -26,7 +26,11 @@ func DecodePart(b *Body, p Part) io.Reader {
 // DecodeString gives the body of a text part as UTF-8, by its charset parameter; bytes that are no text in it become U+FFFD, and
 // text that calls itself UTF-8, or nothing, stays as it is. A charset that is not known is an error.
 func DecodeString(b *Body, p Part) (io.Reader, error) {
-	r := DecodePart(b, p)
+	return p.UTF8(DecodePart(b, p))
+}
+
+// UTF8 is the same for r, the part's text without its transfer encoding.
+func (p Part) UTF8(r io.Reader) (io.Reader, error) {
 	e, err := charset(p.Params["charset"])
 	if err != nil {
 		return nil, fmt.Errorf("decode text: %w", err)

@@ -2,8 +2,11 @@ package message
 
 import (
 	"bytes"
+	"path"
 	"strings"
 )
+
+const holdsTNEF = "it holds Outlook's own format (TNEF)"
 
 // describe fills in what the header says of the part, and gives the reasons why another reader may see it otherwise.
 func (p *Part) describe(h Header) (faults []string) {
@@ -28,6 +31,9 @@ func (p *Part) describe(h Header) (faults []string) {
 		fault(why)
 		p.Disposition = d
 		if params["filename"] != "" {
+			if endsApart(p.Name, params["filename"]) {
+				fault("its file has two names of different kinds")
+			}
 			p.Name = params["filename"]
 		}
 	}
@@ -39,6 +45,12 @@ func (p *Part) describe(h Header) (faults []string) {
 			fault("a transfer encoding is not known")
 		}
 	}
+	if p.Params["boundary"] != "" && !strings.HasPrefix(p.Type, "multipart/") {
+		fault("a part that is no multipart names a boundary")
+	}
+	if cs := strings.ToLower(p.Params["charset"]); strings.Contains(cs, "utf-7") || strings.Contains(cs, "utf7") {
+		fault("its text is in UTF-7")
+	}
 	p.ContentID = strings.Trim(h.Get("Content-ID"), "<> \t")
 	switch p.Type {
 	case "multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime":
@@ -48,14 +60,33 @@ func (p *Part) describe(h Header) (faults []string) {
 	case "message/external-body":
 		fault("a part lies elsewhere (message/external-body)")
 	case "application/ms-tnef", "application/vnd.ms-tnef":
-		fault("it holds Outlook's own format (TNEF)")
-	case "text/x-uuencode", "application/x-uuencode", "application/mac-binhex40", "application/x-yencode":
+		fault(holdsTNEF)
+	case "multipart/appledouble", "multipart/header-set", "application/applefile", "application/x-applefile":
+		fault("it holds a Macintosh file in two pieces")
+	case "text/x-uuencode", "application/x-uuencode", "application/uuencode", "application/mac-binhex40", "application/binhex", "application/mac-binhex",
+		"application/x-binhex40", "application/x-yencode", "application/x-yenc":
 		fault("it holds a file in an old encoding")
 	}
 	if strings.EqualFold(p.Name, "winmail.dat") {
-		fault("it holds Outlook's own format (TNEF)")
+		fault(holdsTNEF)
 	}
 	return faults
+}
+
+// endsApart tells whether two names of one file end apart: a reader by the one shows a document, by the other a program.
+func endsApart(a, b string) bool {
+	a, b = strings.ToLower(path.Ext(a)), strings.ToLower(path.Ext(b))
+	return a != "" && b != "" && a != b
+}
+
+// folded tells whether the field of that name stands on more than one line.
+func folded(h Header, name string) bool {
+	for _, f := range h.Fields() {
+		if strings.EqualFold(f.Name, name) && bytes.IndexByte(bytes.TrimRight(f.Raw, "\r\n"), '\n') >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // headerFaults gives the reasons in the fields themselves.
@@ -75,6 +106,11 @@ func headerFaults(h Header) (faults []string) {
 			faults = append(faults, "a header is folded with an empty line")
 		}
 		name := strings.ToLower(f.Name)
+		if single[name] {
+			if once[name]++; once[name] == 2 {
+				faults = append(faults, "a field that may stand once stands twice")
+			}
+		}
 		if strings.HasPrefix(name, "content-") || name == "mime-version" {
 			if f.Value() == "" {
 				faults = append(faults, "a field that describes the content is empty")
@@ -87,10 +123,13 @@ func headerFaults(h Header) (faults []string) {
 	return faults
 }
 
+// single are fields that mail programs show the first or the last of (RFC 5322 section 3.6).
+var single = map[string]bool{"from": true, "sender": true, "reply-to": true, "to": true, "cc": true, "subject": true, "date": true, "message-id": true}
+
 // blankFold tells whether a continuation line holds blanks alone: some parsers end the header there (RFC 5322 section 4.2).
 func blankFold(raw []byte) bool {
 	for _, line := range bytes.SplitAfter(raw, []byte("\n"))[1:] {
-		if len(line) > 0 && len(bytes.TrimSpace(line)) == 0 {
+		if len(line) > 0 && len(bytes.Trim(line, " \t\r\n")) == 0 {
 			return true
 		}
 	}
@@ -102,7 +141,7 @@ func (p *parser) textLine(line []byte) {
 	switch line[0] {
 	case 'b':
 		if rest, ok := bytes.CutPrefix(line, []byte("begin")); ok && isUUBegin(rest) {
-			p.unclear("its text holds a file (uuencode)")
+			p.packed("its text holds a file (uuencode)")
 		}
 	case '=':
 		if bytes.HasPrefix(line, []byte("=ybegin ")) {

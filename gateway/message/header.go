@@ -146,7 +146,7 @@ func (f Field) Value() string {
 	if f.Name != "" {
 		v = v[len(f.Name)+1:]
 	}
-	v = bytes.TrimSpace(v)
+	v = bytes.Trim(v, " \t\r\n") // no other blanks: parsers differ in whether a no-break space belongs to the value
 	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 {
 		return string(v)
 	}

@@ -37,13 +37,23 @@ type Index struct {
 	Weight int64
 	// Unclear says why two readers may see different parts, "" where they may not. It holds no word of the message.
 	Unclear string
+	// Packed are the parts whose files only some readers see: uuencode in a text, Outlook's format (TNEF). A message that holds one is
+	// Unclear; it is Whole for another reason alone.
+	Packed []int
+	whole  bool
 }
+
+// Whole tells that the message must not be taken apart: readers may see different parts, and not only because some of them cannot
+// unpack what is Packed.
+func (x *Index) Whole() bool { return x.whole }
 
 // Limits bound what Parse follows; beyond them a message is Unclear.
 type Limits struct {
 	Depth, Parts, Header int
 	// Signed: what multipart/signed holds is looked at too. Who asks wants to know what is in it, and takes nothing of it apart.
 	Signed bool
+	// Encrypted: the parts of multipart/encrypted are found, for who opens them.
+	Encrypted bool
 }
 
 // headersFactor bounds the headers of all parts together, in lengths of one: an index is kept while its message is in hand.
@@ -61,6 +71,7 @@ func Parse(b *Body, lim Limits) (*Index, error) {
 	p := &parser{scanner: newScanner(b), lim: lim, x: &Index{}}
 	p.begin(0, -1)
 	for {
+		p.bulk = p.state == inLeaf
 		line, start, err := p.next()
 		if err == io.EOF {
 			break
@@ -111,11 +122,26 @@ type parser struct {
 	// headers is the length of all headers so far.
 	headers int
 	nl      int64 // length of the line end before the current line
+	eol     int64 // length of the first line's end
+	first   bool  // the line is the first of a body
+	cr      bool  // the piece before ended with a CR
 	stop    bool
 }
 
 // unclear keeps the first reason.
 func (p *parser) unclear(why string) {
+	p.x.whole = true
+	if p.x.Unclear == "" {
+		p.x.Unclear = why
+	}
+}
+
+// packed notes that the innermost part holds files that some readers unpack.
+func (p *parser) packed(why string) {
+	part := p.path[len(p.path)-1].part
+	if n := len(p.x.Packed); n == 0 || p.x.Packed[n-1] != part {
+		p.x.Packed = append(p.x.Packed, part)
+	}
 	if p.x.Unclear == "" {
 		p.x.Unclear = why
 	}
@@ -147,8 +173,9 @@ func (p *parser) begin(start int64, parent int) {
 }
 
 func (p *parser) line(line []byte, start int64) error {
-	nl := p.nl
-	p.nl = lineEnd(line)
+	nl, first := p.nl, p.first
+	p.nl, p.first = lineEnd(line), false
+	p.ends(line)
 	if !p.mid && len(line) > 2 && line[0] == '-' && line[1] == '-' && p.delimiter(line, start, nl) {
 		return nil
 	}
@@ -168,17 +195,60 @@ func (p *parser) line(line []byte, start int64) error {
 			p.headers += len(line)
 			p.header = append(p.header, line...)
 		}
+	case inLeaf:
+		if first && bytes.HasPrefix(line, []byte("eJ8+I")) { // base64 of TNEF's signature
+			if part := p.x.Parts[p.path[len(p.path)-1].part]; part.Encoding == "base64" && !part.Opaque {
+				p.packed(holdsTNEF)
+			}
+		}
 	case inText:
 		if !p.mid {
 			p.textLine(line)
 		}
 	case inPreamble, inEpilogue:
-		if len(bytes.TrimSpace(line)) > 0 && !(p.state == inPreamble && usualPreamble(line)) {
+		if len(bytes.Trim(line, " \t\r\n")) > 0 && !(p.state == inPreamble && usualPreamble(line)) {
 			p.unclear("there is text before or after its parts")
 		}
 	}
 	return nil
 }
+
+// ends looks at where lines end: parsers differ in whether a bare CR, or a LF among CRLF, is an end, and so a place for a boundary; some
+// read no further than a NUL.
+func (p *parser) ends(line []byte) {
+	cut := p.cr // the window ended between CR and LF
+	if p.cr = p.long && line[len(line)-1] == '\r'; cut && line[0] == '\n' {
+		p.nl = 2
+	} else if cut {
+		p.unclear("it holds a bare carriage return")
+	}
+	if p.eol == 0 {
+		p.eol = p.nl
+	}
+	pairs := 0 // CRLF; in bulk there are many
+	if cut && line[0] == '\n' {
+		pairs++
+	}
+	for rest := line; ; {
+		i := bytes.IndexByte(rest, '\r')
+		if i < 0 || p.cr && i == len(rest)-1 {
+			break
+		}
+		if i+1 == len(rest) || rest[i+1] != '\n' {
+			p.unclear("it holds a bare carriage return")
+			break
+		}
+		pairs, rest = pairs+1, rest[i+2:]
+	}
+	if n := bytes.Count(line, newline); n > 0 && (p.eol == 2 && n != pairs || p.eol == 1 && pairs > 0) {
+		p.unclear("its lines end in different ways")
+	}
+	if bytes.IndexByte(line, 0) >= 0 {
+		p.unclear("it holds a NUL")
+	}
+}
+
+var newline = []byte("\n")
 
 func lineEnd(line []byte) int64 {
 	switch {
@@ -241,7 +311,7 @@ func (p *parser) closeTo(i int, end int64) {
 func (p *parser) headerDone(at int64) {
 	f := &p.path[len(p.path)-1]
 	part := &p.x.Parts[f.part]
-	part.HeaderEnd = at
+	part.HeaderEnd, p.first = at, true
 	h := parseHeader(bytes.Clone(p.header))
 	if f.part == 0 {
 		p.x.Header = h
@@ -253,9 +323,13 @@ func (p *parser) headerDone(at int64) {
 		p.unclear(why)
 	}
 	for _, why := range part.describe(h) {
+		if why == holdsTNEF {
+			p.packed(why)
+			continue
+		}
 		p.unclear(why)
 	}
-	if p.lim.Signed && part.Type == "multipart/signed" {
+	if p.lim.Signed && part.Type == "multipart/signed" || p.lim.Encrypted && part.Type == "multipart/encrypted" {
 		part.Opaque = false
 	}
 	if part.Parent >= 0 {
@@ -268,6 +342,9 @@ func (p *parser) headerDone(at int64) {
 	case strings.HasPrefix(part.Type, "multipart/"):
 		if !identity {
 			p.unclear("a multipart has a transfer encoding")
+		}
+		if strings.Contains(part.Params["boundary"], " ") && folded(h, "Content-Type") {
+			p.unclear("a boundary with a blank stands in a folded field") // it may be the fold's
 		}
 		p.openMultipart(f, part.Params["boundary"])
 	case part.Type == "message/rfc822" || part.Type == "message/global":
@@ -282,7 +359,7 @@ func (p *parser) headerDone(at int64) {
 }
 
 func (p *parser) openMultipart(f *open, boundary string) {
-	if boundary == "" || len(boundary) > 70 || strings.TrimRight(boundary, " \t") != boundary { // RFC 2046 section 5.1.1
+	if !isBoundary(boundary) {
 		p.unclear("a multipart has no valid boundary")
 		return
 	}
@@ -298,6 +375,15 @@ func (p *parser) openMultipart(f *open, boundary string) {
 		}
 	}
 	f.boundary, p.state = boundary, inPreamble
+}
+
+// isBoundary holds to RFC 2046 section 5.1.1, and lets pass what else mailers write and every parser reads alike: some take quotes, angle
+// brackets or encoded words off, or know ASCII alone.
+func isBoundary(s string) bool {
+	if s == "" || len(s) > 70 || strings.Trim(s, " ") != s || strings.Contains(s, "=?") || strings.ContainsAny(s, "\"\\<>;") || s[0] == '\'' && s[len(s)-1] == '\'' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f })
 }
 
 // relate marks a part of multipart/related (RFC 2387) other than the one that its start parameter, or its place, makes the root.

@@ -161,7 +161,30 @@ func TestUnclear(t *testing.T) {
 		"no header":           {"\nbody\n", ""},
 		"empty":               {"", ""},
 		"header only":         {"Subject: x\n", ""},
-		"plain both names":    {"Content-Type: text/plain; name=\"a\"; name*=utf-8''b\n\nx", ""},
+		"plain both names":    {"Content-Type: text/plain; name=\"a.pdf\"; name*=utf-8''%C3%A9.pdf\n\nx", ""},
+		"both names apart":    {"Content-Type: text/plain; name=\"a.pdf\"; name*=utf-8''a.exe\n\nx", "parsers read apart"},
+		"names of two fields": {"Content-Type: application/pdf; name=\"a.pdf\"\nContent-Disposition: attachment; filename=a.exe\n\nx", "two names"},
+		"both charsets":       {"Content-Type: text/plain; charset=utf-8; charset*=utf-8''koi8-r\n\nx", "parsers read apart"},
+		"whole and pieces":    {"Content-Type: text/plain; name*=utf-8''b; name*0=b\n\nx", "parsers read apart"},
+		"gap in pieces":       {"Content-Type: text/plain; name*0=a; name*2=b\n\nx", "lacks a piece"},
+		"piece twice":         {"Content-Type: text/plain; name*0=a; name*0*=utf-8''b\n\nx", "lacks a piece"},
+		"piece number":        {"Content-Type: text/plain; name*0=a; name*01=b\n\nx", "malformed"},
+		"broken percent":      {"Content-Type: text/plain; name*=utf-8''a%4\n\nx", "parsers read apart"},
+		"no charset":          {"Content-Type: text/plain; name*=abc\n\nx", "parsers read apart"},
+		"boundary elsewhere":  {"Content-Type: text/plain; boundary=b\n\nx", "no multipart names a boundary"},
+		"boundary in word":    {"Content-Type: multipart/mixed; boundary=\"=?utf-8?Q?b?=\"\n\n--b\n\nx\n--b--\n", "read apart"},
+		"boundary in angles":  {"Content-Type: multipart/mixed; boundary=\"<b>\"\n\n--<b>\n\nx\n--<b>--\n", "read apart"},
+		"boundary in quotes":  {"Content-Type: multipart/mixed; boundary='b'\n\n--'b'\n\nx\n--'b'--\n", "read apart"},
+		"boundary not ASCII":  {"Content-Type: multipart/mixed; boundary=\"é\"\n\n--é\n\nx\n--é--\n", "read apart"},
+		"boundary folded":     {"Content-Type: multipart/mixed; boundary=\"a\n b\"\n\n--a b\n\nx\n--a b--\n", "folded field"},
+		"bare CR in a body":   {"Subject: x\n\na\rb\n", "bare carriage return"},
+		"NUL in a body":       {"Subject: x\n\na\x00b\n", "NUL"},
+		"no-break space":      {"Content-Transfer-Encoding: \u00a0base64\n\nx", "not known"},
+		"quotes left out":     {"Content-Type: multipart/mixed; boundary=a=b\n\n--a=b\n\nx\n--a=b--\n", "lacks its quotes"},
+		"quotes of a name":    {"Content-Type: text/plain; name=a=b/c\n\nx", ""},
+		"utf-7":               {"Content-Type: text/plain; charset=utf-7\n\n+AGE-\n", "UTF-7"},
+		"appledouble":         {"Content-Type: multipart/appledouble; boundary=b\n\n--b\n\nx\n--b--\n", "Macintosh"},
+		"tnef by its bytes":   {fmt.Sprintf(multi, "--b\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\neJ8+IgAA\n"), "TNEF"},
 		"two types":           {"Content-Type: text/plain\nContent-Type: text/html\n\nx", "stands twice"},
 		"two encodings":       {"Content-Transfer-Encoding: 7bit\nContent-transfer-encoding: base64\n\nx", "stands twice"},
 		"two boundaries":      {"Content-Type: multipart/mixed; boundary=b; boundary=c\n\n--b\n\nx\n--b--\n", "boundary stands twice"},
@@ -203,12 +226,21 @@ func TestUnclear(t *testing.T) {
 		"part header":         {fmt.Sprintf(multi, "--b\nX: "+strings.Repeat("y", 300<<10)+"\n\nx\n"), "header is too long"},
 	} {
 		_, x := parse(t, crlf(c.in))
+		if x.Whole() == (x.Unclear == "" || len(x.Packed) > 0) {
+			t.Errorf("%s: whole is %t, packed %v", name, x.Whole(), x.Packed)
+		}
 		if c.why == "" && x.Unclear != "" || !strings.Contains(x.Unclear, c.why) {
 			t.Errorf("%s: got %q, want %q", name, x.Unclear, c.why)
 		}
 	}
 	if _, err := Parse(BytesBody(bytes.Repeat([]byte("X: y\r\n"), 100_000)), DefaultLimits); !errors.Is(err, ErrHeaderTooLarge) {
 		t.Errorf("a header of 600 kB: got %v", err)
+	}
+	if _, x := parse(t, "Subject: x\r\n\r\na\nb\r\n"); x.Unclear == "" {
+		t.Error("a bare LF among CRLF was not seen")
+	}
+	if _, x := parse(t, "Subject: x\r\n\r\n"+strings.Repeat("y", window-1)+"\r\nz\r\n"); x.Unclear != "" {
+		t.Errorf("a CRLF across two windows: %s", x.Unclear)
 	}
 	if _, x := parse(t, "Subject: a\rb\r\n\r\nx"); x.Unclear == "" {
 		t.Error("a bare CR in a header was not seen")
@@ -315,5 +347,18 @@ func BenchmarkParse(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Who opens multipart/encrypted finds its parts, nobody else does.
+func TestEncryptedParts(t *testing.T) {
+	b := BytesBody([]byte("Content-Type: multipart/encrypted; boundary=b\r\n\r\n--b\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n--b\r\n\r\nx\r\n--b--\r\n"))
+	for asked, want := range map[bool]int{false: 1, true: 3} {
+		l := DefaultLimits
+		l.Encrypted = asked
+		x, err := Parse(b, l)
+		if err != nil || len(x.Parts) != want || x.Unclear != "" || x.Parts[0].Opaque == asked {
+			t.Errorf("asked %t: %v, %+v", asked, err, x)
+		}
 	}
 }

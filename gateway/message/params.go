@@ -3,6 +3,7 @@ package message
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -29,11 +30,15 @@ func parseParams(s string) (value string, params map[string]string, fault string
 			fault = "a parameter is malformed"
 			break
 		}
+		quoted := strings.HasPrefix(rest, `"`)
 		if v, rest, ok = paramValue(rest); !ok {
 			fault = "a parameter is malformed"
 			break
 		}
-		if key == "boundary" && (strings.ContainsAny(v, `\"`) || v != clean(v)) {
+		if !quoted && !isToken(v) && strings.HasPrefix(value, "multipart/") { // some parsers take no word of such a field, and show no parts
+			fault = "a parameter of a multipart lacks its quotes"
+		}
+		if key == "boundary" && (!isBoundary(v) || v != clean(v)) {
 			fault = "a boundary holds signs that parsers read apart"
 		}
 		if _, twice := raw[key]; twice {
@@ -112,95 +117,125 @@ func paramValue(s string) (v, rest string, ok bool) {
 // joinParams puts continued and encoded parameters (RFC 2231 sections 3 and 4) together.
 func joinParams(raw map[string]string) (params map[string]string, fault string) {
 	params = map[string]string{}
+	pieces := map[string]int{}
 	for _, key := range slices.Sorted(maps.Keys(raw)) { // the RFC 2231 form comes behind the plain one for old readers, and wins
 		base, star, starred := strings.Cut(key, "*")
-		if starred && base == "boundary" {
-			fault = "the boundary is written in pieces or encoded" // readers differ in whether they know that
-		}
-		if starred && star != "" && star != "0" && star != "0*" {
-			if _, a := raw[base+"*0"]; a {
-				continue
-			}
-			if _, a := raw[base+"*0*"]; !a {
-				fault = "a continued parameter has no beginning"
-			}
-			continue
-		}
-		switch {
-		case !starred:
+		if !starred {
 			params[base] = clean(raw[key])
 			if base == "name" || base == "filename" {
 				params[base] = DecodeText(raw[key])
 			}
-		case star == "":
-			params[base] = decodeExtended(raw[key])
-		default:
-			params[base] = joinPieces(raw, base)
+			continue
 		}
+		if base == "boundary" {
+			fault = "the boundary is written in pieces or encoded" // readers differ in whether they know that
+		}
+		if star == "" {
+			v, ok := decodeExtended(raw[key])
+			if !ok || both(params, base, v) {
+				fault = "a parameter is encoded in a way that parsers read apart"
+			}
+			params[base] = v
+			continue
+		}
+		n, err := strconv.Atoi(strings.TrimSuffix(star, "*"))
+		if err != nil || n < 0 || strconv.Itoa(n) != strings.TrimSuffix(star, "*") {
+			fault = "a parameter is malformed"
+			continue
+		}
+		pieces[base]++
+	}
+	for _, base := range slices.Sorted(maps.Keys(pieces)) {
+		n := pieces[base]
+		v, joined, ok := joinPieces(raw, base)
+		_, whole := raw[base+"*"]
+		if !ok || whole || both(params, base, v) {
+			fault = "a parameter is encoded in a way that parsers read apart"
+		}
+		if joined != n {
+			fault = "a continued parameter lacks a piece, or has one twice"
+		}
+		params[base] = v
 	}
 	return params, fault
 }
 
-func joinPieces(raw map[string]string, base string) string {
-	var value, cs string
-	for i := 0; ; i++ {
-		key := base + "*" + itoa(i)
+// both tells whether a parameter stands in the plain form as well and says something else. A name may: mailers give old readers one without
+// accents; but not one of another kind of file.
+func both(params map[string]string, base, v string) bool {
+	plain, ok := params[base]
+	if !ok || plain == v {
+		return false
+	}
+	return base != "name" && base != "filename" || endsApart(plain, v)
+}
+
+// joinPieces gives the value and of how many pieces it is made.
+func joinPieces(raw map[string]string, base string) (value string, n int, ok bool) {
+	var cs string
+	var joined strings.Builder
+	for ok = true; ; n++ {
+		key := base + "*" + strconv.Itoa(n)
 		v, plain := raw[key]
 		if !plain {
 			var enc bool
 			if v, enc = raw[key+"*"]; !enc {
 				break
 			}
-			if i == 0 {
-				if p := strings.SplitN(v, "'", 3); len(p) == 3 {
+			if n == 0 {
+				p := strings.SplitN(v, "'", 3)
+				if len(p) == 3 {
 					cs, v = p[0], p[2]
+				} else {
+					ok = false
 				}
 			}
-			v = unpercent(v)
+			var whole bool
+			v, whole = unpercent(v)
+			ok = ok && whole
 		}
-		value += v
+		joined.WriteString(v)
 	}
-	return inCharset(value, cs)
+	v, known := inCharset(joined.String(), cs)
+	return v, n, ok && known
 }
 
-func itoa(i int) string {
-	if i < 10 {
-		return string(rune('0' + i))
-	}
-	return itoa(i/10) + itoa(i%10)
-}
-
-func decodeExtended(v string) string {
+func decodeExtended(v string) (string, bool) {
 	p := strings.SplitN(v, "'", 3)
 	if len(p) != 3 {
-		return clean(unpercent(v))
+		v, _ = unpercent(v)
+		return clean(v), false
 	}
-	return inCharset(unpercent(p[2]), p[0])
+	text, whole := unpercent(p[2])
+	text, known := inCharset(text, p[0])
+	return text, whole && known
 }
 
-func inCharset(v, name string) string {
-	if e, err := charset(name); err == nil && e != nil {
+func inCharset(v, name string) (_ string, known bool) {
+	e, err := charset(name)
+	if err == nil && e != nil {
 		if d, err := e.NewDecoder().String(v); err == nil {
 			v = d
 		}
 	}
-	return clean(v)
+	return clean(v), err == nil
 }
 
-func unpercent(s string) string {
+func unpercent(s string) (_ string, whole bool) {
 	out := make([]byte, 0, len(s))
+	whole = true
 	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			a, b := unhex(s[i+1]), unhex(s[i+2])
-			if a >= 0 && b >= 0 {
-				out = append(out, byte(a<<4|b))
+		if s[i] == '%' {
+			if i+2 < len(s) && unhex(s[i+1]) >= 0 && unhex(s[i+2]) >= 0 {
+				out = append(out, byte(unhex(s[i+1])<<4|unhex(s[i+2])))
 				i += 2
 				continue
 			}
+			whole = false
 		}
 		out = append(out, s[i])
 	}
-	return string(out)
+	return string(out), whole
 }
 
 func unhex(c byte) int {

@@ -16,11 +16,12 @@ type scanner struct {
 	more int64  // offset behind buf
 	mid  bool   // what next gave last began in the middle of a line
 	long bool   // ... and it did not end its line
+	bulk bool   // lines may come several at once, each that begins with "--" as the first of its own
 }
 
 func newScanner(b *Body) *scanner { return &scanner{b: b} }
 
-// next gives a line or a piece of 64 KiB, valid until the next call, and its offset.
+// next gives a line or a piece of 64 KiB, in bulk more, valid until the next call, and its offset.
 func (s *scanner) next() (line []byte, start int64, err error) {
 	s.mid = s.long
 	n := s.lineEnd(0)
@@ -36,10 +37,32 @@ func (s *scanner) next() (line []byte, start int64, err error) {
 			return nil, s.at, io.EOF
 		}
 	}
+	if s.bulk && !s.long {
+		n = s.further(n)
+	}
 	line, start = s.buf[:n], s.at
 	s.buf, s.at = s.buf[n:], s.at+int64(n)
 	return line, start, nil
 }
+
+// further is where the last whole line of buf ends before one that begins with "--"; the first ends at n. There is no '-' in base64, so
+// that its lines need not be found.
+func (s *scanner) further(n int) int {
+	if bytes.HasPrefix(s.buf, dashes) {
+		return n
+	}
+	for at := n; ; at++ {
+		i := bytes.Index(s.buf[at:], dashes)
+		if i < 0 {
+			return bytes.LastIndexByte(s.buf, '\n') + 1
+		}
+		if at += i; s.buf[at-1] == '\n' {
+			return at
+		}
+	}
+}
+
+var dashes = []byte("--")
 
 // lineEnd is where the first line of buf ends, 0 where it does not within the window; no line ends before seen.
 func (s *scanner) lineEnd(seen int) int {

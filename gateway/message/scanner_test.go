@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -26,6 +28,54 @@ func lines(t *testing.T, b *Body) (all []line) {
 			t.Fatal(err)
 		}
 		all = append(all, line{string(text), at, s.mid, s.long})
+	}
+}
+
+// TestBulk: several lines at once are the same lines, and one that begins with "--" is always the first of its own.
+func TestBulk(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for round := range 200 {
+		var text []byte
+		for size := r.IntN(300 << 10); len(text) < size; {
+			text = append(text, []string{"\r\n", "\n", "-", "--", "--b", "aaaa", "\r\n--", "\n-", strings.Repeat("x", r.IntN(3000)), strings.Repeat("y", r.IntN(1+r.IntN(90<<10)))}[r.IntN(10)]...)
+		}
+		w := NewBudget(int64(round%3)<<20, t.TempDir()).NewWriter(0)
+		w.Write(text)
+		b, err := w.Body()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got []line
+		for _, l := range lines(t, b) {
+			want = append(want, line{text: l.text, at: l.at})
+		}
+		s := newScanner(b)
+		s.bulk = true
+		for {
+			piece, at, err := s.next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, l := range strings.SplitAfter(string(piece), "\n") {
+				if i > 0 && strings.HasPrefix(l, "--") {
+					t.Fatalf("round %d: a line at %d begins with dashes and lies within a piece", round, at)
+				}
+				for ; len(l) > window; l, at = l[window:], at+window { // one that lies in memory as a whole
+					got = append(got, line{text: l[:window], at: at})
+				}
+				if l != "" {
+					got = append(got, line{text: l, at: at})
+				}
+				at += int64(len(l))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("round %d: %d lines, want %d", round, len(got), len(want))
+		}
+		b.Close()
 	}
 }
 

@@ -46,10 +46,15 @@ func (b testBlobs) Open(id string) (vault.Blob, error) {
 	f, err := os.Open(filepath.Join(b.dir, id))
 	return testBlob{f}, err
 }
-func (b testBlobs) Delete(_ context.Context, id string) error {
-	return os.Remove(filepath.Join(b.dir, id))
+func (b testBlobs) Delete(_ context.Context, ids ...string) error {
+	for _, id := range ids {
+		if err := os.Remove(filepath.Join(b.dir, id)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
-func (b testBlobs) List(context.Context) ([]string, error) { return nil, nil }
+func (b testBlobs) List(context.Context, func([]string) error) error { return nil }
 
 // site is a portal on a real socket, with a telephone and a clinic behind it.
 type site struct {

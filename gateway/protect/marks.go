@@ -191,10 +191,29 @@ func readMark(key [32]byte, v string, h message.Header) (Origin, time.Time, bool
 	return o, time.Unix(secs, 0), true
 }
 
-// Strip takes the marks off a header, also those with a blank before the colon, which some readers take for the field; it tells
-// whether there were any.
+// Strip takes our marks off a header, of origin and of protection, also those with a blank before the colon, which some readers take for the
+// field; it tells whether there were any.
 func Strip(h *message.Header) (found bool) {
-	return strip(h, func(name string) bool { return strings.EqualFold(name, MarkField) })
+	return strip(h, func(name string) bool {
+		return strings.EqualFold(name, MarkField) || strings.EqualFold(name, ProtectionField)
+	})
+}
+
+// StripForged takes off those that do not verify.
+func StripForged(key [32]byte, h *message.Header) (found bool) {
+	whole := *h
+	ours := func(f message.Field) bool {
+		var ok bool
+		if strings.EqualFold(f.Name, MarkField) {
+			_, _, ok = readMark(key, collapse(f.Value()), whole)
+		} else {
+			_, _, ok = readProtection(key, collapse(f.Value()), whole)
+		}
+		return ok
+	}
+	return stripFields(h, func(name string, f message.Field) bool {
+		return (strings.EqualFold(name, MarkField) || strings.EqualFold(name, ProtectionField)) && !ours(f)
+	})
 }
 
 // StripSpace takes off the fields of the trust space, X-MSS-*, as Strip does the marks.
@@ -203,13 +222,17 @@ func StripSpace(h *message.Header) (found bool) {
 }
 
 func strip(h *message.Header, is func(name string) bool) (found bool) {
+	return stripFields(h, func(name string, _ message.Field) bool { return is(name) })
+}
+
+func stripFields(h *message.Header, is func(name string, f message.Field) bool) (found bool) {
 	named := func(f message.Field) bool {
 		name := f.Name
 		if name == "" {
 			before, _, _ := strings.Cut(string(f.Raw), ":")
 			name = strings.TrimSpace(before)
 		}
-		return is(name)
+		return is(name, f)
 	}
 	if !slices.ContainsFunc(h.Fields(), named) {
 		return false

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -15,9 +14,10 @@ import (
 
 // OpenPGP gives the message as PGP/MIME (RFC 3156 section 4) for one recipient. keys are blocks of public keys, armoured or binary; all
 // of them can open it. Inside stands the original MIME entity, its body byte for byte, with protected headers; outside a header
-// built anew. Where the message is Unclear, all of it stands inside as message/rfc822.
+// built anew. Where the message must stay Whole, all of it stands inside as message/rfc822.
+// With Options.TextOutside the text stays readable, and each file is an attachment of its own: piece-01.pdf.pgp.
 func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, keys [][]byte, o Options) (body *message.Body, err error) {
-	defer count("openpgp", x.Unclear != "", &err)
+	defer count("openpgp", x.Whole(), &err)
 	now := o.now()
 	var all []*openpgp.Key
 	for _, block := range keys {
@@ -34,17 +34,18 @@ func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *mes
 	if o.Hidden {
 		all, hidden = nil, all
 	}
+	if o.textOutside(b, x) {
+		return pgpFiles(ctx, env, b, x, to, all, hidden, o)
+	}
 	mark := boundary()
 	h := outer(env, x.Header, to, o)
-	if err := h.Append("Content-Type", `multipart/encrypted; protocol="application/pgp-encrypted"; boundary="`+mark+`"`); err != nil {
-		return nil, &Error{Step: "seal", Err: err}
+	for _, f := range pgpFields(mark) {
+		if err := h.Append(f[0], f[1]); err != nil {
+			return nil, &Error{Step: "seal", Err: err}
+		}
 	}
 	return build(o, b.Size()/3*4+b.Size()/20+8<<10, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%sThis is an OpenPGP/MIME encrypted message (RFC 3156)\r\n"+
-			"--%s\r\nContent-Type: application/pgp-encrypted\r\nContent-Description: PGP/MIME version identification\r\n\r\nVersion: 1\r\n\r\n"+
-			"--%[2]s\r\nContent-Type: application/octet-stream; name=\"encrypted.asc\"\r\nContent-Disposition: inline; filename=\"encrypted.asc\"\r\n\r\n",
-			h.Bytes(), mark)
-		if err != nil {
+		if _, err := w.Write(append(h.Bytes(), pgpHead(mark)...)); err != nil {
 			return err
 		}
 		pt, err := openpgp.Encrypt(w, all, hidden, now)
@@ -57,10 +58,24 @@ func OpenPGP(ctx context.Context, env *message.Envelope, b *message.Body, x *mes
 		if err := pt.Close(); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(w, "\r\n--%s--\r\n", mark)
+		_, err = io.WriteString(w, pgpEnd(mark))
 		return err
 	})
 }
+
+// The envelope of RFC 3156 section 4: it has no place for a cover text, which readers would show as part of the message or not at all.
+
+func pgpFields(mark string) [][2]string {
+	return [][2]string{{"Content-Type", `multipart/encrypted; protocol="application/pgp-encrypted"; boundary="` + mark + `"`}}
+}
+
+func pgpHead(mark string) string {
+	return "This is an OpenPGP/MIME encrypted message (RFC 3156)\r\n" +
+		"--" + mark + "\r\nContent-Type: application/pgp-encrypted\r\nContent-Description: PGP/MIME version identification\r\n\r\nVersion: 1\r\n\r\n" +
+		"--" + mark + "\r\nContent-Type: application/octet-stream; name=\"encrypted.asc\"\r\nContent-Disposition: inline; filename=\"encrypted.asc\"\r\n\r\n"
+}
+
+func pgpEnd(mark string) string { return "\r\n--" + mark + "--\r\n" }
 
 // writeEntity writes what is encrypted: the content fields and the body as they came, with the header fields that a reader shows.
 func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.Index, to message.Recipient) error {
@@ -71,7 +86,7 @@ func writeEntity(ctx context.Context, w io.Writer, b *message.Body, x *message.I
 }
 
 // entityHeader is what stands before the body of what is encrypted. To names this recipient alone: the lists of the others do not
-// leave. An Unclear message has its own header below this one.
+// leave. A message that must stay Whole has its own header below this one.
 func entityHeader(x *message.Index, to message.Recipient) []byte {
 	var h message.Header
 	for _, name := range []string{"Subject", "From", "Date", "Message-ID"} {
@@ -80,7 +95,7 @@ func entityHeader(x *message.Index, to message.Recipient) []byte {
 		}
 	}
 	h.Append("To", "<"+to.Address.String()+">")
-	if x.Unclear != "" {
+	if x.Whole() {
 		h.Append("Content-Type", `message/rfc822; protected-headers="v1"`)
 		h.Append("Content-Disposition", `inline; filename="message.eml"`)
 		return append(h.Bytes(), Inside(x.Header)...)

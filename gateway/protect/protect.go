@@ -3,7 +3,8 @@
 // gateway says about messages: the trace, the marks, reports of failure.
 //
 // On a protecting route the outer header is built anew from a closed list; what stands in the message stays in the message. What
-// cannot be read unambiguously (message.Index.Unclear) is never taken apart: it is sealed as one message/rfc822.
+// cannot be read unambiguously (message.Index.Whole) is never taken apart: it is sealed as one message/rfc822. Where a message is taken
+// apart anyway, files in uuencode and in Outlook's winmail.dat become ordinary ones (message.Unpack).
 package protect
 
 import (
@@ -14,9 +15,12 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net/mail"
 	"path"
+	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -28,8 +32,8 @@ var sealed = promauto.NewCounterVec(prometheus.CounterOpts{
 	Name: "passerelle_protect_sealed_total",
 	Help: "Messages sealed for a recipient, by form and result.",
 }, []string{
-	"form",   // smime, openpgp, zip
-	"result", // split, whole (could not be read unambiguously), or the step that failed: key, passphrase, read, seal, room
+	"form",   // smime, openpgp, zip, pdf, as-is
+	"result", // split, whole (could not be read unambiguously), or the step that failed: key, passphrase, form, read, seal, room
 })
 
 // count notes how sealing ended; whole tells that the message was not taken apart.
@@ -50,6 +54,10 @@ type Options struct {
 	Keep []string
 	// Subject of the outer message, "" for a neutral one.
 	Subject string
+	// KeepSubject leaves the message's own subject outside.
+	KeepSubject bool
+	// TextOutside seals the files and pictures alone and leaves the text readable, where the form can (ZIP, OpenPGP, PDF) and Whole says nothing.
+	TextOutside bool
 	// Lang is the recipient's language: "en" puts English first, everything else French.
 	Lang string
 	// Clinic and Phone say in the cover text who sent this and who can be called.
@@ -73,7 +81,7 @@ func (o Options) now() time.Time {
 
 // Error says at which step a message could not be protected. Nothing of it may leave then.
 type Error struct {
-	Step string // "key", "passphrase", "read", "seal", "room"
+	Step string // "key", "passphrase", "form" (this message cannot take it, another form may), "read", "seal", "room"
 	// Passing is true where the same message may succeed later without anyone changing anything.
 	Passing bool
 	Err     error
@@ -118,40 +126,105 @@ func matches(low string, globs []string) bool {
 }
 
 // outer builds the header of a protecting route. The list is closed: From, To with this recipient alone, Date, Message-ID, Reply-To,
-// In-Reply-To, References, Subject (neutral), and what the operator keeps. Fields are written anew, so that no fold or doubled field
-// of the original can be read in two ways. Content fields are the caller's.
+// In-Reply-To, References, Subject (neutral), and what the operator keeps. Fields are written anew from what they mean, so that no fold,
+// comment or line of nonsense in the original leaves, nor can be read in two ways. Content fields are the caller's.
 func outer(env *message.Envelope, h message.Header, to message.Recipient, o Options) message.Header {
 	var out message.Header
-	one := func(name string) {
-		if v := h.Get(name); v != "" {
-			out.Append(name, v) // a value with NUL is left out
+	one := func(name, value string) {
+		if value != "" {
+			out.Append(name, value)
 		}
 	}
-	if h.Get("From") == "" && !env.Sender.IsNull() {
-		out.Append("From", "<"+env.Sender.String()+">")
-	} else {
-		one("From")
+	from := mailboxes(h.Get("From"), true)
+	if from == "" && !env.Sender.IsNull() {
+		from = "<" + env.Sender.String() + ">"
 	}
-	one("Reply-To")
+	one("From", from)
+	one("Reply-To", mailboxes(h.Get("Reply-To"), false))
 	out.Append("To", "<"+to.Address.String()+">")
 	subject := o.Subject
+	if own := h.Text("Subject"); o.KeepSubject && own != "" {
+		subject = own
+	}
 	if subject == "" {
 		subject = neutralSubject
 	}
 	out.Append("Subject", encodeWords(subject))
-	if h.Get("Date") == "" {
-		out.Append("Date", o.now().Format(time.RFC1123Z))
-	} else {
-		one("Date")
+	date, err := mail.ParseDate(h.Get("Date"))
+	if err != nil {
+		date = o.now()
 	}
-	for _, name := range []string{"Message-ID", "In-Reply-To", "References"} {
-		one(name)
-	}
+	out.Append("Date", date.Format(time.RFC1123Z))
+	one("Message-ID", MessageID(h))
+	one("In-Reply-To", messageIDs(h.Get("In-Reply-To"), maxReferences))
+	one("References", messageIDs(h.Get("References"), maxReferences))
 	for _, f := range Kept(h, o.Keep) {
 		out.Append(f.Name, f.Value())
 	}
 	out.Append("MIME-Version", "1.0")
 	return out
+}
+
+// mailboxes writes the addresses of a field, with their names where named; "" where it cannot be read. What stands in comments stays
+// inside, also where old mailers write a name there.
+func mailboxes(value string, named bool) string {
+	if r, err := message.CharsetReader("windows-1252", strings.NewReader(value)); err == nil && !utf8.ValidString(value) {
+		b, _ := io.ReadAll(r) // what western mailers mean by raw 8-bit letters
+		value = string(b)
+	}
+	list, err := message.ParseMailboxes(withoutComments(value))
+	if err != nil {
+		return ""
+	}
+	var out []string
+	for _, m := range list {
+		if !named {
+			m.Name = ""
+		}
+		out = append(out, m.String())
+	}
+	return strings.Join(out, ", ")
+}
+
+// withoutComments takes the comments out of a structured field (RFC 5322 section 3.2.2).
+func withoutComments(s string) string {
+	var out []byte
+	depth, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '\\' && i+1 < len(s):
+			if i++; depth == 0 {
+				out = append(out, c, s[i])
+			}
+			continue
+		case c == '"' && depth == 0:
+			quoted = !quoted
+		case c == '(' && !quoted:
+			depth++
+		case c == ')' && depth > 0:
+			depth--
+			continue
+		}
+		if depth == 0 {
+			out = append(out, c)
+		}
+	}
+	return string(out)
+}
+
+// maxReferences is how long a thread may be: the newest of its ids leave.
+const maxReferences = 50
+
+var messageID = regexp.MustCompile(`<[^\s<>()\\",;]{1,500}>`)
+
+// MessageID gives the message's id in its angle brackets, "" where it has none.
+func MessageID(h message.Header) string { return messageIDs(h.Get("Message-ID"), 1) }
+
+// messageIDs gives the last n ids of a field (RFC 5322 section 3.6.4), and nothing else of it.
+func messageIDs(value string, n int) string {
+	ids := messageID.FindAllString(value, -1)
+	return strings.Join(ids[max(0, len(ids)-n):], " ")
 }
 
 func encodeWords(s string) string {
@@ -193,7 +266,7 @@ func boundary() string {
 // build collects what write produces, and gives everything back where it fails or panics: a library's panic on a stranger's bytes
 // stays with its message.
 func build(o Options, hint int64, write func(io.Writer) error) (body *message.Body, err error) {
-	w := o.Budget.NewWriter(hint)
+	w := o.Budget.NewWriter(hint).Unsummed()
 	defer func() {
 		if r := recover(); r != nil {
 			w.Abort()

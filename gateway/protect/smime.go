@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"io"
 
+	"passerelle/crypto/lines"
 	"passerelle/crypto/smime"
 	"passerelle/gateway/message"
 )
@@ -13,7 +14,7 @@ import (
 // it. Inside stands what OpenPGP has inside: the original MIME entity, so that a signature in it still verifies, with protected
 // headers. CMS names each recipient by his certificate: who must not know of another gets a copy of his own.
 func SMIME(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, certs []*x509.Certificate, o Options) (body *message.Body, err error) {
-	defer count("smime", x.Unclear != "", &err)
+	defer count("smime", x.Whole(), &err)
 	suite := smime.Announced(certs)
 	switch o.Cipher {
 	case "gcm":
@@ -22,11 +23,7 @@ func SMIME(ctx context.Context, env *message.Envelope, b *message.Body, x *messa
 		suite = smime.Compatible
 	}
 	h := outer(env, x.Header, to, o)
-	for _, f := range [][2]string{
-		{"Content-Type", "application/pkcs7-mime; smime-type=" + suite.Type() + "; name=\"smime.p7m\""},
-		{"Content-Disposition", "attachment; filename=\"smime.p7m\""},
-		{"Content-Transfer-Encoding", "base64"},
-	} {
+	for _, f := range smimeFields(suite.Type()) {
 		if err := h.Append(f[0], f[1]); err != nil {
 			return nil, &Error{Step: "seal", Err: err}
 		}
@@ -36,8 +33,8 @@ func SMIME(ctx context.Context, env *message.Envelope, b *message.Body, x *messa
 		if _, err := w.Write(h.Bytes()); err != nil {
 			return err
 		}
-		lines := &base64Lines{w: w}
-		pt, err := smime.Encrypt(lines, certs, int64(len(inner))+b.Size()-start, suite, o.now())
+		text := lines.NewWriter(w)
+		pt, err := smime.Encrypt(text, certs, int64(len(inner))+b.Size()-start, suite, o.now())
 		if err != nil {
 			return err
 		}
@@ -50,6 +47,14 @@ func SMIME(ctx context.Context, env *message.Envelope, b *message.Body, x *messa
 		if err := pt.Close(); err != nil {
 			return err
 		}
-		return lines.Close()
+		return text.Close()
 	})
+}
+
+func smimeFields(smimeType string) [][2]string {
+	return [][2]string{
+		{"Content-Type", "application/pkcs7-mime; smime-type=" + smimeType + "; name=\"smime.p7m\""},
+		{"Content-Disposition", "attachment; filename=\"smime.p7m\""},
+		{"Content-Transfer-Encoding", "base64"},
+	}
 }

@@ -2,55 +2,79 @@ package protect
 
 import (
 	"context"
-	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
-	"mime/quotedprintable"
 	"path"
 	"strings"
 
+	"passerelle/crypto/lines"
 	"passerelle/crypto/zipaes"
 	"passerelle/gateway/message"
 )
 
 // ZIP gives a message whose attachment message.zip (AES-256, AE-2) holds the text and the files under neutral names, with a list of
 // the real ones, and whose text says how to open it. The passphrase goes another way, never with it; zipaes says what it must be. A
-// message that is Unclear, signed or encrypted as a whole, or broken in an encoding, lies in the archive as message.eml.
+// message that must stay Whole, is signed or encrypted as a whole, or broken in an encoding, lies in the archive as message.eml. Files in
+// uuencode and TNEF become ordinary ones. With Options.TextOutside the text stays readable and documents.zip holds the rest.
 func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, to message.Recipient, passphrase string, o Options) (body *message.Body, err error) {
-	whole := x.Unclear != "" || x.Parts[0].Opaque || x.Check(b) != nil
-	defer count("zip", whole, &err)
+	whole := x.Whole() || x.Parts[0].Opaque
+	defer func() { count("zip", whole, &err) }()
+	if !whole {
+		u, err := message.Unpack(b, x, o.Budget)
+		if err == nil {
+			defer u.Close()
+			body, err = zipped(ctx, env, b, x, u, to, passphrase, o, false)
+		} else if !errors.Is(err, message.ErrNotUnpacked) {
+			return nil, asError(err)
+		}
+		if !errors.Is(err, errBroken) && !errors.Is(err, message.ErrNotUnpacked) {
+			return body, err
+		}
+		whole = true
+	}
+	return zipped(ctx, env, b, x, nil, to, passphrase, o, true)
+}
+
+// errBroken: a part cannot be read in its encoding. That shows on the way, since reading all parts beforehand would take as long again.
+var errBroken = errors.New("a part cannot be decoded")
+
+// zipped is ZIP, taken apart or whole.
+func zipped(ctx context.Context, env *message.Envelope, b *message.Body, x *message.Index, u *message.Unpacked, to message.Recipient, passphrase string, o Options, whole bool) (*message.Body, error) {
+	outside, name, cover := !whole && o.textOutside(b, x), "message.zip", coverText(o)
+	if outside {
+		if x.Check(b) != nil { // also of the text that would stay readable
+			return nil, errBroken
+		}
+		name, cover = "documents.zip", coverOf(coverZIPFilesFrench, coverZIPFilesEnglish, o)
+	}
 	mark := boundary()
 	h := outer(env, x.Header, to, o)
 	if err := h.Append("Content-Type", `multipart/mixed; boundary="`+mark+`"`); err != nil {
 		return nil, &Error{Step: "seal", Err: err}
 	}
 	return build(o, b.Size()+b.Size()/20+16<<10, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", h.Bytes(), mark)
+		if err := writeTop(w, h.Bytes(), mark, cover, b, x, outside); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(w, "\r\n--%s\r\nContent-Type: application/zip; name=\"%s\"\r\nContent-Disposition: attachment; filename=\"%[2]s\"\r\n"+
+			"Content-Transfer-Encoding: base64\r\n\r\n", mark, name)
 		if err != nil {
 			return err
 		}
-		q := quotedprintable.NewWriter(w)
-		io.WriteString(q, coverText(o))
-		if err := q.Close(); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(w, "\r\n--%s\r\nContent-Type: application/zip; name=\"message.zip\"\r\nContent-Disposition: attachment; filename=\"message.zip\"\r\n"+
-			"Content-Transfer-Encoding: base64\r\n\r\n", mark)
-		if err != nil {
-			return err
-		}
-		lines := &base64Lines{w: w}
-		z, err := zipaes.NewWriter(lines, passphrase, o.now().UTC())
+		text := lines.NewWriter(w)
+		z, err := zipaes.NewWriter(text, passphrase, o.now().UTC())
 		if err != nil {
 			return &Error{Step: "passphrase", Err: err}
 		}
-		if err := fillArchive(ctx, z, b, x, whole); err != nil {
+		a := &archive{ctx: ctx, create: z.Create, b: b, x: x, u: u, outside: outside}
+		if err := a.fill(whole); err != nil {
 			return err
 		}
 		if err := z.Close(); err != nil {
 			return err
 		}
-		if err := lines.Close(); err != nil {
+		if err := text.Close(); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(w, "\r\n--%s--\r\n", mark)
@@ -58,36 +82,54 @@ func ZIP(ctx context.Context, env *message.Envelope, b *message.Body, x *message
 	})
 }
 
-// archive fills one ZIP: entries, and the list of what they are called in truth.
+// writeTop writes the outer header and the texts that stand before what is sealed: with outside the message's own, and how to open the rest.
+func writeTop(w io.Writer, header []byte, mark, cover string, b *message.Body, x *message.Index, outside bool) error {
+	if _, err := w.Write(append(header, "--"+mark+"\r\n"...)); err != nil {
+		return err
+	}
+	if t, ok := outsideOf(x, 0); ok && outside {
+		if err := t.write(w, b, x); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, "\r\n--"+mark+"\r\n"); err != nil {
+			return err
+		}
+	}
+	return writeText(w, "text/plain", map[string]string{"charset": "utf-8"}, strings.NewReader(cover))
+}
+
+// archive gives the pieces of a message neutral names, and lists what they are called in truth.
 type archive struct {
 	ctx           context.Context
-	z             *zipaes.Writer
+	create        func(name string, store bool) (io.Writer, error) // the next entry
 	b             *message.Body
 	x             *message.Index
+	u             *message.Unpacked
+	outside       bool // the texts are not in it
 	pieces, texts int
 	list          strings.Builder
 }
 
-func fillArchive(ctx context.Context, z *zipaes.Writer, b *message.Body, x *message.Index, whole bool) error {
+// fill writes the whole message as one entry, or all of its parts.
+func (a *archive) fill(whole bool) error {
 	if whole {
-		w, err := z.Create("message.eml", false)
+		w, err := a.create("message.eml", false)
 		if err != nil {
 			return err
 		}
-		if _, err := w.Write(Inside(x.Header)); err != nil {
+		if _, err := w.Write(Inside(a.x.Header)); err != nil {
 			return err
 		}
-		return copyBody(ctx, w, b, x.Parts[0].HeaderEnd)
+		return copyBody(a.ctx, w, a.b, a.x.Parts[0].HeaderEnd)
 	}
-	a := &archive{ctx: ctx, z: z, b: b, x: x}
 	for _, f := range [][2]string{{"Objet / Subject", "Subject"}, {"De / From", "From"}, {"Date", "Date"}} {
-		fmt.Fprintf(&a.list, "%s : %s\r\n", f[0], x.Header.Text(f[1]))
+		fmt.Fprintf(&a.list, "%s : %s\r\n", f[0], a.x.Header.Text(f[1]))
 	}
 	a.list.WriteString("\r\nContenu / Content :\r\n")
 	if err := a.add(0); err != nil {
 		return err
 	}
-	w, err := z.Create("contenu.txt", false)
+	w, err := a.create("contenu.txt", false)
 	if err != nil {
 		return err
 	}
@@ -95,10 +137,10 @@ func fillArchive(ctx context.Context, z *zipaes.Writer, b *message.Body, x *mess
 	return err
 }
 
-// add writes part i: a multipart by its parts, everything else as one entry. No leaf is left out.
+// add writes part i: a multipart by its parts, everything else as one entry. No leaf is left out but the texts that stand outside.
 func (a *archive) add(i int) error {
 	p := a.x.Parts[i]
-	if strings.HasPrefix(p.Type, "multipart/") && !p.Opaque {
+	if descends(p) {
 		for _, c := range p.Children {
 			if err := a.add(c); err != nil {
 				return err
@@ -106,40 +148,83 @@ func (a *archive) add(i int) error {
 		}
 		return nil
 	}
+	if a.outside && isOutside(p) {
+		return nil
+	}
 	name, r, prefix := "", message.DecodePart(a.b, p), ""
-	file := p.Disposition == "attachment" || p.Name != ""
+	unpacked := a.u.Part(i)
+	if unpacked != nil && unpacked.Text != nil {
+		r = unpacked.Text.Section(0, -1)
+	}
 	switch {
 	case p.Opaque && strings.HasPrefix(p.Type, "multipart/"): // its signature covers its bytes: the entity as it is
 		name, r = a.piece("eml"), a.b.Section(p.Start, p.End-p.Start)
-	case p.Type == "text/plain" && !file, p.Type == "text/html" && !file:
+	case isText(p):
 		name = a.text(p.Type)
-		if s, err := message.DecodeString(a.b, p); err == nil {
+		if s, err := p.UTF8(r); err == nil {
 			r = s
 			if p.Type == "text/html" {
 				prefix = "\ufeff" // stronger than the charset that the page itself names
 			}
 		}
+	case unpacked != nil && unpacked.Text == nil && !unpacked.Original:
 	default:
-		name = a.piece(extension(p))
+		name = a.piece(extension(p.Name, p.Type))
 	}
-	w, err := a.z.Create(name, compressed[path.Ext(name)])
+	if name != "" {
+		if err := a.entry(name, p.Name, p.Type, prefix, r); err != nil {
+			return err
+		}
+	}
+	if unpacked == nil {
+		return nil
+	}
+	for _, f := range unpacked.Files {
+		if err := a.entry(a.piece(extension(f.Name, f.Type)), f.Name, f.Type, "", f.Open()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry writes one file, and a line of the list that says what it is called in truth.
+func (a *archive) entry(name, real, typ, prefix string, r io.Reader) error {
+	w, err := a.create(name, compressed[path.Ext(name)])
 	if err != nil {
 		return err
 	}
-	real := strings.Map(func(r rune) rune {
+	real = strings.Map(func(r rune) rune {
 		if r == '/' || r == '\\' {
 			return '_'
 		}
 		return r
-	}, p.Name)
+	}, real)
 	if real == "" {
-		real = "(" + p.Type + ")"
+		real = "(" + typ + ")"
 	}
 	fmt.Fprintf(&a.list, "  %s = %s\r\n", name, real)
 	if _, err := io.WriteString(w, prefix); err != nil {
 		return err
 	}
-	return copyTo(a.ctx, w, r)
+	part := partReader{r: r}
+	if err = copyTo(a.ctx, w, &part); part.err != nil {
+		return fmt.Errorf("%w: %w", errBroken, part.err)
+	}
+	return err
+}
+
+// partReader notes why reading ended before the end.
+type partReader struct {
+	r   io.Reader
+	err error
+}
+
+func (p *partReader) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if err != nil && err != io.EOF {
+		p.err = err
+	}
+	return n, err
 }
 
 func (a *archive) piece(ext string) string {
@@ -182,58 +267,12 @@ var safe = func() map[string]bool {
 var compressed = map[string]bool{".jpg": true, ".jpeg": true, ".png": true, ".gif": true, ".webp": true, ".heic": true, ".docx": true, ".xlsx": true, ".pptx": true,
 	".odt": true, ".ods": true, ".odp": true, ".mp3": true, ".m4a": true, ".mp4": true}
 
-func extension(p message.Part) string {
-	if e := strings.ToLower(strings.TrimPrefix(path.Ext(p.Name), ".")); safe[e] {
+func extension(name, typ string) string {
+	if e := strings.ToLower(strings.TrimPrefix(path.Ext(name), ".")); safe[e] {
 		return e
 	}
-	if e := extensions[p.Type]; e != "" && path.Ext(p.Name) == "" {
+	if e := extensions[typ]; e != "" && path.Ext(name) == "" {
 		return e
 	}
 	return "bin"
-}
-
-// base64Lines writes base64 in lines of 76 columns (RFC 2045 section 6.8).
-type base64Lines struct {
-	w    io.Writer
-	rest []byte
-	out  []byte
-}
-
-func (l *base64Lines) Write(p []byte) (int, error) {
-	n := len(p)
-	if len(l.rest) > 0 {
-		k := min(57-len(l.rest), len(p))
-		l.rest, p = append(l.rest, p[:k]...), p[k:]
-		if len(l.rest) == 57 {
-			l.line(l.rest)
-			l.rest = l.rest[:0]
-		}
-	}
-	for ; len(p) >= 57; p = p[57:] {
-		l.line(p[:57])
-		if len(l.out) > 32<<10 {
-			if err := l.flush(); err != nil {
-				return 0, err
-			}
-		}
-	}
-	l.rest = append(l.rest, p...)
-	return n, nil
-}
-
-func (l *base64Lines) line(p []byte) {
-	l.out = append(base64.StdEncoding.AppendEncode(l.out, p), '\r', '\n')
-}
-
-func (l *base64Lines) flush() error {
-	_, err := l.w.Write(l.out)
-	l.out = l.out[:0]
-	return err
-}
-
-func (l *base64Lines) Close() error {
-	if len(l.rest) > 0 {
-		l.line(l.rest)
-	}
-	return l.flush()
 }

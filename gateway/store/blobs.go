@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	// ErrNoBlob is what Open and Delete answer for an id that is not there.
+	// ErrNoBlob is what Open answers for an id that is not there.
 	ErrNoBlob = errors.New("no such blob")
 	// ErrBlobExists is what Put answers for an id that is there: a blob never changes.
 	ErrBlobExists = errors.New("blob exists already")
@@ -38,21 +38,44 @@ type Blob struct {
 // OpenBlobs makes or opens the folder and removes what unfinished Puts of a dead process left there. It must not run while
 // another Blobs of the same folder writes.
 func OpenBlobs(dir string) (*Blobs, error) {
-	if err := makeDir(dir); err != nil {
+	if err := makeDir(dir, false); err != nil {
 		return nil, fmt.Errorf("open blob folder: %w", err)
 	}
-	names, err := os.ReadDir(dir)
+	err := each(dir, func(es []fs.DirEntry) error {
+		for _, e := range es {
+			if strings.HasPrefix(e.Name(), tempPrefix) {
+				if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+					return fmt.Errorf("sweep unfinished blob: %w", err)
+				}
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open blob folder: %w", err)
 	}
-	for _, e := range names {
-		if strings.HasPrefix(e.Name(), tempPrefix) {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-				return nil, fmt.Errorf("sweep unfinished blob: %w", err)
-			}
+	return &Blobs{dir: dir}, nil
+}
+
+// each reads a folder some names at a time: it may hold a million.
+func each(dir string, f func([]fs.DirEntry) error) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for {
+		es, err := d.ReadDir(500)
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = f(es)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return &Blobs{dir: dir}, nil
 }
 
 // path maps an id to its file; an id that could leave the folder or hide in it is refused.
@@ -145,36 +168,38 @@ func (b *Blobs) Open(id string) (*Blob, error) {
 	return &Blob{File: f, Size: st.Size()}, nil
 }
 
-// Delete removes a blob; when it returns nil it stays removed after a power cut.
-func (b *Blobs) Delete(id string) error {
-	path, err := b.path(id)
-	if err != nil {
-		return err
+// Delete removes blobs; when it returns nil they stay removed after a power cut. What is not there is no error.
+func (b *Blobs) Delete(ids ...string) error {
+	for _, id := range ids {
+		path, err := b.path(id)
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("delete blob %s: %w", id, err)
+		}
 	}
-	if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("delete blob %s: %w", id, ErrNoBlob)
-	} else if err != nil {
-		return fmt.Errorf("delete blob %s: %w", id, err)
-	}
-	if err := syncDir(b.dir); err != nil {
-		return fmt.Errorf("delete blob %s: %w", id, err)
+	if err := syncDir(b.dir); err != nil { // once: each flush makes the ledger's wait
+		return fmt.Errorf("delete blobs: %w", err)
 	}
 	return nil
 }
 
-// List gives the ids of all blobs, sorted.
-func (b *Blobs) List() ([]string, error) {
-	names, err := os.ReadDir(b.dir)
-	if err != nil {
-		return nil, fmt.Errorf("list blobs: %w", err)
-	}
-	var ids []string
-	for _, e := range names {
-		if validID(e.Name()) && e.Type().IsRegular() {
-			ids = append(ids, e.Name())
+// List gives the ids of all blobs to f, some at a time and in no order. What is put or deleted meanwhile may be among them or not.
+func (b *Blobs) List(f func(ids []string) error) error {
+	err := each(b.dir, func(es []fs.DirEntry) error {
+		var ids []string
+		for _, e := range es {
+			if validID(e.Name()) && e.Type().IsRegular() {
+				ids = append(ids, e.Name())
+			}
 		}
+		return f(ids)
+	})
+	if err != nil {
+		return fmt.Errorf("list blobs: %w", err)
 	}
-	return ids, nil
+	return nil
 }
 
 // ctxReader ends a copy when its context ends.

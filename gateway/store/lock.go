@@ -23,14 +23,18 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("state is in use by %s (lock %s): only one gateway may run on a state folder", who, e.Path)
 }
 
-// lockFile takes the lock that says "this database is mine". flock belongs to the open file: it ends with the process however
+// lockFile takes the lock that says "this database is mine", or ours where it is shared. flock belongs to the open file: it ends with the process however
 // that dies, so a lock file left behind means nothing.
-func lockFile(path string) (*os.File, error) {
+func lockFile(path string, shared bool) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, fileMode)
 	if err != nil {
 		return nil, fmt.Errorf("lock state folder: %w", err)
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	how := syscall.LOCK_EX
+	if shared {
+		how = syscall.LOCK_SH
+	}
+	err = syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		var b [32]byte
 		n, _ := f.Read(b[:])
@@ -40,6 +44,9 @@ func lockFile(path string) (*os.File, error) {
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock state folder: %w", err)
+	}
+	if shared {
+		return f, nil
 	}
 	// The number helps a person only; a full disk must not keep the gateway from saying so itself later.
 	if f.Truncate(0) == nil {

@@ -10,6 +10,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -35,10 +36,14 @@ type Config struct {
 	File string
 	// Busy is how long a statement waits for a lock that a foreign process holds (an operator's sqlite3 shell); 0 is 5 s.
 	Busy time.Duration
-	Log  *slog.Logger
+	// Shared lets several processes have the database open at the same time, each of them Shared: SQLite's own locks let one write after the
+	// other. The default is one process.
+	// The modes of a folder and a file that are there stay as they are.
+	Shared bool
+	Log    *slog.Logger
 }
 
-// DB is one open database. Only one process at a time has it.
+// DB is one open database. Only one process at a time has it, unless it is Shared.
 type DB struct {
 	pool *sql.DB   // of w alone
 	w    *sql.Conn // the connection that writes; whoever has the turn uses it
@@ -69,34 +74,27 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state folder %s: %w", cfg.Dir, err)
 	}
-	if err := makeDir(dir); err != nil {
+	if err := makeDir(dir, cfg.Shared); err != nil {
 		return nil, fmt.Errorf("open state folder %s: %w", dir, err)
 	}
-	lock, err := lockFile(filepath.Join(dir, cfg.File+".lock"))
+	lock, err := lockFile(filepath.Join(dir, cfg.File+".lock"), cfg.Shared)
 	if err != nil {
 		return nil, err
 	}
 	db := &DB{lock: lock, log: cfg.Log, done: make(chan struct{})}
 	db.writes = NewGather(maxGroup, db.commit)
-	if err := db.open(ctx, filepath.Join(dir, cfg.File), cfg.Busy); err != nil {
+	if err := db.open(ctx, filepath.Join(dir, cfg.File), cfg); err != nil {
 		db.closeHandles()
 		return nil, fmt.Errorf("open database %s: %w", filepath.Join(dir, cfg.File), err)
 	}
 	return db, nil
 }
 
-func (db *DB) open(ctx context.Context, path string, busy time.Duration) error {
-	// SQLite gives its -wal and -shm files the mode of the database file, so that file is made first, with the right mode. Nobody
-	// has it open yet (the lock says so): closing a descriptor of an open database would drop SQLite's POSIX locks.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, fileMode)
-	if err != nil {
+func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
+	if err := makeFile(path, cfg.Shared); err != nil {
 		return err
 	}
-	err = errors.Join(f.Chmod(fileMode), f.Sync(), f.Close(), syncDir(filepath.Dir(path)))
-	if err != nil {
-		return err
-	}
-	wait := fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds())
+	wait := fmt.Sprintf("busy_timeout(%d)", cfg.Busy.Milliseconds())
 	// Pragmas stand in the DSN because they belong to a connection, and database/sql may open a new one at any time. Without
 	// BEGIN IMMEDIATE a transaction that reads first and writes then fails with SQLITE_BUSY whatever the timeout.
 	if db.pool, err = sql.Open("sqlite", dsn(path, "immediate", wait, "journal_mode(WAL)", "synchronous(FULL)",
@@ -129,6 +127,23 @@ func (db *DB) open(ctx context.Context, path string, busy time.Duration) error {
 	}
 	db.disk, err = openedFiles(path)
 	return err
+}
+
+// makeFile makes the database file with its mode, which SQLite gives its -wal and -shm files too. Closing a descriptor of an open database would
+// drop this process's POSIX locks, that is SQLite's: the lock of Open says that nobody has it open; a shared one is not touched once it is there.
+func makeFile(path string, shared bool) error {
+	flag := os.O_CREATE | os.O_RDWR
+	if shared {
+		flag |= os.O_EXCL
+	}
+	f, err := os.OpenFile(path, flag, fileMode)
+	if shared && errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(fileMode), f.Sync(), f.Close(), syncDir(filepath.Dir(path)))
 }
 
 func dsn(path, txlock string, pragmas ...string) string {
@@ -182,8 +197,9 @@ func (db *DB) closeHandles() error {
 	return errors.Join(append(errs, db.lock.Close())...)
 }
 
-func makeDir(dir string) error {
-	if err := os.MkdirAll(dir, dirMode); err != nil {
+// makeDir leaves the mode of a folder alone that others serve from.
+func makeDir(dir string, shared bool) error {
+	if err := os.MkdirAll(dir, dirMode); err != nil || shared {
 		return err
 	}
 	st, err := os.Stat(dir)

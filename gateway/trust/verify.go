@@ -166,7 +166,7 @@ func (s *Space) verify(cs tls.ConnectionState, peer role) (*proof, error) {
 		return p, nil
 	}
 	now := s.cfg.Now()
-	until, err := s.prove(st, cs, peer, now)
+	until, err := s.prove(st, cs.PeerCertificates, peer.usages(), cs.OCSPResponse, now)
 	if err != nil {
 		return nil, err
 	}
@@ -176,14 +176,13 @@ func (s *Space) verify(cs tls.ConnectionState, peer role) (*proof, error) {
 	return p, nil
 }
 
-// prove finds a good chain from what the peer showed to a root, and says until when it proves the peer.
-func (s *Space) prove(st *state, cs tls.ConnectionState, peer role, now time.Time) (time.Time, error) {
-	certs := cs.PeerCertificates
+// prove finds a good chain from the first certificate, over those that were shown beside it, to a root, and says until when it is a proof.
+func (s *Space) prove(st *state, certs []*x509.Certificate, uses []x509.ExtKeyUsage, stapled []byte, now time.Time) (time.Time, error) {
 	between := st.others.Clone()
 	for _, c := range certs[1:] {
 		between.AddCert(c)
 	}
-	chains, err := certs[0].Verify(x509.VerifyOptions{Roots: st.roots, Intermediates: between, CurrentTime: now, KeyUsages: peer.usages()})
+	chains, err := certs[0].Verify(x509.VerifyOptions{Roots: st.roots, Intermediates: between, CurrentTime: now, KeyUsages: uses})
 	if err != nil {
 		var invalid x509.CertificateInvalidError
 		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
@@ -193,13 +192,23 @@ func (s *Space) prove(st *state, cs tls.ConnectionState, peer role, now time.Tim
 	}
 	var last error
 	for _, chain := range chains {
-		until, err := s.sound(st, chain, cs.OCSPResponse, now)
+		until, err := s.sound(st, chain, stapled, now)
 		if err == nil {
 			return until, nil
 		}
 		last = err
 	}
 	return time.Time{}, last
+}
+
+// Mail tells whether a certificate, shown with others that may lead up from it, is good for mail now: a chain to the CA whose keys are strong,
+// none of whose certificates is revoked, made for protecting mail. It says until when nothing of that ends; it may wait a little for who knows. What
+// the certificate's own key may be used for, and whose it is, is not asked. An *Error: Chain, Expired, WeakKey, Revoked, or Unproven, which is Later.
+func (s *Space) Mail(certs []*x509.Certificate) (time.Time, error) {
+	if len(certs) == 0 {
+		return time.Time{}, &Error{NoCertificate, false, errors.New("none was shown")}
+	}
+	return s.prove(s.state.Load(), certs, []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}, nil, s.cfg.Now())
 }
 
 // Sound tells whether the keys of a chain are strong and none of its certificates is revoked; it may wait a little for who knows. The chain is

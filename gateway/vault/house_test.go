@@ -44,19 +44,22 @@ func (b *testBlobs) Open(id string) (Blob, error) {
 	f, err := os.Open(filepath.Join(b.dir, id))
 	return testBlob{f}, err
 }
-func (b *testBlobs) Delete(ctx context.Context, id string) error {
-	if err := os.Remove(filepath.Join(b.dir, id)); !errors.Is(err, os.ErrNotExist) {
-		return err
+func (b *testBlobs) Delete(ctx context.Context, ids ...string) error {
+	for _, id := range ids {
+		if err := os.Remove(filepath.Join(b.dir, id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
-func (b *testBlobs) List(ctx context.Context) ([]string, error) {
-	es, err := os.ReadDir(b.dir)
-	var ids []string
+func (b *testBlobs) List(ctx context.Context, f func([]string) error) error { return f(b.names()) }
+
+func (b *testBlobs) names() (ids []string) {
+	es, _ := os.ReadDir(b.dir)
 	for _, e := range es {
 		ids = append(ids, e.Name())
 	}
-	return ids, err
+	return ids
 }
 
 type sentSMS struct {

@@ -23,20 +23,24 @@ func (v *Vault) nextDue(r *row) int64 {
 }
 
 // Dues are what is to be done now: deposits to remind of, by their ids, each with the number of that reminder; sendings whose senders are
-// to be told. The same is given again until Reminded and Told.
+// to be told. What was Queued is given again after an hour, until Reminded and Told.
 type Dues struct {
 	Remind   map[string]int
 	Sendings []string
 }
 
-// maxDues bounds one look.
-const maxDues = 1000
+const (
+	// maxDues bounds one look, and with one look a minute how much mail the duties make: the rest has its turn later.
+	maxDues = 1000
+	// queuedFor is how long a queue has to do what it was given before it is looked for again.
+	queuedFor = time.Hour
+)
 
 // Due looks for what is to be done.
 func (v *Vault) Due(ctx context.Context) (Dues, error) {
 	now := ms(v.cfg.Now())
 	d := Dues{Remind: map[string]int{}}
-	due, err := v.statuses(ctx, `next_due > 0 AND next_due <= ? AND state = ? AND expires > ? ORDER BY next_due LIMIT ?`, now, Waiting, now, maxDues)
+	due, err := v.statusesFrom(ctx, `vault_deposits INDEXED BY vault_deposits_due`, `next_due > 0 AND next_due <= ? AND state = ? AND expires > ? ORDER BY next_due LIMIT ?`, now, Waiting, now, maxDues)
 	if err == nil {
 		for _, s := range due {
 			d.Remind[s.ID] = s.Reminders + 1
@@ -47,6 +51,29 @@ func (v *Vault) Due(ctx context.Context) (Dues, error) {
 		return d, fmt.Errorf("look for duties of the vault: %w", err)
 	}
 	return d, nil
+}
+
+// Queued puts off what a queue has taken, so that what cannot be done now, or not so soon, does not stand before the rest.
+func (v *Vault) Queued(ctx context.Context, d Dues) error {
+	now := v.cfg.Now()
+	later := ms(now.Add(queuedFor))
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		for id := range d.Remind {
+			if _, err := tx.Exec(`UPDATE vault_deposits SET next_due = MIN(expires, ?) WHERE id = ? AND next_due > 0 AND next_due <= ?`, later, id, ms(now)); err != nil {
+				return err
+			}
+		}
+		for _, id := range d.Sendings {
+			if _, err := tx.Exec(`UPDATE vault_sendings SET next_due = ? WHERE id = ? AND next_due > 0 AND next_due <= ?`, later, id, ms(now)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("put off duties of the vault: %w", err)
+	}
+	return nil
 }
 
 // Remind gives the deposit with its link for reminder n; nil where that is no longer to be sent: it was, or the deposit was opened or ended.
@@ -252,7 +279,7 @@ func (v *Vault) List(ctx context.Context, f Filter) ([]Status, error) {
 
 // Unnoted gives deposits of which the ledger does not know yet that they were opened or have ended.
 func (v *Vault) Unnoted(ctx context.Context, limit int) ([]Status, error) {
-	out, err := v.statuses(ctx, `noted <> state AND state IN ('opened', 'expired', 'revoked', 'destroyed') ORDER BY changed LIMIT ?`, limit) // as its index says
+	out, err := v.statusesFrom(ctx, `vault_deposits INDEXED BY vault_deposits_unnoted`, `noted <> state AND state IN ('opened', 'expired', 'revoked', 'destroyed') ORDER BY changed LIMIT ?`, limit) // as its index says
 	if err != nil {
 		return nil, fmt.Errorf("look for what the ledger does not know: %w", err)
 	}

@@ -181,7 +181,12 @@ func (v *Vault) SendingOf(ctx context.Context, link string) (*Sending, error) {
 
 // statuses reads deposits; where ends with the order and limit.
 func (v *Vault) statuses(ctx context.Context, where string, args ...any) ([]Status, error) {
-	rows, err := v.db.Read().QueryContext(ctx, `SELECT `+columns+` FROM vault_deposits WHERE `+where, args...)
+	return v.statusesFrom(ctx, `vault_deposits`, where, args...)
+}
+
+// statusesFrom names the index too: by its state alone nearly every row would be looked at.
+func (v *Vault) statusesFrom(ctx context.Context, table, where string, args ...any) ([]Status, error) {
+	rows, err := v.db.Read().QueryContext(ctx, `SELECT `+columns+` FROM `+table+` WHERE `+where, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,73 +15,34 @@ import (
 
 const (
 	pendingLife = time.Hour // a deposit whose notice was not accepted by then is what a crash left
-	sweepBatch  = 250       // rows per commit, so that a large sweep does not hold up mail
+	sweepBatch  = 50        // rows per commit: mail waits for one
 	sweepPause  = 20 * time.Millisecond
-	// orphansEvery: payloads are held against rows at the start and then seldom, for there may be a million of them.
-	orphansEvery = time.Hour
+	// sweepTime bounds one sweep: what is left is for the next, and other duties have their turn. Nothing opens after its end, swept or not.
+	sweepTime = 20 * time.Second
+	// allEvery: payloads are held against rows, and rows counted, at the start and then seldom, for there may be a million of them.
+	allEvery = time.Hour
 )
 
 // Swept counts what a sweep removed.
 type Swept struct{ Expired, Pending, Orphans int }
 
 // Sweep ends what is past its time: expired deposits lose their key and their payload, pending ones and payloads without a row
-// go. It may be run at any time, on several gateways at once, and again after a crash at any point.
+// go. It may be run at any time, on several gateways at once, and again after a crash at any point. Of very many it leaves some to the next.
 func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	var s Swept
 	now := v.cfg.Now()
-	for {
-		ids, err := v.ids(ctx, `SELECT id FROM vault_deposits WHERE next_due > 0 AND next_due <= ? AND (expires <= ? OR state IN (?, ?))
-			ORDER BY next_due LIMIT ?`, ms(now), ms(now), Pending, Held, sweepBatch)
+	for start := time.Now(); ; {
+		begin := time.Now()
+		more, err := v.sweep(ctx, now, &s)
 		if err != nil {
 			return s, fmt.Errorf("sweep: %w", err)
 		}
-		if len(ids) == 0 {
+		if !more || time.Since(start) >= v.sweepTime {
 			break
 		}
-		var expired, pending int
-		var gone []string // of those ids: a row may have been extended meanwhile
-		err = v.db.Write(ctx, func(tx store.Tx) error {
-			expired, pending, gone = 0, 0, gone[:0]
-			for _, id := range ids {
-				n, err := affected(tx.Exec(`DELETE FROM vault_deposits WHERE id = ? AND state = ? AND next_due <= ?`, id, Pending, ms(now)))
-				if err != nil {
-					return err
-				}
-				pending += n
-				m, err := affected(tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, ended = ?, next_due = 0, `+forget+`
-					WHERE id = ? AND (state IN (?, ?) AND expires <= ? OR state = ?) AND next_due <= ?`, Expired, ms(now), ms(now), id, Waiting, Opened, ms(now), Held, ms(now)))
-				if err != nil {
-					return err
-				}
-				if expired += m; n+m > 0 {
-					gone = append(gone, id)
-				}
-			}
-			return v.settled(tx, ms(now), gone...)
-		})
-		if err != nil {
+		if err := rest(ctx, max(sweepPause, 3*time.Since(begin))); err != nil {
 			return s, fmt.Errorf("sweep: %w", err)
 		}
-		if expired+pending == 0 {
-			break // another gateway was faster; its deletions follow below as orphans
-		}
-		s.Expired, s.Pending = s.Expired+expired, s.Pending+pending
-		for _, id := range gone { // after the keys: a crash between leaves noise, which the next look at orphans removes
-			if err := v.blobs.Delete(ctx, id); err != nil {
-				return s, fmt.Errorf("sweep: %w", err)
-			}
-		}
-		select { // mail has the writer in between
-		case <-ctx.Done():
-			return s, fmt.Errorf("sweep: %w", ctx.Err())
-		case <-time.After(sweepPause):
-		}
-	}
-	if last := v.swept.Load(); last == 0 || ms(now)-last >= orphansEvery.Milliseconds() || ms(now) < last {
-		if err := v.orphans(ctx, &s); err != nil {
-			return s, fmt.Errorf("sweep: %w", err)
-		}
-		v.swept.Store(ms(now))
 	}
 	err := v.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec(`DELETE FROM vault_codes WHERE at <= ?`, ms(now.Add(-day)))
@@ -89,23 +51,110 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	if err != nil {
 		return s, fmt.Errorf("sweep: %w", err)
 	}
-	return s, v.count(ctx)
+	if last := v.swept.Load(); last == 0 || ms(now)-last >= allEvery.Milliseconds() || ms(now) < last {
+		if err := errors.Join(v.orphans(ctx, &s), v.count(ctx)); err != nil {
+			return s, fmt.Errorf("sweep: %w", err)
+		}
+		v.swept.Store(ms(now))
+	}
+	return s, nil
+}
+
+// rest leaves the writer, the disk and the processor to mail.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// past is a deposit that is past its time.
+type past struct {
+	id   string
+	from State
+	size int64
+}
+
+// sweep ends one batch, and tells whether there may be another.
+func (v *Vault) sweep(ctx context.Context, now time.Time, s *Swept) (more bool, err error) {
+	due, err := v.past(ctx, now)
+	if err != nil || len(due) == 0 {
+		return false, err
+	}
+	var gone []string // of those: a row may have been extended meanwhile
+	err = v.db.Write(ctx, func(tx store.Tx) error {
+		gone = gone[:0]
+		for _, d := range due {
+			n, err := affected(tx.Exec(`DELETE FROM vault_deposits WHERE id = ? AND state = ? AND next_due <= ?`, d.id, Pending, ms(now)))
+			if err != nil {
+				return err
+			}
+			m, err := affected(tx.Exec(`UPDATE vault_deposits SET state = ?, changed = ?, ended = ?, next_due = 0, `+forget+`
+				WHERE id = ? AND (state IN (?, ?) AND expires <= ? OR state = ?) AND next_due <= ?`, Expired, ms(now), ms(now), d.id, Waiting, Opened, ms(now), Held, ms(now)))
+			if err != nil {
+				return err
+			}
+			if n+m > 0 {
+				gone = append(gone, d.id)
+			}
+		}
+		return v.settled(tx, ms(now), gone...)
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, d := range due {
+		switch {
+		case !slices.Contains(gone, d.id):
+		case d.from == Pending:
+			moved(Pending, "")
+			s.Pending++
+		default:
+			moved(d.from, Expired)
+			bytesGauge.Sub(float64(d.size))
+			s.Expired++
+		}
+	}
+	if len(gone) == 0 {
+		return false, nil // another gateway was faster; its deletions follow as orphans
+	}
+	// After the keys: a crash between leaves noise, which the next look at orphans removes.
+	return true, v.blobs.Delete(ctx, gone...)
+}
+
+func (v *Vault) past(ctx context.Context, now time.Time) (due []past, err error) {
+	rows, err := v.db.Read().QueryContext(ctx, `SELECT id, state, size FROM vault_deposits INDEXED BY vault_deposits_due WHERE next_due > 0 AND next_due <= ? AND (expires <= ? OR state IN (?, ?))
+		ORDER BY next_due LIMIT ?`, ms(now), ms(now), Pending, Held, sweepBatch)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var d past
+		if err := rows.Scan(&d.id, &d.from, &d.size); err != nil {
+			return nil, err
+		}
+		due = append(due, d)
+	}
+	return due, rows.Err()
 }
 
 // orphans deletes the payloads that no row can open. A row stands before its payload does, so none in the making is hit.
 func (v *Vault) orphans(ctx context.Context, s *Swept) error {
-	blobs, err := v.blobs.List(ctx)
-	if err != nil {
-		return err
-	}
-	blobs = slices.DeleteFunc(blobs, func(name string) bool { // what has another name is nobody's payload: somebody else's file
-		b, err := hex.DecodeString(name)
-		return err != nil || len(b) != 16
-	})
-	for batch := range slices.Chunk(blobs, 500) {
-		args := make([]any, len(batch))
-		for i, id := range batch {
-			args[i] = id
+	return v.blobs.List(ctx, func(batch []string) error {
+		begin := time.Now()
+		var args []any
+		batch = slices.DeleteFunc(batch, func(name string) bool { // what has another name is nobody's payload: somebody else's file
+			b, err := hex.DecodeString(name)
+			return err != nil || len(b) != 16
+		})
+		if len(batch) == 0 {
+			return nil
+		}
+		for _, id := range batch {
+			args = append(args, id)
 		}
 		living, err := v.ids(ctx, `SELECT id FROM vault_deposits WHERE header IS NOT NULL AND id IN (?`+strings.Repeat(", ?", len(batch)-1)+`)`, args...)
 		if err != nil {
@@ -115,17 +164,14 @@ func (v *Vault) orphans(ctx context.Context, s *Swept) error {
 		for _, id := range living {
 			keep[id] = true
 		}
-		for _, id := range batch {
-			if keep[id] {
-				continue
-			}
-			if err := v.blobs.Delete(ctx, id); err != nil {
+		if batch = slices.DeleteFunc(batch, func(id string) bool { return keep[id] }); len(batch) > 0 {
+			if err := v.blobs.Delete(ctx, batch...); err != nil {
 				return err
 			}
-			s.Orphans++
+			s.Orphans += len(batch)
 		}
-	}
-	return nil
+		return rest(ctx, time.Since(begin))
+	})
 }
 
 func (v *Vault) ids(ctx context.Context, query string, args ...any) ([]string, error) {

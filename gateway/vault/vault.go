@@ -43,12 +43,12 @@ type Blob interface {
 	Close() error
 }
 
-// Blobs is the blob place. Put is durable before it returns; Delete of what is not there is no error.
+// Blobs is the blob place. Put is durable before it returns; Delete of what is not there is no error. List gives all ids, some at a time.
 type Blobs interface {
 	Put(ctx context.Context, id string, r io.Reader) error
 	Open(id string) (Blob, error)
-	Delete(ctx context.Context, id string) error
-	List(ctx context.Context) ([]string, error)
+	Delete(ctx context.Context, ids ...string) error
+	List(ctx context.Context, f func(ids []string) error) error
 }
 
 // Clinic is how the clinic presents itself to patients.
@@ -163,7 +163,9 @@ type Vault struct {
 	paris *time.Location
 	links *Limiter
 	peers *Limiter
-	swept *atomic.Int64 // when payloads were last held against rows
+	swept *atomic.Int64 // when all was last looked at
+	// sweepTime is the constant; tests shorten it.
+	sweepTime time.Duration
 }
 
 const schema = `
@@ -216,8 +218,9 @@ ALTER TABLE vault_deposits ADD COLUMN noted TEXT NOT NULL DEFAULT '';       -- t
 CREATE UNIQUE INDEX vault_deposits_short ON vault_deposits (short) WHERE short IS NOT NULL;
 CREATE INDEX vault_deposits_sending ON vault_deposits (sending);
 CREATE INDEX vault_deposits_pair ON vault_deposits (recipient, sender);
-CREATE INDEX vault_deposits_state ON vault_deposits (state, size);
-UPDATE vault_deposits SET noted = state;
+CREATE INDEX vault_deposits_state ON vault_deposits (state, created, size);
+CREATE INDEX vault_deposits_created ON vault_deposits (created);
+UPDATE vault_deposits SET noted = state WHERE state IN ('opened', 'expired', 'revoked', 'destroyed');
 CREATE INDEX vault_deposits_unnoted ON vault_deposits (changed) WHERE noted <> state AND state IN ('opened', 'expired', 'revoked', 'destroyed');
 CREATE TABLE vault_sendings (
 	id         TEXT PRIMARY KEY,
@@ -245,7 +248,7 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
-		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64)}
+		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64), sweepTime: sweepTime}
 	if err := v.count(ctx); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
