@@ -23,7 +23,7 @@ func dayOf(t time.Time) int64 { return t.Unix() / int64(day/time.Second) }
 func (v *Vault) Answered(ctx context.Context, id string) error {
 	now := v.cfg.Now()
 	err := v.db.Write(ctx, func(tx store.Tx) error {
-		if _, err := tx.Exec(`INSERT INTO vault_answers (deposit, day, n) VALUES (?, ?, 1) ON CONFLICT (deposit, day) DO UPDATE SET n = n + 1`, id, dayOf(now)); err != nil {
+		if _, err := tx.Exec(`INSERT INTO vault_answers (deposit, day, n) VALUES (?, ?, 1) ON CONFLICT (deposit, day) DO UPDATE SET n = vault_answers.n + 1`, id, dayOf(now)); err != nil {
 			return err
 		}
 		return one(tx.Exec(`UPDATE vault_deposits SET answers = answers + 1, changed = ? WHERE id = ?`, ms(now), id))

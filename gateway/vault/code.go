@@ -136,7 +136,7 @@ func (v *Vault) takeBack(ctx context.Context, r *row, code string, now time.Time
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return v.db.Write(clean, func(tx store.Tx) error {
-		if _, err := tx.Exec(`UPDATE vault_deposits SET code_at = ?, asked = MAX(0, asked - 1) WHERE id = ? AND code_at = ?`, r.codeAt, r.id, ms(now)); err != nil {
+		if _, err := tx.Exec(`UPDATE vault_deposits SET code_at = ?, asked = CASE WHEN asked > 0 THEN asked - 1 ELSE 0 END WHERE id = ? AND code_at = ?`, r.codeAt, r.id, ms(now)); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM vault_codes WHERE deposit = ? AND at = ?`, r.id, ms(now)); err != nil || r.mode == BySMS {

@@ -14,7 +14,6 @@ import (
 
 	"passerelle/crypto/seal"
 	"passerelle/gateway/message"
-	"passerelle/gateway/store"
 )
 
 // testBlobs is a folder that can fail.
@@ -82,7 +81,7 @@ func (s *sentSMS) code() string {
 type house struct {
 	*Vault
 	dir   string
-	db    *store.DB
+	db    Database
 	blobs *testBlobs
 	sms   *sentSMS
 	now   time.Time
@@ -93,12 +92,7 @@ var noon = time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)
 func open(t *testing.T, change ...func(*Config)) *house {
 	t.Helper()
 	h := &house{dir: t.TempDir(), sms: &sentSMS{}, now: noon}
-	db, err := store.Open(t.Context(), store.Config{Dir: h.dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	h.db, h.blobs = db, &testBlobs{dir: filepath.Join(h.dir, "blobs")}
+	h.db, h.blobs = database(t, h.dir), &testBlobs{dir: filepath.Join(h.dir, "blobs")}
 	if err := os.Mkdir(h.blobs.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +101,7 @@ func open(t *testing.T, change ...func(*Config)) *house {
 	for _, c := range change {
 		c(&cfg)
 	}
+	var err error
 	if h.Vault, err = New(t.Context(), h.db, h.blobs, cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func (v *Vault) Queued(ctx context.Context, d Dues) error {
 	later := ms(now.Add(queuedFor))
 	err := v.db.Write(ctx, func(tx store.Tx) error {
 		for id := range d.Remind {
-			if _, err := tx.Exec(`UPDATE vault_deposits SET next_due = MIN(expires, ?) WHERE id = ? AND next_due > 0 AND next_due <= ?`, later, id, ms(now)); err != nil {
+			if _, err := tx.Exec(`UPDATE vault_deposits SET next_due = CASE WHEN expires < ? THEN expires ELSE ? END WHERE id = ? AND next_due > 0 AND next_due <= ?`, later, later, id, ms(now)); err != nil {
 				return err
 			}
 		}
@@ -123,7 +123,7 @@ func (v *Vault) Reminded(ctx context.Context, id string, n int) error {
 		if r.reminders = int64(n); n >= len(v.cfg.Reminders) {
 			r.resend = nil
 		}
-		_, err = tx.Exec(`UPDATE vault_deposits SET reminders = ?, resend = ?, next_due = CASE WHEN next_due > 0 THEN ? ELSE 0 END WHERE id = ?`, n, r.resend, v.nextDue(r), id)
+		_, err = tx.Exec(`UPDATE vault_deposits SET reminders = ?, resend = ?, next_due = CASE WHEN next_due > 0 THEN ? ELSE next_due END WHERE id = ?`, n, r.resend, v.nextDue(r), id)
 		return err
 	})
 	if err != nil && Why(err) != NotFound {

@@ -78,9 +78,14 @@ func (v *Vault) join(tx store.Tx, r *DepositRequest, now time.Time) (id string, 
 		rand.Read(raw[:])
 		id = hex.EncodeToString(raw[:])
 		_, err = tx.Exec(`INSERT INTO vault_sendings (id, mark, sender, message_id, created, next_due) VALUES (?, ?, ?, ?, ?, 0)`,
-			id, []byte(r.Sending), r.Sender.String(), r.MessageID, ms(now))
+			id, []byte(r.Sending), r.Sender.String(), text(r.MessageID), ms(now))
 	}
 	return id, err
+}
+
+// text is what a database takes as text: PostgreSQL has neither NUL nor broken UTF-8 in it.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // joined makes the sender of a sending be told of it from the start: one more recipient has it waiting. An attempt that came to nothing is no
@@ -170,10 +175,12 @@ func (s *Sending) Undelivered() bool {
 // Told notes that a summary of the sending as it was read was accepted, and when the next may be due. Where another recipient has joined it
 // meanwhile the summary was not the last of its kind: it stays due.
 func (v *Vault) Told(ctx context.Context, s *Sending, what Summary) error {
+	reports := v.cfg.Report > 0
 	err := v.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(`UPDATE vault_sendings SET told = MAX(told, ?), next_due = CASE WHEN MAX(told, ?) = ? AND ? > 0 THEN created + ? ELSE 0 END
+		_, err := tx.Exec(`UPDATE vault_sendings SET told = CASE WHEN told < ? THEN ? ELSE told END,
+			next_due = CASE WHEN (CASE WHEN told < ? THEN ? ELSE told END) = ? THEN (created + ?) * ? ELSE 0 END
 			WHERE id = ? AND (SELECT COUNT(*) FROM vault_deposits WHERE sending = ? AND state <> ?) = ?`,
-			what, what, SentTo, v.cfg.Report.Milliseconds(), v.cfg.Report.Milliseconds(), s.ID, s.ID, Pending, len(s.Deposits))
+			what, what, what, what, SentTo, v.cfg.Report.Milliseconds(), reports, s.ID, s.ID, Pending, len(s.Deposits))
 		return err
 	})
 	if err != nil {
