@@ -1,7 +1,8 @@
 // Package duties runs what has to be done later, once each, over restarts: reminders, receipts, reports. It takes duties by name, gives
 // each to one function of its owner until that succeeds, and knows nothing of deposits or mail.
 //
-// Its queue is River on a SQLite file of its own, so that its polling never touches the writer of the ledger. The queue is not what
+// Its queue is River on a SQLite file of its own, so that its polling never touches the writer of the ledger; or on the PostgreSQL database that
+// several gateways share, which then do each other's duties. The queue is not what
 // remembers that something is due: its owner's rows do, and Add may be called again for the same duty as often as one likes. What was done
 // already is then nothing to do.
 package duties
@@ -46,26 +47,43 @@ func (Duty) Kind() string { return "duty" }
 
 // Config says where the queue lies and who does the work.
 type Config struct {
-	// Dir is the state folder; it must be there.
+	// Dir is the state folder; it must be there. It counts where URL is "".
 	Dir string
+	// URL is the connection string of a PostgreSQL database; any number of gateways have the queue in it.
+	URL string
+	// Ready is asked before that database is used first: nil where it is there, and the gateway's own.
+	Ready func(context.Context) error
 	// Do does a duty. It is called again, ever more seldom, while it gives an error, and once more where the process died in it: what was
 	// done already must be nothing to do.
 	Do func(context.Context, Duty) error
-	// Timeout bounds one try; 0 is two minutes. A try that a killed process left is repeated at Open.
+	// Timeout bounds one try; 0 is two minutes. A try that a killed process left is repeated at Open; with URL, where others live, after five
+	// times as long.
 	Timeout time.Duration
 	Log     *slog.Logger
 }
 
+// client is what is used of River's, whatever database it works on.
+type client interface {
+	Start(context.Context) error
+	Stop(context.Context) error
+	StopAndCancel(context.Context) error
+	InsertMany(context.Context, []river.InsertManyParams) ([]*rivertype.JobInsertResult, error)
+}
+
 // Queue is one open queue.
 type Queue struct {
-	db     *sql.DB
-	client *river.Client[*sql.Tx]
+	db     *sql.DB // of SQLite
+	shared *shared // else
+	client client
 }
 
 // Open makes or opens the queue; Close ends it. Its owner holds the lock of the state folder.
 func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 2 * time.Minute
+	}
+	if cfg.URL != "" {
+		return openShared(ctx, cfg)
 	}
 	path := filepath.Join(cfg.Dir, File)
 	q, err := open(ctx, path, cfg)
@@ -141,18 +159,28 @@ func (q *Queue) start(ctx context.Context, cfg Config) error {
 	if _, err := q.db.ExecContext(ctx, `UPDATE river_job SET state = 'available' WHERE state = 'running'`); err != nil {
 		return fmt.Errorf("take over duties in hand: %w", err)
 	}
+	q.client, err = river.NewClient(driver, cfg.river(quiet, 2*cfg.Timeout))
+	return err
+}
+
+// river gives the library's settings; rescue is when a try that nobody ended is taken for dead.
+func (cfg Config) river(quiet *slog.Logger, rescue time.Duration) *river.Config {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{do: cfg.Do, log: cfg.Log})
-	q.client, err = river.NewClient(driver, &river.Config{
+	return &river.Config{
 		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}}, // they talk to the clinic's server: not in crowds
-		Workers: workers, Logger: quiet, JobTimeout: cfg.Timeout, RescueStuckJobsAfter: 2 * cfg.Timeout,
+		Workers: workers, Logger: quiet, JobTimeout: cfg.Timeout, RescueStuckJobsAfter: rescue,
 		FetchPollInterval: 2 * time.Second, MaxAttempts: 1000,
-	})
-	return err
+	}
 }
 
 // Run works until ctx ends; duties in hand may then end.
 func (q *Queue) Run(ctx context.Context) error {
+	if q.shared != nil {
+		if err := q.shared.await(ctx); err != nil {
+			return nil // stopped before the database was there
+		}
+	}
 	if err := q.client.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("start duties: %w", err)
 	}
@@ -175,6 +203,11 @@ var undone = []rivertype.JobState{rivertype.JobStateAvailable, rivertype.JobStat
 
 // Add puts duties into the queue, those that are there already left out.
 func (q *Queue) Add(ctx context.Context, ds ...Duty) error {
+	if q.shared != nil {
+		if err := q.shared.prepare(ctx); err != nil {
+			return fmt.Errorf("add duties: %w", err)
+		}
+	}
 	params := make([]river.InsertManyParams, len(ds))
 	for i, d := range ds {
 		params[i] = river.InsertManyParams{Args: d, InsertOpts: &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: undone}}}
@@ -187,8 +220,14 @@ func (q *Queue) Add(ctx context.Context, ds ...Duty) error {
 	return nil
 }
 
-// Close gives the file back, after Run has ended.
-func (q *Queue) Close() error { return q.db.Close() }
+// Close gives the file or the connections back, after Run has ended.
+func (q *Queue) Close() error {
+	if q.shared != nil {
+		q.shared.pool.Close()
+		return nil
+	}
+	return q.db.Close()
+}
 
 type worker struct {
 	river.WorkerDefaults[Duty]
