@@ -35,6 +35,9 @@ func (m thenStop) Run() int {
 		if cluster != nil {
 			cluster.Close()
 		}
+		if s3server != nil {
+			s3server.Close()
+		}
 	}()
 	return m.M.Run()
 }
