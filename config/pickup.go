@@ -55,6 +55,11 @@ type Pickup struct {
 	// Tell is what notice and link page show beside the clinic before any code: name (of the sender, as in From), word (of the list). Who
 	// reads the mailbox reads it: a specialist's name tells of an illness. Default: nothing.
 	Tell []string `yaml:"tell"`
+	// Database is the PostgreSQL database of deposits that several gateways share, postgres://user:password@host/name?sslmode=verify-full; "" keeps them
+	// in the state folder.
+	Database Secret `yaml:"database"`
+	// Blobs is the S3 bucket of their payloads: s3://bucket/prefix?endpoint=https://host&region=...&key=...&secret=...[&ca=file]. With database, and only then.
+	Blobs Secret `yaml:"blobs"`
 }
 
 // PickupAnswer bounds answers. The clinic's Postfix must take one: size and a third for its encoding, in message_size_limit.
@@ -165,6 +170,7 @@ func (v *validator) pickup() {
 		}
 	}
 	v.answers()
+	v.shared()
 	if p.Report < 0 {
 		v.fault("pickup.report", "must not be negative; 0s is never")
 	}

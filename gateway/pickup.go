@@ -91,7 +91,7 @@ func (g *Gateway) entrust(ctx context.Context, m *mail, w *way, seal func() (*va
 		begin = g.vault.Hold
 	}
 	if err := begin(ctx, dep.ID); err != nil {
-		return fmt.Errorf("activate deposit: %w", err)
+		return g.sharedAway(fmt.Errorf("activate deposit: %w", err))
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (g *Gateway) keepAs(ctx context.Context, m *mail, w *way, i int, prove func
 	}
 	dep, err := g.vault.Deposit(ctx, req)
 	if err != nil {
-		return nil, fmt.Errorf("seal deposit: %w", err)
+		return nil, g.sharedAway(fmt.Errorf("seal deposit: %w", err))
 	}
 	return dep, nil
 }

@@ -80,6 +80,8 @@ func keepFixed(old, cfg *config.Config) (differ []string) {
 	text("hostname", old.Hostname, &cfg.Hostname)
 	text("state_dir", old.StateDir, &cfg.StateDir)
 	text("key_file", old.KeyFile, &cfg.KeyFile)
+	keep("pickup.database", old.Pickup.Database == cfg.Pickup.Database, func() { cfg.Pickup.Database = old.Pickup.Database })
+	keep("pickup.blobs", old.Pickup.Blobs == cfg.Pickup.Blobs, func() { cfg.Pickup.Blobs = old.Pickup.Blobs })
 	o, n := old.Listen, &cfg.Listen
 	text("listen.lmtp.addr", o.LMTP.Addr, &n.LMTP.Addr)
 	text("listen.smtp.addr", o.SMTP.Addr, &n.SMTP.Addr)

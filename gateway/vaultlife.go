@@ -29,7 +29,7 @@ func (g *Gateway) tendVault(ctx context.Context) error {
 	if g.queue == nil {
 		return err
 	}
-	return errors.Join(err, g.noteDeposits(ctx), g.queueDuties(ctx), g.db.Settle(ctx)) // what was destroyed in the last minute stays in no log
+	return errors.Join(err, g.alone(ctx, "note", func() error { return g.noteDeposits(ctx) }), g.queueDuties(ctx), g.db.Settle(ctx)) // what was destroyed in the last minute stays in no log
 }
 
 // queueDuties finds reminders and receipts in the vault's rows, which are what remembers them: a queue that was lost is filled again

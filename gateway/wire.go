@@ -92,8 +92,11 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, opts ...Opt
 	}
 	g.closers = append(g.closers, g.directory.Close, g.traffic.close)
 	if g.vault != nil {
-		g.queue, err = duties.Open(ctx, duties.Config{Dir: cfg.StateDir, Do: func(ctx context.Context, d duties.Duty) error { return g.current().doDuty(ctx, d) }, Log: log})
-		if err != nil {
+		set := duties.Config{Dir: cfg.StateDir, Do: func(ctx context.Context, d duties.Duty) error { return g.current().doDuty(ctx, d) }, Log: log}
+		if g.shared != nil {
+			set.URL, set.Ready = cfg.Pickup.Database.Reveal(), g.shared.Ready
+		}
+		if g.queue, err = duties.Open(ctx, set); err != nil {
 			return nil, err
 		}
 		g.closers = append(g.closers, g.queue.Close)

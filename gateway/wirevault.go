@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -38,11 +37,13 @@ func (g *Gateway) furnishVault(ctx context.Context, cfg *config.Config) (err err
 	if g.vault != nil {
 		g.vault, err = g.vault.With(set)
 	} else {
-		var blobs *store.Blobs
-		if blobs, err = store.OpenBlobs(filepath.Join(cfg.StateDir, "deposits")); err != nil {
+		db, blobs, err := g.vaultPlace(ctx, cfg)
+		if err != nil {
 			return err
 		}
-		g.vault, err = vault.New(ctx, g.db, vaultBlobs{blobs}, set)
+		if g.vault, err = vault.New(ctx, db, blobs, set); err != nil {
+			return fmt.Errorf("vault: %w", err)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)

@@ -92,6 +92,9 @@ func (c checkCmd) Run(e *env) error {
 	for _, w := range warnings {
 		fmt.Fprintln(e.stderr, "warning:", w)
 	}
+	if err := gateway.CheckShared(e.ctx, cfg); err != nil {
+		return err
+	}
 	wrong := g.Verify(e.ctx, cfg.Expect, sampleMessage)
 	for _, m := range wrong {
 		fmt.Fprintln(e.stderr, m)

@@ -112,8 +112,10 @@ func TestBlobPlaces(t *testing.T) {
 			if err != nil || got != int64(size) {
 				t.Fatalf("%s: %d octets (%v), want %d", id, got, err, size)
 			}
-			if err := iotest.TestReader(io.NewSectionReader(o, 0, got), content); size < 100_000 && err != nil {
-				t.Errorf("%s: %v", id, err)
+			if size < 1000 { // it takes the square of it
+				if err := iotest.TestReader(io.NewSectionReader(o, 0, got), content); err != nil {
+					t.Errorf("%s: %v", id, err)
+				}
 			}
 			for _, off := range []int64{0, 1, got / 2, got - 1, 13} {
 				if off < 0 || off > got {

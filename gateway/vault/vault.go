@@ -282,8 +282,8 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
 		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64), sweepTime: sweepTime}
-	if err := v.count(ctx); err != nil {
-		return nil, fmt.Errorf("new vault: %w", err)
+	if err := v.count(ctx); err != nil { // a database that several gateways share may be away
+		v.cfg.Log.Warn("deposits are not counted yet", "err", err)
 	}
 	return v, nil
 }

@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"passerelle/config"
+	"passerelle/crypto/seal"
+	"passerelle/gateway/store"
+	"passerelle/gateway/vault"
+)
+
+// shares tells whether deposits lie where other gateways have them too.
+func shares(cfg *config.Config) bool { return cfg.Pickup.Database != "" }
+
+// vaultPlace opens where deposits lie: in the state folder, or in a database and a bucket that several gateways share. Those may be away: then what
+// needs the vault waits, and everything else goes on. Ledger, directory and keyring are this gateway's own.
+func (g *Gateway) vaultPlace(ctx context.Context, cfg *config.Config) (vault.Database, vault.Blobs, error) {
+	if !shares(cfg) {
+		blobs, err := store.OpenBlobs(filepath.Join(cfg.StateDir, "deposits"))
+		return g.db, vaultBlobs{blobs}, err
+	}
+	if n := g.leftBehind(ctx); n > 0 {
+		g.log.Error("deposits wait in the state folder and nobody can open them: pickup.database was set before they had ended", "deposits", n)
+	}
+	var err error
+	if g.shared, err = store.OpenPostgres(ctx, sharedConfig(cfg, g.key, g.log)); err != nil {
+		return nil, nil, fmt.Errorf("pickup.database: %w", err)
+	}
+	g.closers = append(g.closers, g.shared.Close)
+	b, err := openBucket(cfg, g.shared.ID)
+	if err != nil {
+		return nil, nil, fmt.Errorf("pickup.blobs: %w", err)
+	}
+	g.closers = append(g.closers, b.Close)
+	if err := b.Ready(ctx); err != nil {
+		g.log.Error("the bucket of deposits cannot be used, what needs it is put off", "err", err)
+	}
+	return g.shared, sharedBlobs{b}, nil
+}
+
+// leftBehind counts deposits with content in the state folder.
+func (g *Gateway) leftBehind(ctx context.Context) (n int) {
+	g.db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM vault_deposits WHERE state IN (?, ?, ?)`, vault.Held, vault.Waiting, vault.Opened).Scan(&n) // without the table there are none
+	return n
+}
+
+func sharedConfig(cfg *config.Config, key [32]byte, log *slog.Logger) store.SharedConfig {
+	return store.SharedConfig{URL: cfg.Pickup.Database.Reveal(), Check: seal.Mark(derive(key, "vault"), "shared database"), Log: log}
+}
+
+func openBucket(cfg *config.Config, owner func(context.Context) (string, error)) (*store.Bucket, error) {
+	b, err := config.ParseBucket(cfg.Pickup.Blobs.Reveal())
+	if err != nil {
+		return nil, err
+	}
+	return store.OpenBucket(store.BucketConfig{Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Name, Prefix: b.Prefix, Key: b.Key, Secret: b.Secret.Reveal(), CA: b.CA, Owner: owner})
+}
+
+// CheckShared tells whether the database and the bucket that several gateways share can be used from here, and are this gateway's. It changes nothing. Who
+// may not read the server key does not see whether they are made with it.
+func CheckShared(ctx context.Context, cfg *config.Config) error {
+	if cfg.Pickup.URL == "" || !shares(cfg) {
+		return nil
+	}
+	var errs []error
+	probe := store.SharedConfig{URL: cfg.Pickup.Database.Reveal()}
+	if cfg.KeyFile != "" { // else the first start makes one
+		if key, err := serverKey(cfg, slog.New(slog.DiscardHandler)); err == nil {
+			probe = sharedConfig(cfg, key, nil)
+		}
+	}
+	if err := store.ProbePostgres(ctx, probe); err != nil {
+		errs = append(errs, fmt.Errorf("pickup.database: %w", err))
+	}
+	b, err := openBucket(cfg, nil)
+	if err == nil {
+		err = errors.Join(b.Ready(ctx), b.Close())
+	}
+	if err != nil {
+		errs = append(errs, fmt.Errorf("pickup.blobs: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// alone runs f on one of the gateways that share the vault at a time; on the others it is somebody else's.
+func (g *Gateway) alone(ctx context.Context, what string, f func() error) error {
+	if g.shared == nil {
+		return f()
+	}
+	_, err := g.shared.Alone(ctx, what, f)
+	return err
+}
+
+// sharedAway says what a sender reads while the vault that gateways share is away.
+func (g *Gateway) sharedAway(err error) error {
+	var known *fault
+	if g.shared == nil || err == nil || errors.As(err, &known) {
+		return err
+	}
+	return later("Coffre des messages indisponible, nouvel essai plus tard", err)
+}
+
+// sharedBlobs shows a bucket as the vault wants it.
+type sharedBlobs struct{ *store.Bucket }
+
+func (s sharedBlobs) Open(id string) (vault.Blob, error) {
+	b, err := s.Bucket.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
