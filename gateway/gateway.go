@@ -66,7 +66,7 @@ type Gateway struct {
 type lasting struct {
 	key        [32]byte // the server key
 	db         *store.DB
-	shared     *store.Postgres // where deposits lie; nil: in db
+	shared     *store.Postgres         // where deposits lie; nil: in db
 	ring       *keyring.Ring           // of correspondents' keys; nil where a subcommand has none to look into
 	sockets    map[string]net.Listener // handed over instead of bound, by door
 	ready      func()                  // told once all doors serve

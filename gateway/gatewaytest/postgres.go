@@ -223,11 +223,16 @@ func (p *Postgres) NewDatabase() (string, error) {
 
 // SQL runs one statement as the operator would, with psql, in the database postgres.
 func (p *Postgres) SQL(statement string) error {
+	return p.SQLIn(p.URL("postgres", "sslmode=disable"), statement)
+}
+
+// SQLIn does the same in the database of a connection string.
+func (p *Postgres) SQLIn(url, statement string) error {
 	psql, err := PostgresTool("psql")
 	if err != nil {
 		return err
 	}
-	if out, err := exec.Command(psql, "-q", "-X", "-v", "ON_ERROR_STOP=1", "-d", p.URL("postgres", "sslmode=disable"), "-c", statement).CombinedOutput(); err != nil {
+	if out, err := exec.Command(psql, "-q", "-X", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement).CombinedOutput(); err != nil {
 		return fmt.Errorf("psql: %w: %s", err, out)
 	}
 	return nil
