@@ -41,6 +41,7 @@ var faultTests = map[string]string{
 	"hop refuses the TLS that it offers":  "TestFaultFarSide",
 	"clinic's hand-back listener away":    "TestFaultClinicHop",
 	"MSSanté operator refuses our certificate or token, or gets no token":  "TestClientModeRefusals",
+	"database (PostgreSQL) or bucket (S3) of several gateways away":        "TestSharedVault",
 	"SMS provider away, slow or refusing":                                  "TestFaultSMS",
 	"operator's mailbox away, slow, or not letting us in":                  "TestCollectTokens", // collect: TestSilenceAndSlowness, TestFloods
 	"A recipient asks for a passphrase again and it cannot be handed over": "TestPhraseAskedAgain",

@@ -32,6 +32,7 @@ need ytnef-tools ytnef # and a third
 need sharutils uuencode
 need procps ps
 need nginx-light /usr/sbin/nginx # the shipped reverse proxy of the patients' pages
+need postgresql "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null | tail -n 1)" # the deposits of several gateways; the tests run clusters of their own
 need slapd /usr/sbin/slapd # a region's directory, asked over LDAP
 need ldap-utils ldapsearch
 need util-linux prlimit # faults: few descriptors, another user, a namespace
@@ -42,6 +43,11 @@ need e2fsprogs /sbin/mkfs.ext4
 # Let's Encrypt's own server for tests: no Debian package. Its version is that of gateway/gatewaytest/pebble.go.
 if ! command -v pebble >/dev/null 2>&1 && ! [ -e "$(go env GOPATH)/bin/pebble" ]; then
 	go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1
+fi
+
+# An S3 server over a folder, for the payloads of several gateways: no Debian package. Its version is that of gateway/gatewaytest/s3.go.
+if ! command -v versitygw >/dev/null 2>&1 && ! [ -e "$(go env GOPATH)/bin/versitygw" ]; then
+	CGO_ENABLED=0 go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 fi
 
 # axe-core, which no Debian package has, judges the pages' accessibility; its version and sum are fixed here.

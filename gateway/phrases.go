@@ -58,7 +58,7 @@ func (g *Gateway) keepPhrase(ctx context.Context, p *phrase) error {
 	if p.agreed {
 		kept.Words = ""
 	}
-	return g.vault.KeepPhrase(ctx, p.secret, kept)
+	return g.sharedAway(g.vault.KeepPhrase(ctx, p.secret, kept))
 }
 
 // tellPhrase tells the words by the channel of the codes, which is never the mail that they open: by SMS where a mobile is known, else by the sender.
