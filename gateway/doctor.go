@@ -118,7 +118,7 @@ func (g *Gateway) doctor(ctx context.Context, cfg *config.Config, o Examination)
 
 // checks in the order in which they are shown.
 func (d *doctor) checks() []check {
-	list := []check{{"process", d.process}, {"disk", d.disk}, {"portal", d.patientsPage}, {"sms.credit", d.smsCredit}, {"dns", d.dns}}
+	list := []check{{"process", d.process}, {"disk", d.disk}, {"portal", d.patientsPage}, {"shared", d.sharedVault}, {"sms.credit", d.smsCredit}, {"dns", d.dns}}
 	if d.directory == nil { // it could not be opened
 		return list
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"passerelle/gateway/message"
+	"passerelle/gateway/store"
 	"passerelle/policy"
 )
 
@@ -42,6 +43,9 @@ func (g *Gateway) sealingRoom(ctx context.Context, m *mail, w *way) (release fun
 	switch {
 	case w.decision.Route == policy.Pickup, w.sealed:
 		n = weighDeposit + weighText*min(m.body.Size(), 2*g.set.maxText)
+		if g.shared != nil {
+			n += store.BucketMemory
+		}
 	case w.decision.Form == policy.FormZIP, w.decision.Form == policy.FormPDF: // protect.PDF weighs the PDF of a message that it takes apart
 		n = weighZIP
 	}

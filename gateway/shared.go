@@ -86,6 +86,19 @@ func CheckShared(ctx context.Context, cfg *config.Config) error {
 	return errors.Join(errs...)
 }
 
+// sharedVault looks at the database and the bucket of several gateways.
+func (d *doctor) sharedVault(ctx context.Context, s *sheet) {
+	if d.cfg.Pickup.URL == "" || !shares(d.cfg) {
+		s.ok("", "not configured: deposits lie in state_dir")
+		return
+	}
+	if err := CheckShared(ctx, d.cfg); err != nil {
+		s.fail("", fmt.Sprintf("patients' mail waits: %v", err), "look at PostgreSQL, the S3 server and the way to them (docs/operations.md, \"Several gateways\")")
+		return
+	}
+	s.ok("", "the database and the bucket of deposits answer, and are this gateway's")
+}
+
 // alone runs f on one of the gateways that share the vault at a time; on the others it is somebody else's.
 func (g *Gateway) alone(ctx context.Context, what string, f func() error) error {
 	if g.shared == nil {

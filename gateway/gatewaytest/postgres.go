@@ -199,6 +199,9 @@ func (p *Postgres) signal(s syscall.Signal) error {
 // Close ends the server and removes its folder.
 func (p *Postgres) Close() error { return errors.Join(p.Stop(), os.RemoveAll(p.dir)) }
 
+// Disk is where all it keeps lies, its own log of changes included, after it has written what it held in memory.
+func (p *Postgres) Disk() (string, error) { return p.data, p.SQL("CHECKPOINT") }
+
 // Log is what the server said.
 func (p *Postgres) Log() string {
 	b, err := os.ReadFile(filepath.Join(p.dir, "log"))

@@ -30,6 +30,8 @@ var bucketTotal = promauto.NewCounterVec(prometheus.CounterOpts{
 const (
 	// partSize is what a Put holds in memory, and the least that S3 takes as a part of a larger blob.
 	partSize = 5 << 20
+	// BucketMemory is what one Put takes at once.
+	BucketMemory = partSize
 	// stallTime is how long a server may neither take nor give an octet.
 	stallTime = 30 * time.Second
 	// ownerName is the object that says whose blobs these are; it is no blob's id.

@@ -39,6 +39,19 @@ func shared(m *testing.M) int {
 	return m.Run()
 }
 
+// disks are the folders of a vault.
+func (h *house) disks(t *testing.T) []string {
+	t.Helper()
+	if server == nil {
+		return []string{h.dir}
+	}
+	dir, err := server.Disk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{h.dir, dir}
+}
+
 // database gives an empty one, with its files in dir where it has any of ours.
 func database(t *testing.T, dir string) Database {
 	t.Helper()

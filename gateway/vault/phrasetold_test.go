@@ -151,20 +151,22 @@ func TestPhraseSealed(t *testing.T) {
 	if open(seal.Key{7}) == nil || open(h.phraseKey(token.NewLink())) == nil || open(stranger.phraseKey(link)) == nil {
 		t.Error("half of the keys opened the words")
 	}
-	err = filepath.WalkDir(h.dir, func(path string, e os.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		p, err := os.ReadFile(path)
-		for _, s := range []string{words, "menthe-sillon", "612345678", "612349999", link} {
-			if bytes.Contains(p, []byte(s)) {
-				t.Errorf("%s is in clear in %s", s, filepath.Base(path))
+	for _, dir := range h.disks(t) {
+		err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
 			}
+			p, err := os.ReadFile(path)
+			for _, s := range []string{words, "menthe-sillon", "612345678", "612349999", link} {
+				if bytes.Contains(p, []byte(s)) {
+					t.Errorf("%s is in clear in %s", s, filepath.Base(path))
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	if h.KeepPhrase(t.Context(), "short", phraseFor("")) == nil {
 		t.Error("kept under no secret")

@@ -222,20 +222,22 @@ func TestNothingInClearOnDisk(t *testing.T) {
 	if err := h.SendCode(t.Context(), secretOf(d)); err != nil {
 		t.Fatal(err)
 	}
-	err := filepath.WalkDir(h.dir, func(path string, e os.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		p, err := os.ReadFile(path)
-		for _, s := range []string{"MARQUEUR", "tumeur", "compte-rendu", secretOf(d), h.sms.code(), "612341234", "06 12"} {
-			if bytes.Contains(p, []byte(s)) {
-				t.Errorf("%s is in clear in %s", s, filepath.Base(path))
+	for _, dir := range h.disks(t) {
+		err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
 			}
+			p, err := os.ReadFile(path)
+			for _, s := range []string{"MARQUEUR", "tumeur", "compte-rendu", secretOf(d), h.sms.code(), "612341234", "06 12"} {
+				if bytes.Contains(p, []byte(s)) {
+					t.Errorf("%s is in clear in %s", s, filepath.Base(path))
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
