@@ -65,6 +65,7 @@ func TestCompletedAtOnce(t *testing.T) {
 	if got := l.send(l.lmtp, "dr@clinic.test", toPatient("x", "a@patient.test"), "a@patient.test"); codes(got) != "250" {
 		t.Fatal(got)
 	}
+	l.later(2 * time.Minute)
 	link := regexp.MustCompile(`http://\S+/s/\S+`).FindString(plainText(t, arrived(t, l.clinic, "dr@clinic.test", 1)[0]))
 	d, err := gateway.OpenDeposits(t.Context(), l.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -99,6 +100,7 @@ func TestSilenceButForWhatIsLost(t *testing.T) {
 		t.Fatal(got)
 	}
 	l.later(2 * time.Minute)
+	arrived(t, l.clinic, "dr@clinic.test", 1)
 	l.later(48*time.Hour + time.Minute)
 	l.swept(1)
 	l.later(48*time.Hour + 4*time.Minute)

@@ -45,7 +45,10 @@ func TestProofsThatRulesAskFor(t *testing.T) {
 	if got := send("sms@patient.test", ""); !strings.HasPrefix(got, "250") { // held
 		t.Errorf("no mobile: %s", got)
 	}
-	arrived(t, l.clinic, "dr@clinic.test", 1)
+	l.later(2 * time.Minute)
+	if text := plainText(t, arrived(t, l.clinic, "dr@clinic.test", 1)[0]); !strings.Contains(text, "RETENU") {
+		t.Errorf("the question: %s", text)
+	}
 	if n := len(l.sink.To("sms@patient.test")); n != 0 {
 		t.Errorf("%d notices without a number", n)
 	}

@@ -203,11 +203,9 @@ func (v *Vault) Release(ctx context.Context, id string) error {
 		if v.cfg.Strict {
 			r.resend = nil
 		}
-		if err := one(tx.Exec(`UPDATE vault_deposits SET state = ?, resend = ?, changed = ?, next_due = ? WHERE id = ? AND state = ?`,
-			Waiting, r.resend, ms(v.cfg.Now()), v.nextDue(r), id, Held)); err != nil {
-			return err
-		}
-		return v.joined(tx, r.sending)
+		// No summary is due for it: its sender, who was told of all recipients, sees on his page what he has done.
+		return one(tx.Exec(`UPDATE vault_deposits SET state = ?, resend = ?, changed = ?, next_due = ? WHERE id = ? AND state = ?`,
+			Waiting, r.resend, ms(v.cfg.Now()), v.nextDue(r), id, Held))
 	})
 	if err != nil {
 		return fmt.Errorf("release deposit %s: %w", id, err)

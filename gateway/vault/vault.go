@@ -277,6 +277,9 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	if err := db.Migrate(ctx, "vault answers", schemaAnswers); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
+	if err := db.Migrate(ctx, "vault keep", schemaKeep); err != nil {
+		return nil, fmt.Errorf("new vault: %w", err)
+	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
 		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64), sweepTime: sweepTime}
 	if err := v.count(ctx); err != nil {
