@@ -1,4 +1,4 @@
-# make build | demo | test | check | lint | bench | soak | memory | kills | vaultload
+# make build | demo | test | check | lint | bench | soak | memory | kills | vaultload | screens
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -7,7 +7,7 @@ PERF_SCRIPTS ?= ../shared/perf
 CHECK_SCRIPTS ?= ../shared/checks
 export PERF_SCRIPTS
 
-.PHONY: build demo test check lint deps bench soak memory kills vaultload fuzz clean
+.PHONY: build demo test check lint deps bench soak memory kills vaultload fuzz screens clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/passerelle ./cmd/passerelle
@@ -61,6 +61,11 @@ FUZZTIME ?= 30s
 fuzz:
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 		echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit 1; done; done
+
+# The patient's and the sender's pages as Chromium shows them, into docs/screens.
+screens:
+	rm -f docs/screens/*.png
+	SCREENSHOTS=$(CURDIR)/docs/screens go test -count 1 -run TestPatientInChromium ./gateway/portal
 
 clean:
 	rm -rf bin

@@ -52,6 +52,9 @@ type Pickup struct {
 	// ReplyTo is an address of the clinic that its Postfix routes to listen.lmtp. A patient who answers the notice by mail writes there: he
 	// gets the link again, the sender hears of it, what he wrote goes nowhere. "": notices have no Reply-To.
 	ReplyTo string `yaml:"reply_to"`
+	// Tell is what notice and link page show beside the clinic before any code: name (of the sender, as in From), word (of the list). Who
+	// reads the mailbox reads it: a specialist's name tells of an illness. Default: nothing.
+	Tell []string `yaml:"tell"`
 }
 
 // PickupAnswer bounds answers. The clinic's Postfix must take one: size and a third for its encoding, in message_size_limit.
@@ -108,6 +111,12 @@ func (o OIDC) Secret() (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
+// What pickup.tell names.
+const (
+	TellName = "name"
+	TellWord = "word"
+)
+
 // The summaries that pickup.receipts names.
 const (
 	ReceiptSent     = "sent"
@@ -161,6 +170,11 @@ func (v *validator) pickup() {
 	}
 	v.oidc()
 	v.proofs()
+	for _, what := range p.Tell {
+		if what != TellName && what != TellWord {
+			v.fault("pickup.tell", "%q is none of name, word", what)
+		}
+	}
 	for _, r := range p.Receipts {
 		if !slices.Contains(receipts, r) {
 			v.fault("pickup.receipts", "%q is none of sent, unopened, end", r)

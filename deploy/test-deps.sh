@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that the tests drive and that are missing; asks the network for nothing when none is.
+# Installs the Debian packages that the tests drive and that are missing; and axe-core from npm; asks the network for nothing when none is missing.
 set -eu
 missing=
 need() { # package, then a program or a file of it
@@ -44,7 +44,23 @@ if ! command -v pebble >/dev/null 2>&1 && ! [ -e "$(go env GOPATH)/bin/pebble" ]
 	go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1
 fi
 
-[ -n "$missing" ] || exit 0
+# axe-core, which no Debian package has, judges the pages' accessibility; its version and sum are fixed here.
+axe=axe-core-4.14.1.tgz
+axesum=e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
+axefile=/usr/local/share/axe-core/axe.min.js
+[ -e "$axefile" ] || need npm npm
+fetch_axe() {
+	[ -e "$axefile" ] && return
+	dir=$(mktemp -d)
+	(cd "$dir" && npm pack --silent axe-core@4.14.1 >/dev/null && echo "$axesum  $axe" | sha256sum -c --quiet && tar xzf "$axe" package/axe.min.js)
+	install -D -m 0644 "$dir/package/axe.min.js" "$axefile"
+	rm -rf "$dir"
+}
+
+if [ -z "$missing" ]; then
+	fetch_axe
+	exit 0
+fi
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
 	echo "missing Debian packages:$missing (install them, or run as root on Debian)" >&2
 	exit 1
@@ -63,3 +79,4 @@ esac
 apt-get update -q
 # shellcheck disable=SC2086
 apt-get install -y -q --no-install-recommends $missing
+fetch_axe

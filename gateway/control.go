@@ -109,9 +109,10 @@ func (d *Deposits) Close() error {
 
 // The deeds of one deposit.
 const (
-	deedRevoke = "revoke"
-	deedResend = "resend"
-	deedExtend = "extend"
+	deedRevoke  = "revoke"
+	deedResend  = "resend"
+	deedExtend  = "extend"
+	deedUnblock = "unblock"
 )
 
 // List gives deposits, the newest first.
@@ -132,6 +133,11 @@ func (d *Deposits) Revoke(ctx context.Context, id string) error {
 // Resend sends the notice again.
 func (d *Deposits) Resend(ctx context.Context, id string) error {
 	return d.ask(ctx, deedResend, deed{ID: id}, nil)
+}
+
+// Unblock lets the deposit's sender write to its recipient again.
+func (d *Deposits) Unblock(ctx context.Context, id string) error {
+	return d.ask(ctx, deedUnblock, deed{ID: id}, nil)
 }
 
 // Extend gives a later end.
@@ -223,6 +229,8 @@ func (g *Gateway) control(ctx context.Context, what string, question []byte) ([]
 			err = v.Revoke(ctx, d.ID)
 		case deedResend:
 			err = g.Resend(ctx, d.ID)
+		case deedUnblock:
+			err = v.Unblock(ctx, s.Sender, s.Recipient)
 		case deedExtend:
 			err = v.Extend(ctx, d.ID, d.End)
 		default:

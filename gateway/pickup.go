@@ -25,6 +25,9 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 			}
 		}
 	}()
+	if err := g.wanted(ctx, notifyAddress(w.decision.Notify, m.env.Sender), m.env.Recipients[i].Address); err != nil {
+		return err
+	}
 	return g.entrust(ctx, m, w, seal, func(dep *vault.Deposit) error {
 		if dep.Held { // his sender is asked for the number in one mail for all recipients (receipt); his server must take it
 			return g.takesMail(ctx, dep.Sender)
@@ -97,6 +100,7 @@ func (g *Gateway) entrust(ctx context.Context, m *mail, w *way, seal func() (*va
 func (g *Gateway) deposit(ctx context.Context, m *mail, w *way, i int) (*vault.Deposit, error) {
 	return g.keepAs(ctx, m, w, i, func(req *vault.DepositRequest) error {
 		req.Sending = g.vault.SendingKey(req.Sender, m.body.Sum())
+		req.Face = g.face(m.header.Get("From"), w.answer.Contact)
 		req.Identity = g.identityFor(m, req.Recipient, w.answer.Contact)
 		return g.proof(req, w.answer.Contact, vault.Mode(w.decision.Proof))
 	})

@@ -98,6 +98,8 @@ var elsewhere = map[string]string{
 	"451 4.3.5 Envoi de SMS non configure sur la passerelle, a completer dans sms.url":                                                                               "config refuses such a rule",
 	"550 5.7.1 Aucune phrase convenue avec ce destinataire: l'ajouter dans la liste de la clinique":                                                                  "TestProofsThatRulesAskFor",
 	"550 5.7.1 Identite du destinataire inconnue: donner nom de naissance, prenoms et date de naissance (ou RPPS) dans la liste de la clinique ou avec le message":   "TestProofsThatRulesAskFor",
+	"550 5.7.1 Ce destinataire ne veut plus recevoir vos messages par lien de retrait, joignez-le autrement":                                                         "TestRefusals",
+	"451 4.3.0 Consultation des blocages impossible, nouvel essai plus tard":                                                                                         "a database that fails within one message",
 }
 
 // unsaid are replies of the source that no client ever gets: what stands before them refuses first. They have no row.

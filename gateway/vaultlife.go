@@ -77,6 +77,11 @@ func (g *Gateway) remind(ctx context.Context, id string, n int) error {
 	if err != nil || dep == nil {
 		return err
 	}
+	if refused, err := g.vault.Refused(ctx, id); err != nil {
+		return err
+	} else if refused {
+		return g.vault.Reminded(ctx, id, n)
+	}
 	if err := g.sendNotice(ctx, dep, vault.NoticeRequest{Again: true}); err != nil {
 		if f := asFault(err); !f.permanent() {
 			return fmt.Errorf("send reminder: %w", err)

@@ -207,9 +207,10 @@ func TestHeldUntilTheNumberIsGiven(t *testing.T) {
 	if p := page(); strings.Count(p, "retiré sans") != 1 {
 		t.Errorf("after the withdrawal: %s", p)
 	}
-	post("renvoyer", http.StatusOK, url.Values{"depot": {id["a@patient.test"]}})
+	post("renvoyer", http.StatusConflict, url.Values{"depot": {id["a@patient.test"]}}) // a robot's click
+	post("renvoyer", http.StatusOK, url.Values{"depot": {id["a@patient.test"]}, "mot": {"renvoyer"}})
 	arrived(t, l.sink, "a@patient.test", 2)
-	post("renvoyer", http.StatusConflict, url.Values{"depot": {id["b@patient.test"]}})
+	post("renvoyer", http.StatusConflict, url.Values{"depot": {id["b@patient.test"]}, "mot": {"renvoyer"}})
 	resp, err := http.Get(link[:len(link)-1] + "0")
 	if err != nil {
 		t.Fatal(err)

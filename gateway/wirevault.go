@@ -63,7 +63,7 @@ func (g *Gateway) newPortal(cfg *config.Config, look *brand.Brand, providers []*
 	if g.clamd = nil; cfg.Pickup.Clamd.Addr != "" {
 		g.clamd = &clamd.Client{Addr: cfg.Pickup.Clamd.Addr, Timeout: time.Duration(cfg.Pickup.Clamd.Timeout), Limit: int64(answer.Size)}
 	}
-	p, err := portal.New(portal.Config{MaxAnswer: int64(answer.Size), MaxFiles: answer.Files, PerDay: answer.Daily, Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Providers: providers, Budget: g.budget.Part(), Brand: look,
+	p, err := portal.New(portal.Config{MaxAnswer: int64(answer.Size), MaxFiles: answer.Files, PerDay: answer.Daily, Vault: g.vault, Answer: g.Answer, Resend: g.Resend, Complete: g.Complete, Refused: g.Refused, Providers: providers, Budget: g.budget.Part(), Brand: look,
 		Proxies: slices.Concat(localProxies, proxies), Log: g.log})
 	if err != nil {
 		return nil, fmt.Errorf("portal: %w", err)

@@ -18,6 +18,8 @@ type depositsCmd struct {
 	Revoke depositsRevokeCmd `cmd:"" help:"Destroy the content of a deposit for good; its sender is told."`
 	Resend depositsResendCmd `cmd:"" help:"Send the notice with the link again."`
 	Extend depositsExtendCmd `cmd:"" help:"Give a deposit a later end, a year from now at most."`
+
+	Unblock depositsUnblockCmd `cmd:"" help:"Let a deposit's sender write again to the recipient who blocked him."`
 }
 
 // deposits opens them, by way of the running gateway or without it.
@@ -146,6 +148,16 @@ func (depositsResendCmd) Help() string {
 
 func (c depositsResendCmd) Run(e *env) error {
 	return c.do(e, "the notice is sent again", func(d *gateway.Deposits) error { return d.Resend(e.ctx, c.ID) })
+}
+
+type depositsUnblockCmd struct{ depositArg }
+
+func (depositsUnblockCmd) Help() string {
+	return depositsHelp + "The recipient blocked the sender on the page of this or another message; ask him before.\n\nExample: passerelle deposits unblock 0f3c..."
+}
+
+func (c depositsUnblockCmd) Run(e *env) error {
+	return c.do(e, "its sender may write to its recipient again", func(d *gateway.Deposits) error { return d.Unblock(e.ctx, c.ID) })
 }
 
 type depositsExtendCmd struct {

@@ -31,6 +31,7 @@ type Contact struct {
 	BirthName      string // with FirstNames and BirthDate: who a patient is, for who proves himself by an OpenID provider
 	FirstNames     string
 	BirthDate      string // 1962-08-24
+	Word           string // agreed at the desk, by which the person knows that a notice is the clinic's; no secret
 	RPPS           string // of the person: links the address with the national extraction
 	MSS            string // the person's MSSanté mailbox, a link that the operator confirms; key form
 	AliasOf        string // the address for which this one stands, key form: it is decided on, and written to, in this one's place

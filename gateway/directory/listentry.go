@@ -28,6 +28,7 @@ var fieldNames = map[string]string{
 	"openpgp": "openpgp", "key": "openpgp", "cle": "openpgp", "cle pgp": "openpgp", "cle openpgp": "openpgp",
 	"certificate": "certificate", "certificat": "certificate", "smime": "certificate", "s mime": "certificate",
 	"secret": "secret", "mot de passe": "secret", "phrase convenue": "secret",
+	"word": "word", "mot convenu": "word", "mot d accueil": "word",
 	"rpps": "rpps", "n rpps": "rpps", "no rpps": "rpps", "numero rpps": "rpps", "identifiant rpps": "rpps",
 	"mss": "mss", "mssante": "mss", "adresse mss": "mss", "adresse mssante": "mss", "bal mssante": "mss", "mail mssante": "mss", "email mssante": "mss",
 	"alias of": "alias_of", "alias": "alias_of", "alias de": "alias_of",
@@ -133,6 +134,10 @@ func (c *Contact) set(field, v string) (err error) {
 		c.Qualified, err = mark(field, v)
 	case "secret":
 		c.Secret = Secret(v)
+	case "word":
+		if c.Word = v; utf8.RuneCountInString(v) > 40 || strings.ContainsFunc(v, isControl) {
+			return errors.New("word is longer than 40 characters, or holds control characters")
+		}
 	case "opposed":
 		c.Opposed, err = mark(field, v)
 	case "label":

@@ -81,7 +81,7 @@ func writeCSV(cs []*Contact) ([]byte, error) {
 		{"address", func(c *Contact) string { return c.Address }}, {"name", func(c *Contact) string { return c.Name }}, {"person", func(c *Contact) string { return c.Person }},
 		{"phone", func(c *Contact) string { return c.Phone }}, {"prefer", func(c *Contact) string { return c.Prefer }}, {"form", func(c *Contact) string { return c.Form }},
 		{"openpgp", func(c *Contact) string { return c.OpenPGPKeyFile + string(c.OpenPGPKey) }}, {"certificate", func(c *Contact) string { return c.CertFile + certPEM(c) }},
-		{"secret", func(c *Contact) string { return string(c.Secret) }}, {"first_name", firstNames}, {"birth_name", func(c *Contact) string { return c.BirthName }},
+		{"secret", func(c *Contact) string { return string(c.Secret) }}, {"word", func(c *Contact) string { return c.Word }}, {"first_name", firstNames}, {"birth_name", func(c *Contact) string { return c.BirthName }},
 		{"birth_date", func(c *Contact) string { return c.BirthDate }}, {"rpps", func(c *Contact) string { return c.RPPS }}, {"mss", func(c *Contact) string { return c.MSS }},
 		{"alias_of", func(c *Contact) string { return c.AliasOf }}, {"pickup_at", func(c *Contact) string { return c.PickupAt }},
 		{"qualified", func(c *Contact) string { return oui(c.Qualified) }}, {"opposed", func(c *Contact) string { return oui(c.Opposed) }}, {"label", func(c *Contact) string { return c.Label }}, {"lang", func(c *Contact) string { return c.Lang }},

@@ -23,6 +23,7 @@ type ticket struct {
 	Provider string `json:"provider"`
 	Link     string `json:"link"`
 	Until    int64  `json:"until"`
+	Lang     string `json:"lang,omitempty"` // as chosen on the page
 	Spent    bool   `json:"spent,omitempty"`
 }
 
@@ -50,13 +51,14 @@ func (p *Portal) identify(w http.ResponseWriter, r *http.Request) {
 		if o.Name != r.PathValue("name") {
 			continue
 		}
-		to, t, err := o.Begin(r.Context())
+		to, asked, err := o.Begin(r.Context())
+		t := ticket{Ticket: asked, Provider: o.Name, Link: link, Lang: chosenLanguage(r), Until: p.cfg.Vault.Now().Add(ticketLife).Unix()}
 		if err == nil {
-			err = p.keepTicket(w, ticket{Ticket: t, Provider: o.Name, Link: link, Until: p.cfg.Vault.Now().Add(ticketLife).Unix()})
+			err = p.keepTicket(w, t)
 		}
 		if err != nil {
 			p.cfg.Log.Warn("a provider could not be asked", "provider", o.Name, "err", err)
-			p.toLink(w, r, link, "away")
+			p.toLink(w, r, t, "away")
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")
@@ -77,10 +79,10 @@ func (p *Portal) identified(w http.ResponseWriter, r *http.Request) {
 		p.render(w, r, http.StatusForbidden, "error", page{Fault: "astray"})
 		return
 	case t.Spent, now.Unix() > t.Until, !p.tickets.Allow(t.State, now): // the way back in the browser's history; a copied cookie
-		p.toLink(w, r, t.Link, "again")
+		p.toLink(w, r, t, "again")
 		return
 	}
-	spent := ticket{Ticket: openid.Ticket{State: t.State}, Link: t.Link, Until: t.Until, Spent: true}
+	spent := ticket{Ticket: openid.Ticket{State: t.State}, Link: t.Link, Lang: t.Lang, Until: t.Until, Spent: true}
 	if err := p.keepTicket(w, spent); err != nil {
 		p.fail(w, r, err)
 		return
@@ -96,13 +98,13 @@ func (p *Portal) identified(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	p.toLink(w, r, t.Link, "again")
+	p.toLink(w, r, t, "again")
 }
 
 func (p *Portal) compare(w http.ResponseWriter, r *http.Request, o *openid.Provider, t ticket, id string) {
 	q := r.URL.Query()
 	if q.Get("error") != "" || q.Get("code") == "" { // he gave up, or the provider did not let him
-		p.toLink(w, r, t.Link, "refused")
+		p.toLink(w, r, t, "refused")
 		return
 	}
 	who, err := o.Finish(r.Context(), t.Ticket, q.Get("code"))
@@ -112,7 +114,7 @@ func (p *Portal) compare(w http.ResponseWriter, r *http.Request, o *openid.Provi
 		if openid.Away(err) {
 			fault = "away"
 		}
-		p.toLink(w, r, t.Link, fault)
+		p.toLink(w, r, t, fault)
 		return
 	}
 	session, err := p.cfg.Vault.Identify(r.Context(), t.Link, vault.Shown{Provider: o.Name, Professionals: o.Professionals,
@@ -120,11 +122,11 @@ func (p *Portal) compare(w http.ResponseWriter, r *http.Request, o *openid.Provi
 	switch why := vault.Why(err); {
 	case err == nil:
 		p.setSession(w, id, session)
-		p.toLink(w, r, t.Link, "")
+		p.toLink(w, r, t, "")
 	case why == vault.SlowDown:
-		p.toLink(w, r, t.Link, "slow")
+		p.toLink(w, r, t, "slow")
 	case why == vault.NotSame, why == vault.Locked, why == vault.CodeVoid:
-		p.toLink(w, r, t.Link, "other")
+		p.toLink(w, r, t, "other")
 	default:
 		p.fail(w, r, err)
 	}
@@ -134,10 +136,16 @@ func (p *Portal) compare(w http.ResponseWriter, r *http.Request, o *openid.Provi
 var identityFaults = map[string]string{"away": "fault.id.away", "again": "fault.id.again", "refused": "fault.id.refused", "other": "fault.id.other", "slow": "fault.slow"}
 
 // toLink leads to the deposit's page, so that neither code nor state stays in the address.
-func (p *Portal) toLink(w http.ResponseWriter, r *http.Request, link, fault string) {
-	to := p.base + "/r/" + url.PathEscape(link)
+func (p *Portal) toLink(w http.ResponseWriter, r *http.Request, t ticket, fault string) {
+	to, q := p.base+"/r/"+url.PathEscape(t.Link), url.Values{}
 	if fault != "" {
-		to += "?identite=" + fault
+		q.Set("identite", fault)
+	}
+	if t.Lang != "" {
+		q.Set("lang", t.Lang)
+	}
+	if len(q) > 0 {
+		to += "?" + q.Encode()
 	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
 	count("identity", http.StatusSeeOther)

@@ -12,13 +12,12 @@ import (
 	"passerelle/gateway/vault"
 )
 
-// withProvider gives a site whose patients can prove themselves at a provider on loopback, and a deposit for Anne Durand.
-func withProvider(t *testing.T, change ...func(*vault.DepositRequest)) (*site, *idp.Provider, *vault.Deposit) {
-	t.Helper()
-	var op *idp.Provider
-	s := newSite(t, func(s *site) []*openid.Provider {
-		op = idp.Start(t, s.srv.URL+IdentityPath)
-		patients, err := openid.New(openid.Config{Name: "fc", Label: "FranceConnect", Issuer: op.URL, ClientID: idp.Client, ClientSecret: idp.Secret,
+// loopbackProviders are a provider for patients and one for professionals, both by one server, which op points to once the site stands.
+func loopbackProviders(t *testing.T, op **idp.Provider) func(*site) []*openid.Provider {
+	return func(s *site) []*openid.Provider {
+		at := idp.Start(t, s.srv.URL+IdentityPath)
+		*op = at
+		patients, err := openid.New(openid.Config{Name: "fc", Label: "FranceConnect", Issuer: at.URL, ClientID: idp.Client, ClientSecret: idp.Secret,
 			RedirectURL: s.srv.URL + IdentityPath, Timeout: 2 * time.Second, Claims: map[string]string{"birth_name": "family_name", "first_name": "given_name", "birth_date": "birthdate"}})
 		if err != nil {
 			t.Fatal(err)
@@ -32,7 +31,14 @@ func withProvider(t *testing.T, change ...func(*vault.DepositRequest)) (*site, *
 		}
 		t.Cleanup(staff.Close)
 		return []*openid.Provider{patients, staff}
-	})
+	}
+}
+
+// withProvider gives a site whose patients can prove themselves at a provider on loopback, and a deposit for Anne Durand.
+func withProvider(t *testing.T, change ...func(*vault.DepositRequest)) (*site, *idp.Provider, *vault.Deposit) {
+	t.Helper()
+	var op *idp.Provider
+	s := newSite(t, withProviders(loopbackProviders(t, &op)), func(s *site) { s.maxAnswer = 20 << 20 })
 	op.Set(func(c *idp.Change) {
 		c.Claims(map[string]any{"family_name": "DURAND", "given_name": "Anne Marie", "birthdate": "1962-08-24", "SubjectNameID": "810000000009"})
 	})

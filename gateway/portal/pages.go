@@ -25,9 +25,12 @@ type page struct {
 	// Path is the page's own, without the final slash; Query keeps a language that was chosen.
 	Path, Query string
 	Title       string
-	Fault       string // key of the words that say what went wrong, or ""
-	Done        string // key of the words that say what went right, or ""
-	Minutes     int    // to wait, of some faults
+	Base, Link  string         // of all pages; of the link's page, on those beside it
+	Shown       map[int]string // types of the files that can be shown in place
+	Open        int            // the file that is, -1 for none
+	Fault       string         // key of the words that say what went wrong, or ""
+	Done        string         // key of the words that say what went right, or ""
+	Minutes     int            // to wait, of some faults
 	View        *vault.View
 	Content     *vault.Content
 	Sending     *vault.Sending
@@ -53,10 +56,8 @@ func (p page) T(key string) string {
 		return s
 	}
 	for _, lang := range []string{p.Lang, "fr"} {
-		for _, all := range []map[string]map[string]string{words, phraseWords, proofWords} {
-			if s, ok := all[lang][key]; ok {
-				return s
-			}
+		if s, ok := words[lang][key]; ok {
+			return s
 		}
 	}
 	return ""
@@ -109,17 +110,22 @@ func size(lang string, n int64) string {
 // render writes a page; what fails in a template is noticed before the first octet is sent.
 func (p *Portal) render(w http.ResponseWriter, r *http.Request, code int, name string, d page) {
 	lang, chosen := web.Language(r)
-	d.Lang, d.Clinic, d.Style, d.brand = lang, p.cfg.Vault.Clinic(), p.base+p.sheet.Path, p.cfg.Brand
+	d.Lang, d.Clinic, d.Style, d.Base, d.brand = lang, p.cfg.Vault.Clinic(), p.base+p.sheet.Path, p.base, p.cfg.Brand
 	if p.logo != "" {
 		d.Logo = p.base + p.logo
 	}
 	if chosen {
 		d.Query = "?lang=" + lang
 	}
+	if d.View != nil {
+		d.View.Refusable = d.View.Refusable && p.cfg.Refused != nil
+	}
 	if d.Path == "" {
 		d.Path = p.base + "/"
 	}
-	if d.Title == "" {
+	if d.Title == "" && name == "help" {
+		d.Title = d.T(d.HelpKey())
+	} else if d.Title == "" {
 		d.Title = d.T("title." + name)
 	}
 	d.MaxFiles, d.MaxSize = p.cfg.MaxFiles, size(lang, p.cfg.MaxAnswer)
@@ -217,8 +223,48 @@ func (p *Portal) showMessage(w http.ResponseWriter, r *http.Request, code int, c
 	d.Path, d.Content, d.Title = p.path(r), c, c.Subject
 	d.Frame = c.HTML != ""
 	d.FrameOpen = d.Frame && (strings.TrimSpace(c.Text) == "" || r.URL.Query().Get("vue") == "html")
+	d.Open, d.Shown = -1, map[int]string{}
+	for i := range c.Files {
+		if t := inlineType(c.File(i)); t != "" {
+			d.Shown[i] = t
+		}
+	}
+	if n, err := strconv.Atoi(r.URL.Query().Get("voir")); err == nil && d.Shown[n] != "" {
+		if d.Open = n; d.Shown[n] == "application/pdf" && !p.calm(c.File(n)) {
+			d.Open, d.Fault = -1, "fault.active"
+			delete(d.Shown, n)
+		}
+	}
+	if r.Method != http.MethodPost && r.URL.Query().Get("vue") == "imprimer" {
+		p.render(w, r, code, "print", d)
+		return
+	}
 	p.answerForm(w, c, &d)
 	p.render(w, r, code, "message", d)
+}
+
+// chosenLanguage is the one that the address names, "" for none.
+func chosenLanguage(r *http.Request) string {
+	if lang, chosen := web.Language(r); chosen {
+		return lang
+	}
+	return ""
+}
+
+// HelpKey names the page that helps: where no code is to come, none can be missing.
+func (p page) HelpKey() string {
+	if p.View.Mode == vault.ByOIDC || p.View.Mode == vault.BySecret {
+		return "link.help.any"
+	}
+	return "link.help"
+}
+
+// And appends a parameter to the page's address, which may have the language already.
+func (p page) And(param string) string {
+	if p.Query == "" {
+		return "?" + param
+	}
+	return p.Query + "&" + param
 }
 
 func minutes(d time.Duration) int { return max(1, int((d+time.Minute-1)/time.Minute)) }

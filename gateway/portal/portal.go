@@ -46,6 +46,9 @@ type Config struct {
 	Complete func(ctx context.Context, id, phone string) error
 	// Providers vouch for who is before the page; their RedirectURL is IdentityPath under the public URL.
 	Providers []*openid.Provider
+	// Refused tells the sender of a deposit what its recipient says against it, and returns when the clinic's server took that mail; nil
+	// means that the pages do not offer it.
+	Refused func(context.Context, vault.Status, vault.Refusal) error
 	// Budget is the memory that answers in hand share with the messages; nil means 64 MiB of their own.
 	Budget *message.Budget
 	// MaxFiles and MaxAnswer bound the files of an answer; 0 means 10 and 20 MiB.
@@ -86,6 +89,7 @@ type Portal struct {
 	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
 	answers chan struct{}
 	onWay   *onWay
+	scans   chan struct{} // PDFs that are looked through
 	// formTime is the constant; tests shorten it.
 	formTime time.Duration
 	serve    http.Handler
@@ -118,14 +122,17 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), scans: make(chan struct{}, 4), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
 		again: vault.NewLimiter(10*time.Minute, 2), tickets: vault.NewLimiter(2*ticketLife, 1),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+p.sheet.Path, p.sheet)
 	p.serveLogo(mux)
-	mux.HandleFunc("GET /r/{secret}", p.show)
+	mux.HandleFunc("GET /r/{secret}", p.bent(p.show))
 	mux.HandleFunc("POST /r/{secret}", p.prove)
+	mux.HandleFunc("GET /r/{secret}/v/{n}", p.inPlace)
+	mux.HandleFunc("GET /r/{secret}/tout.zip", p.archive)
+	p.besides(mux)
 	mux.HandleFunc("POST /r/{secret}/code", p.sendCode)
 	mux.HandleFunc("GET /r/{secret}/texte", p.body)
 	mux.HandleFunc("GET /r/{secret}/f/{n}", p.file)
@@ -146,7 +153,7 @@ func New(cfg Config) (*Portal, error) {
 		http.Redirect(w, r, p.base+"/retrait", http.StatusSeeOther)
 		count("typed", http.StatusSeeOther)
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.fail(w, r, &vault.Error{Reason: vault.NotFound}) })
+	mux.HandleFunc("/", p.lost)
 	cross := http.NewCrossOriginProtection()
 	if err := cross.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 		return nil, errors.New("new portal: the public URL has no origin")

@@ -66,7 +66,7 @@ func TestWalkAndFiles(t *testing.T) {
 	if _, page = b.do("GET", strings.Replace(d.Link, "/r/", "/R/", 1), nil); !strings.Contains(page, "Dr Claire Martin") || !strings.Contains(page, "352\u00a0Ko") || strings.Contains(page, "\u202e") {
 		t.Errorf("%s", page)
 	}
-	want := strings.Repeat("%PDF compte rendu\n", 20_000)
+	want := report
 	r, got := b.do("GET", d.Link+"/f/0", nil)
 	if got != want || r.Header.Get("Content-Type") != "application/pdf" {
 		t.Errorf("file: %s, %d octets", r.Status, len(got))
@@ -82,7 +82,7 @@ func TestWalkAndFiles(t *testing.T) {
 	if h := r.Header.Get("Content-Disposition"); r.Header.Get("Content-Type") != "application/octet-stream" || r.Header.Get("X") != "" || !strings.HasPrefix(h, "attachment;") || strings.Contains(h, "/") || strings.Contains(h, "%E2%80%AE") {
 		t.Errorf("%v", r.Header)
 	}
-	for _, u := range []string{"/f/3", "/f/-1", "/f/x", "/f/99999999999999999999"} {
+	for _, u := range []string{"/f/4", "/f/-1", "/f/x", "/f/99999999999999999999"} {
 		if r, _ := b.do("GET", d.Link+u, nil); r.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: %s", u, r.Status)
 		}
@@ -230,11 +230,9 @@ func TestAnswer(t *testing.T) {
 }
 
 func TestLanguages(t *testing.T) {
-	for _, all := range []map[string]map[string]string{words, phraseWords} {
-		for k := range all["fr"] {
-			if all["en"][k] == "" {
-				t.Errorf("%s is missing in English", k)
-			}
+	for k := range words["fr"] {
+		if words["en"][k] == "" {
+			t.Errorf("%s is missing in English", k)
 		}
 	}
 	s := newSite(t)

@@ -8,22 +8,23 @@ import (
 	"time"
 
 	"passerelle/gateway/message"
+	"passerelle/gateway/openid"
 	"passerelle/gateway/vault"
 )
 
-// shown is one page of the preview: a template with made-up data, and once more with each thing that may have gone right or wrong.
-type shown struct {
+// sample is one page of the preview: a template with made-up data, and once more with each thing that may have gone right or wrong.
+type sample struct {
 	name, template string
 	page           page
 	notes          []string // keys of done.* and fault.*
 }
 
 // madeUp are all pages, as of a deposit that nobody made.
-func (p *Portal) madeUp() []shown {
+func (p *Portal) madeUp() []sample {
 	now := p.cfg.Vault.Now()
 	end := now.Add(30 * 24 * time.Hour)
 	view := func(m vault.Mode, sent bool) *vault.View {
-		return &vault.View{ID: "exemple", Mode: m, MaskedPhone: "06 .. .. 56 78", Expires: end, CodeSent: sent}
+		return &vault.View{ID: "exemple", Mode: m, MaskedPhone: "06 .. .. 56 78", Expires: end, CodeSent: sent, Refusable: true}
 	}
 	link, sending := p.base+"/r/exemple", p.base+"/s/exemple"
 	content := &vault.Content{ID: "exemple", Expires: end, Manifest: &vault.Manifest{Subject: "Votre rendez-vous du 3 décembre", From: "Dr Exemple", Date: now,
@@ -42,29 +43,55 @@ func (p *Portal) madeUp() []shown {
 	phrase := func(m vault.Mode) *vault.PhraseView {
 		return &vault.PhraseView{Mode: m, MaskedPhone: "06 .. .. 56 78", Expires: end, AskSender: true}
 	}
+	face, blocked := view(vault.BySMS, false), view(vault.BySMS, false)
+	face.Face, blocked.Blocked = vault.Face{Name: "Dr Exemple", Word: "mimosa"}, true
+	providers := []*openid.Provider{{Config: openid.Config{Name: "exemple", Label: "FranceConnect"}}}
 	closed := *content
 	closed.Closed = true
 	codes := []string{"fault.wrong", "fault.slow", "fault.locked", "fault.limited", "fault.notsent", "fault.session"}
-	return []shown{
+	return []sample{
 		{"retrait", "typed", page{Path: p.base + "/retrait"}, []string{"fault.typed"}},
-		{"lien-sms-1-demander", "link", page{Path: link, View: view(vault.BySMS, false)}, []string{"fault.void"}},
+		{"lien-sms-1-demander", "link", page{Path: link, View: view(vault.BySMS, false)}, []string{"fault.void", "fault.many"}},
 		{"lien-sms-2-entrer", "link", page{Path: link, View: view(vault.BySMS, true)}, append([]string{"done.code"}, codes...)},
 		{"lien-telephone", "link", page{Path: link, View: view(vault.BySender, true)}, nil},
 		{"lien-telephone-perime", "link", page{Path: link, View: view(vault.BySender, false)}, nil},
-		{"lien-phrase", "link", page{Path: link, View: view(vault.BySecret, true)}, []string{"fault.phrase"}},
-		{"message", "message", page{Path: link, Title: content.Subject, Content: content, Frame: true, CanAnswer: true, PerDay: p.cfg.PerDay}, []string{"done.answer", "fault.answer", "fault.size", "fault.empty", "fault.daily", "fault.refused", "fault.infected", "fault.unchecked"}},
-		{"message-clos", "message", page{Path: link, Title: content.Subject, Content: &closed, Text: "Merci"}, []string{"fault.closed"}},
+		{"lien-expediteur-et-mot", "link", page{Path: link, View: face}, nil},
+		{"lien-telephone-verrouille", "link", page{Path: link, View: view(vault.BySender, true), Fault: "fault.locked", Minutes: 15}, nil},
+		{"lien-courriel-1-demander", "link", page{Path: link, View: view(vault.ByEmail, false)}, nil},
+		{"lien-courriel-2-entrer", "link", page{Path: link, View: view(vault.ByEmail, true)}, nil},
+		{"lien-identite", "link", page{Path: link, View: view(vault.ByOIDC, false), Providers: providers}, []string{"fault.id.away", "fault.id.again", "fault.id.refused", "fault.id.other"}},
+		{"lien-sms-ou-identite", "link", page{Path: link, View: view(vault.BySMS, true), Providers: providers}, nil},
+		{"lien-phrase", "link", page{Path: link, View: view(vault.BySecret, true)}, []string{"fault.phrase", "fault.locked"}},
+		{"message", "message", page{Path: link, Title: content.Subject, Content: content, Frame: true, CanAnswer: true, PerDay: p.cfg.PerDay, Open: -1, Shown: map[int]string{0: "application/pdf"}}, []string{"fault.active", "done.answer", "fault.answer", "fault.size", "fault.empty", "fault.daily", "fault.refused", "fault.infected", "fault.unchecked"}},
+		{"message-clos", "message", page{Path: link, Title: content.Subject, Content: &closed, Text: "Merci", Open: -1}, []string{"fault.closed"}},
+		{"message-document", "message", page{Path: link, Title: content.Subject, Content: &closed, Shown: map[int]string{0: "application/pdf"}}, nil},
+		{"message-imprimer", "print", page{Path: link, Content: content}, nil},
 		{"expediteur", "sender", page{Path: sending, Sending: list, CanResend: true, stands: p.cfg.Vault.Stands},
-			[]string{"done.revoked", "done.resent", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.often", "fault.resend", "fault.ended"}},
+			[]string{"done.revoked", "done.resent", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.mobile", "fault.often", "fault.resend", "fault.ended"}},
 		{"mot-de-passe-sms", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySMS)}, []string{"phr.done.sms", "phr.limited", "phr.notsent", "phr.gone"}},
 		{"mot-de-passe-telephone", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySender)}, []string{"phr.done.sender"}},
 		{"mot-de-passe-convenu", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySecret)}, nil},
+		{"mot-de-passe-personne", "phrase", page{Path: p.base + "/m/exemple", Phrase: &vault.PhraseView{Mode: vault.BySender, Expires: end}}, nil},
 		{"erreur", "error", page{Fault: "gone"}, nil},
 		{"erreur-panne", "error", page{Fault: "broken"}, nil},
 		{"erreur-attendre", "error", page{Fault: "busy"}, nil},
 		{"erreur-autre-site", "error", page{Fault: "cross"}, nil},
+		{"erreur-identite", "error", page{Fault: "astray"}, nil},
+		{"aide-sms", "help", page{Path: link + "/aide", Link: link, View: view(vault.BySMS, true)}, nil},
+		{"aide-telephone", "help", page{Path: link + "/aide", Link: link, View: view(vault.BySender, true)}, nil},
+		{"aide-phrase", "help", page{Path: link + "/aide", Link: link, View: view(vault.BySecret, true)}, nil},
+		{"aide-courriel", "help", page{Path: link + "/aide", Link: link, View: view(vault.ByEmail, true)}, nil},
+		{"aide-identite", "help", page{Path: link + "/aide", Link: link, View: view(vault.ByOIDC, false)}, nil},
+		{"pas-moi", "notme", page{Path: link + "/pas-moi", Link: link, View: view(vault.BySMS, false)}, []string{"done.notme", "fault.word", "fault.refusal"}},
+		{"bloquer", "block", page{Path: link + "/bloquer", Link: link, View: view(vault.BySMS, false)}, []string{"done.unblock"}},
+		{"bloque", "block", page{Path: link + "/bloquer", Link: link, View: blocked}, []string{"done.block"}},
+		{"accessibilite", "accessibilite", page{Path: p.base + "/accessibilite"}, nil},
+		{"mentions", "mentions", page{Path: p.base + "/mentions"}, nil},
 	}
 }
+
+// onePage is a PDF of one empty page.
+const onePage = "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 
 // Preview gives every page in a language with made-up data, and what they load, by the templates that serve. Names are paths below a folder.
 func (p *Portal) Preview(lang string, write func(name string, content []byte) error) error {
@@ -78,7 +105,10 @@ func (p *Portal) Preview(lang string, write func(name string, content []byte) er
 			return err
 		}
 	}
-	one := func(name string, s shown) error {
+	if err := write("r/exemple/v/0", []byte(onePage)); err != nil {
+		return err
+	}
+	one := func(name string, s sample) error {
 		r, err := http.NewRequest(http.MethodGet, "/?lang="+lang, nil)
 		if err != nil {
 			return err

@@ -24,6 +24,10 @@ func (p *Portal) senders(mux *http.ServeMux) {
 
 func (p *Portal) sending(w http.ResponseWriter, r *http.Request) {
 	s, err := p.cfg.Vault.SendingOf(r.Context(), r.PathValue("link"))
+	if vault.Why(err) == vault.NotFound {
+		p.lost(w, r)
+		return
+	}
 	if err != nil {
 		p.fail(w, r, err)
 		return
@@ -94,7 +98,7 @@ func (p *Portal) toSending(w http.ResponseWriter, r *http.Request, done string) 
 
 // revoke destroys one recipient's content, or everybody's.
 func (p *Portal) revoke(r *http.Request, s *vault.Sending, one *vault.Status) (done, fault string, err error) {
-	if !strings.EqualFold(strings.TrimSpace(r.PostFormValue("mot")), "retirer") {
+	if !confirmed(r, "retirer", "withdraw") {
 		return "", "fault.confirm", nil
 	}
 	for i := range s.Deposits {
@@ -109,6 +113,8 @@ func (p *Portal) revoke(r *http.Request, s *vault.Sending, one *vault.Status) (d
 
 func (p *Portal) resend(r *http.Request, _ *vault.Sending, one *vault.Status) (done, fault string, err error) {
 	switch {
+	case !confirmed(r, "renvoyer", "resend"):
+		return "", "fault.confirm", nil
 	case one == nil || p.cfg.Resend == nil || one.State != vault.Waiting:
 		return "", "fault.ended", nil
 	case !p.again.Allow(one.ID, p.cfg.Vault.Now()):
@@ -124,7 +130,14 @@ func (p *Portal) complete(r *http.Request, _ *vault.Sending, one *vault.Status) 
 	if one == nil || p.cfg.Complete == nil || one.State != vault.Held {
 		return "", "fault.ended", nil
 	}
-	err = p.cfg.Complete(r.Context(), one.ID, strings.TrimSpace(r.PostFormValue("numero")))
+	number := strings.TrimSpace(r.PostFormValue("numero"))
+	switch strings.ToLower(number) {
+	case "": // a robot's empty form
+		return "", "fault.phone", nil
+	case "téléphone", "telephone":
+		number = ""
+	}
+	err = p.cfg.Complete(r.Context(), one.ID, number)
 	switch {
 	case errors.Is(err, vault.ErrPhone):
 		return "", "fault.phone", nil
@@ -145,6 +158,9 @@ func (p *Portal) reopen(r *http.Request, s *vault.Sending, one *vault.Status) (d
 }
 
 func (p *Portal) exchange(r *http.Request, s *vault.Sending, one *vault.Status, closed bool) (done, fault string, err error) {
+	if !confirmed(r, map[bool][]string{true: {"clore", "close"}, false: {"rouvrir", "reopen"}}[closed]...) {
+		return "", "fault.confirm", nil
+	}
 	if one == nil {
 		return "", "fault.ended", nil
 	}

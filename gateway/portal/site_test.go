@@ -2,6 +2,10 @@ package portal
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -65,9 +69,18 @@ type site struct {
 	now     time.Time
 	sms     []string
 	answers []string
-	refuse  error  // of the clinic's server
-	told    string // the last mail to the sender
+	refused []string
+	replay  *recorded // what /_again shows
+	refuse  error     // of the clinic's server
+	told    string    // the last mail to the sender
 	with    []func(*site) []*openid.Provider
+
+	maxAnswer int64
+}
+
+// withProviders gives a site the buttons of what f makes.
+func withProviders(f func(*site) []*openid.Provider) func(*site) {
+	return func(s *site) { s.with = append(s.with, f) }
 }
 
 func (s *site) providers() (out []*openid.Provider) {
@@ -99,15 +112,17 @@ func (s *site) wait(d time.Duration) {
 	s.now = s.now.Add(d)
 }
 
-// newSite gives one, with the buttons of the providers that it is told of.
-func newSite(t *testing.T, with ...func(*site) []*openid.Provider) *site {
+func newSite(t *testing.T, change ...func(*site)) *site {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 		goleak.VerifyNone(t, leaks)
 	})
-	s := &site{t: t, with: with, now: time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)}
+	s := &site{t: t, maxAnswer: 1 << 20, now: time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)}
+	for _, c := range change {
+		c(s)
+	}
 	dir := t.TempDir()
 	db, err := store.Open(t.Context(), store.Config{Dir: dir})
 	if err != nil {
@@ -116,7 +131,13 @@ func newSite(t *testing.T, with ...func(*site) []*openid.Provider) *site {
 	t.Cleanup(func() { db.Close() })
 	s.db = db
 	var h http.Handler
-	s.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
+	s.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/_again" {
+			s.replay.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
 	t.Cleanup(s.srv.Close)
 	s.Vault, err = vault.New(t.Context(), db, testBlobs{dir}, vault.Config{Key: [32]byte{9}, PublicURL: s.srv.URL, SMS: s,
 		ToSender: func(_ context.Context, _ message.Address, b *message.Body) error {
@@ -125,11 +146,12 @@ func newSite(t *testing.T, with ...func(*site) []*openid.Provider) *site {
 			s.told = string(b.Peek(0))
 			return nil
 		},
-		Clinic: vault.Clinic{Name: "Clinique des Lilas", Phone: "01 23 45 67 89"}, Now: func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now }})
+		ToRecipient: func(context.Context, message.Address, *message.Body) error { return nil },
+		Clinic:      vault.Clinic{Name: "Clinique des Lilas", Phone: "01 23 45 67 89"}, Now: func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err = New(Config{Vault: s.Vault, MaxAnswer: 1 << 20, Providers: s.providers(), Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Answer: func(_ context.Context, a Answer) error {
+	h, err = New(Config{Vault: s.Vault, MaxAnswer: s.maxAnswer, Providers: s.providers(), Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Refused: s.refuses, Resend: s.resends, Complete: s.completes, Answer: func(_ context.Context, a Answer) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.refuse != nil {
@@ -137,6 +159,10 @@ func newSite(t *testing.T, with ...func(*site) []*openid.Provider) *site {
 		}
 		line := a.From.String() + " -> " + a.To.String() + " " + a.MessageID + ": " + a.Text
 		for _, f := range a.Files {
+			if f.Body.Size() > 1<<20 {
+				line += fmt.Sprintf(" [%s %x]", f.Name, sha(f.Body))
+				continue
+			}
 			line += " [" + f.Name + " " + f.Type + " " + string(f.Body.Peek(0)) + "]"
 		}
 		s.answers = append(s.answers, line)
@@ -150,19 +176,47 @@ func newSite(t *testing.T, with ...func(*site) []*openid.Provider) *site {
 
 const evil = `<p>Bonjour <b>Madame</b></p><script>alert(1)</script><img src="https://traceur.test/p.gif"><a href="javascript:x()">a</a><a href="https://ok.test/">lien</a><form action="/x"><input></form><p style="background:url(//traceur.test)">fin</p>`
 
+// report is a PDF of 352 kB with one page.
+var report = "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R/Resources<</Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>endobj\n" +
+	"4 0 obj<</Length 44>>stream\nBT /F 24 Tf 40 100 Td (Compte rendu) Tj ET  \nendstream endobj\n" +
+	strings.Repeat("%compte rendu 123\n", 20_000) + "trailer<</Root 1 0 R>>\n%%EOF\n"
+
+// picture is a small PNG.
+func picture() string {
+	m := image.NewGray(image.Rect(0, 0, 240, 160))
+	for i := range m.Pix {
+		m.Pix[i] = byte(i * 7 / 240)
+	}
+	var b strings.Builder
+	if err := png.Encode(&b, m); err != nil {
+		panic(err)
+	}
+	return b.String()
+}
+
 func file(name, typ, content string) vault.File {
 	return vault.File{Name: name, Type: typ, Open: func() io.Reader { return strings.NewReader(content) }}
 }
 
-func (s *site) deposit(change ...func(*vault.DepositRequest)) *vault.Deposit {
-	s.t.Helper()
-	r := vault.DepositRequest{Sender: message.Address{Local: "dr.martin", Domain: "clinique.test"}, Recipient: message.Address{Local: "patient", Domain: "mail.test"},
+func sha(b *message.Body) []byte {
+	h := sha256.New()
+	io.Copy(h, b.Section(0, -1))
+	return h.Sum(nil)
+}
+
+func request(s *site) vault.DepositRequest {
+	return vault.DepositRequest{Sender: message.Address{Local: "dr.martin", Domain: "clinique.test"}, Recipient: message.Address{Local: "patient", Domain: "mail.test"},
 		Phone: "0612341234", Subject: "Résultats de votre examen", FromLabel: "Dr Claire Martin, service de cardiologie", MessageID: "<1@clinique.test>",
 		Date: s.Now(), HTML: evil, Files: []vault.File{
-			file("Compte-rendu d'écho – Mme Léa Dupont.pdf", "application/pdf", strings.Repeat("%PDF compte rendu\n", 20_000)),
+			file("Compte-rendu d'écho – Mme Léa Dupont.pdf", "application/pdf", report),
 			file("../../etc/pass\"wd\r\nX: y\u202efdp.html", "text/html; charset=utf-8", "<script>alert(1)</script>"),
-			file("Ordonnance.pdf", "application/pdf", "court")},
+			file("Ordonnance.pdf", "application/pdf", "court"), file("Écho.png", "application/octet-stream", picture())},
 		Text: "Bonjour Madame Dupont,\n\nVeuillez trouver ci-joint le compte rendu de votre échographie et votre ordonnance.\n\nLe résultat est rassurant. Nous nous reverrons comme prévu dans six mois ; d'ici là, continuez votre traitement et appelez le secrétariat si vous avez une question.\n\nBien à vous,\nDr Claire Martin"}
+}
+
+func (s *site) deposit(change ...func(*vault.DepositRequest)) *vault.Deposit {
+	s.t.Helper()
+	r := request(s)
 	for _, c := range change {
 		c(&r)
 	}

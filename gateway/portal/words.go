@@ -1,7 +1,25 @@
 package portal
 
 // words holds what patients read, per language. French has every key.
-var words = map[string]map[string]string{
+var words = together(pageWords, asideWords, phraseWords, proofWords)
+
+func together(blocks ...map[string]map[string]string) map[string]map[string]string {
+	all := map[string]map[string]string{}
+	for _, b := range blocks {
+		for lang, ws := range b {
+			if all[lang] == nil {
+				all[lang] = map[string]string{}
+			}
+			for k, w := range ws {
+				all[lang][k] = w
+			}
+		}
+	}
+	return all
+}
+
+// pageWords are those of the link's page, the message's, the sender's and of the frame around all.
+var pageWords = map[string]map[string]string{
 	"fr": {
 		"title.link": "Un message vous attend", "title.error": "Message non disponible",
 		"skip": "Aller au contenu", "other": "English", "otherlang": "en",
@@ -50,15 +68,14 @@ var words = map[string]map[string]string{
 		"fault.typed":  "Ce code d’accès ne mène à aucun message. Vérifiez tous les caractères, ou ouvrez le lien du courriel.",
 		"title.sender": "Suivi de votre message", "snd.h1": "Suivi de votre message", "snd.sent": "Message du",
 		"snd.hint":   "Cette page est à vous, l’expéditeur. Elle ne montre rien du contenu. Ne transmettez pas son adresse.",
-		"snd.resend": "Renvoyer l’avis au patient", "snd.phone": "Téléphone mobile du patient", "snd.phone.hint": "06 ou 07, outre-mer, ou numéro étranger avec +. Sans numéro, vous donnez le code par téléphone.",
+		"snd.resend": "Renvoyer l’avis au patient", "snd.phone": "Téléphone mobile du patient", "snd.phone.hint": "06 ou 07, outre-mer, ou numéro étranger avec +. Sans mobile, écrivez le mot TÉLÉPHONE : vous donnerez le code de vive voix.",
 		"snd.complete": "Envoyer le message", "snd.close": "Clore l’échange", "snd.reopen": "Rouvrir l’échange", "snd.closed": "Échange clos : le patient ne peut plus répondre.",
 		"snd.revoke": "Retirer le message", "snd.revoke.hint": "Le contenu est détruit pour de bon. Pour confirmer, écrivez le mot RETIRER.", "snd.revoke.label": "Confirmation", "snd.all": "Pour tous les destinataires",
 		"done.revoked": "Le message est retiré. Son contenu est détruit.", "done.resent": "L’avis est renvoyé.", "done.completed": "Le message est envoyé.", "done.closed": "L’échange est clos.", "done.reopened": "L’échange est rouvert.",
-		"fault.confirm": "Rien n’est fait : écrivez le mot RETIRER pour confirmer.", "fault.phone": "Ce numéro n’est pas un numéro de téléphone. Rien n’est envoyé.",
+		"fault.confirm": "Rien n’est fait : écrivez le mot demandé pour confirmer.", "fault.phone": "Ce numéro n’est pas un numéro de téléphone. Rien n’est envoyé.",
 		"fault.often": "Cet avis vient d’être renvoyé. Attendez quelques minutes.", "fault.resend": "L’avis n’a pas pu partir. Essayez encore dans quelques minutes.", "fault.ended": "Ce message n’est plus là : rien n’est fait.",
 		"gone":   "Ce message n’est pas disponible",
 		"gone.1": "Le lien n’est pas complet, ou le message n’est plus là : il a été retiré, ou son délai est passé.",
-		"gone.2": "Ouvrez le lien encore une fois depuis le courriel que vous avez reçu, ou copiez-le en entier.",
 		"broken": "Cette page ne marche pas pour le moment", "broken.1": "Ce n’est pas votre faute et votre message n’est pas perdu. Essayez encore dans quelques minutes.",
 		"busy": "Trop de demandes", "busy.1": "Attendez quelques secondes et essayez encore.",
 		"cross": "Cette demande vient d’un autre site", "cross.1": "Pour votre sécurité elle n’a pas été faite. Ouvrez le lien depuis votre courriel.",
@@ -111,15 +128,14 @@ var words = map[string]map[string]string{
 		"fault.typed":  "This access code leads to no message. Check all characters, or open the link in the e-mail.",
 		"title.sender": "How your message stands", "snd.h1": "How your message stands", "snd.sent": "Message of",
 		"snd.hint":   "This page is yours, the sender’s. It shows nothing of the content. Do not pass its address on.",
-		"snd.resend": "Send the notice again", "snd.phone": "The patient’s mobile phone", "snd.phone.hint": "French mobile, overseas, or a foreign number with +. Without one you tell the code by telephone.",
+		"snd.resend": "Send the notice again", "snd.phone": "The patient’s mobile phone", "snd.phone.hint": "French mobile, overseas, or a foreign number with +. Without a mobile, write the word TELEPHONE: you tell the code yourself.",
 		"snd.complete": "Send the message", "snd.close": "Close the exchange", "snd.reopen": "Open the exchange again", "snd.closed": "Exchange closed: the patient cannot answer any more.",
-		"snd.revoke": "Withdraw the message", "snd.revoke.hint": "The content is destroyed for good. To confirm, write the word RETIRER.", "snd.revoke.label": "Confirmation", "snd.all": "For all recipients",
+		"snd.revoke": "Withdraw the message", "snd.revoke.hint": "The content is destroyed for good. To confirm, write the word WITHDRAW.", "snd.revoke.label": "Confirmation", "snd.all": "For all recipients",
 		"done.revoked": "The message is withdrawn. Its content is destroyed.", "done.resent": "The notice is sent again.", "done.completed": "The message is sent.", "done.closed": "The exchange is closed.", "done.reopened": "The exchange is open again.",
-		"fault.confirm": "Nothing was done: write the word RETIRER to confirm.", "fault.phone": "This is not a telephone number. Nothing was sent.",
+		"fault.confirm": "Nothing was done: write the word that is asked for to confirm.", "fault.phone": "This is not a telephone number. Nothing was sent.",
 		"fault.often": "This notice was sent again just now. Wait a few minutes.", "fault.resend": "The notice could not leave. Try again in a few minutes.", "fault.ended": "This message is no longer here: nothing was done.",
 		"gone":   "This message is not available",
 		"gone.1": "The link is not complete, or the message is no longer here: it was withdrawn, or its time has passed.",
-		"gone.2": "Open the link once more from the e-mail that you received, or copy all of it.",
 		"broken": "This page does not work at the moment", "broken.1": "It is not your fault and your message is not lost. Try again in a few minutes.",
 		"busy": "Too many requests", "busy.1": "Wait a few seconds and try again.",
 		"cross": "This request comes from another site", "cross.1": "For your safety it was not done. Open the link from your e-mail.",

@@ -39,7 +39,16 @@ type View struct {
 	LockedUntil time.Time
 	// Patient and Professional: there is an identity to compare with what a provider of theirs shows.
 	Patient, Professional bool
+	Face                  Face
+	// Refusable: its sender can be told that it is not wanted. Blocked: he is.
+	Refusable, Blocked bool
 }
+
+// LinkLength is the length of the secret in a link.
+const LinkLength = token.LinkLength
+
+// ParseLink gives the one spelling of a link's secret, as find forgives it; it tells nothing of whether there is such a link.
+func ParseLink(s string) (secret string, ok bool) { return token.ParseLink(s) }
 
 // find gives the living deposit of a link. Wrong and unknown links take the same path: one HMAC, one look-up.
 func (v *Vault) find(ctx context.Context, link string) (*row, string, error) {
@@ -103,6 +112,10 @@ func (v *Vault) Look(ctx context.Context, link string) (*View, error) {
 	}
 	who := v.identity(r)
 	w.Patient, w.Professional = who.Patient(), who.Professional()
+	w.Face, w.Refusable = v.face(r), !r.staff && !r.sender.IsNull()
+	if w.Blocked, err = v.Blocked(ctx, r.sender, r.recipient); err != nil {
+		return nil, err
+	}
 	return w, nil
 }
 

@@ -41,6 +41,8 @@ type DepositRequest struct {
 	Hold bool
 	// Staff: it is for a member of the clinic's staff, about a message from the trust space.
 	Staff bool
+	// Face is what is told of the sender beside the clinic before a code is proved.
+	Face Face
 
 	Subject, FromLabel, MessageID string
 	Date                          time.Time
@@ -62,6 +64,7 @@ type Deposit struct {
 	Size              int64 // of the sealed payload
 	Staff, Held       bool
 	Sending           string // its id, "" for none
+	Face              Face
 }
 
 // errGone tells a closure's caller that no row was in the state it needed.
@@ -85,7 +88,7 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 	if v.cfg.Strict { // 80 bits could be tried at home by who stole database and server key: there the link itself is typed
 		short, typed = "", secret
 	}
-	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Short: short + typed, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff, Held: r.Hold,
+	d := &Deposit{ID: id, Link: v.cfg.PublicURL + "/r/" + secret, Short: short + typed, Mode: BySender, Lang: r.Lang, Sender: r.Sender, Recipient: r.Recipient, Staff: r.Staff, Held: r.Hold, Face: r.Face,
 		Created: now.UTC().Truncate(time.Millisecond), Expires: now.Add(r.Expiry).UTC().Truncate(time.Millisecond)}
 
 	var phone, phoneMark, resend, code []byte
@@ -150,16 +153,20 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 	if err != nil {
 		return nil, fmt.Errorf("deposit %s: %w", id, err)
 	}
+	face, err := v.sealFace(id, r.Face)
+	if err != nil {
+		return nil, fmt.Errorf("deposit %s: %w", id, err)
+	}
 	err = v.db.Write(ctx, func(tx store.Tx) error {
 		var err error
 		if d.Sending, err = v.join(tx, &r, d.Created); err != nil {
 			return err
 		}
 		_, err = tx.Exec(`INSERT INTO vault_deposits
-			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff, short, short_link, identity, proof)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			(id, link, header, resend, phone, phone_mark, created, expires, changed, next_due, state, sender, recipient, lang, mode, code1, code1_until, sending, staff, short, short_link, identity, proof, face)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, v.linkMark(secret), header, resend, phone, phoneMark, ms(d.Created), ms(d.Expires), ms(d.Created), ms(d.Created.Add(pendingLife)),
-			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff, shortMark, shortLink, identity, r.Proof)
+			Pending, r.Sender.String(), r.Recipient.String(), r.Lang, d.Mode, code, codeUntil, d.Sending, r.Staff, shortMark, shortLink, identity, r.Proof, face)
 		return err
 	})
 	if err != nil {
@@ -241,7 +248,7 @@ func (v *Vault) Revoke(ctx context.Context, id string) error {
 }
 
 // forget is the part of an UPDATE that removes every key and every secret of a row.
-const forget = `header = NULL, resend = NULL, short = NULL, short_link = NULL, phone = NULL, phone_mark = NULL, code1 = NULL, code2 = NULL, identity = NULL`
+const forget = `header = NULL, resend = NULL, short = NULL, short_link = NULL, phone = NULL, phone_mark = NULL, face = NULL, code1 = NULL, code2 = NULL, identity = NULL`
 
 func (v *Vault) end(ctx context.Context, id string, to State) error {
 	var from State
@@ -291,7 +298,7 @@ func (v *Vault) Reissue(ctx context.Context, id string) (*Deposit, error) {
 		return nil, fmt.Errorf("reissue deposit %s: %w", id, err)
 	}
 	return &Deposit{ID: id, Link: link, Short: short, Mode: r.mode, Lang: r.lang, Created: fromMS(r.created),
-		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, MaskedPhone: v.masked(r), Size: r.size, Staff: r.staff, Sending: r.sending}, nil
+		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, MaskedPhone: v.masked(r), Size: r.size, Staff: r.staff, Sending: r.sending, Face: v.face(r)}, nil
 }
 
 // resendRecord gives the link and its short form; a deposit of an older version has no short form.

@@ -184,7 +184,7 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 		return fail(err)
 	}
 	d := &Deposit{ID: id, Link: link, Short: short, Code: plain, Mode: mode, Lang: r.lang, Created: fromMS(r.created),
-		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, Size: r.size, Staff: r.staff, Sending: r.sending}
+		Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, Size: r.size, Staff: r.staff, Sending: r.sending, Face: v.face(r)}
 	if sealed != nil {
 		r.phone = sealed
 		d.MaskedPhone = v.masked(r)

@@ -10,8 +10,8 @@ import (
 	"passerelle/gateway/brand"
 )
 
-// mailWords are the sentences of the vault's mails, of the SMS and of how a deposit stands. What stands in braces is all that a sentence may say beside itself: a clinic
-// may change the words around it, so no notice can be made to tell of the message, its sender or its recipient.
+// mailWords are the sentences of the vault's mails, of the SMS and of how a deposit stands. What stands in braces is all that a sentence may say
+// beside itself: a clinic may change the words around it, so no notice can be made to tell of the message or its recipient; of the sender only what pickup.tell allows.
 var mailWords = brand.Words{
 	"fr": {
 		"mail.subject": "Un message vous attend", "mail.subject.again": "Rappel : un message vous attend", "mail.subject.staff": "Un message MSSanté vous attend",
@@ -19,7 +19,8 @@ var mailWords = brand.Words{
 		"mail.sent":       "{clinic} vous a envoyé un message confidentiel.",
 		"mail.sent.again": "{clinic} vous a envoyé un message confidentiel le {date}. Il n'est pas encore ouvert.",
 		"mail.sent.staff": "Un message de la messagerie sécurisée de santé (MSSanté) vous attend à {clinic}.",
-		"mail.open":       "Pour le lire, ouvrez cette page :", "mail.button": "Lire le message",
+		"mail.from":       "Il vient de : {sender}", "mail.word": "Le mot convenu avec vous : {word}",
+		"mail.open": "Pour le lire, ouvrez cette page :", "mail.button": "Lire le message",
 		"mail.typed":            "Vous préférez ne pas cliquer ? Tapez vous-même l'adresse {address} et ce code d'accès : {access}",
 		"mail.sms":              "Sur cette page, demandez un code : il arrive par SMS sur votre téléphone.",
 		"mail.secret":           "Sur cette page, entrez la phrase convenue avec {clinic}.",
@@ -61,7 +62,8 @@ var mailWords = brand.Words{
 		"mail.sent":       "{clinic} has sent you a confidential message.",
 		"mail.sent.again": "{clinic} has sent you a confidential message on {date}. It is not opened yet.",
 		"mail.sent.staff": "A message of the secure health mail (MSSanté) is waiting for you at {clinic}.",
-		"mail.open":       "To read it, open this page:", "mail.button": "Read the message",
+		"mail.from":       "It is from: {sender}", "mail.word": "The word agreed with you: {word}",
+		"mail.open": "To read it, open this page:", "mail.button": "Read the message",
 		"mail.typed":            "You would rather not click? Type the address {address} and this access code: {access}",
 		"mail.sms":              "On that page, ask for a code: it comes to your telephone by SMS.",
 		"mail.secret":           "On that page, enter the phrase agreed with {clinic}.",

@@ -60,6 +60,7 @@ type mailPart struct {
 	mode        Mode
 	again       bool
 	Staff       bool
+	Face        Face
 	Accent      htmltemplate.CSS
 	Subject     string // key
 }
@@ -148,9 +149,9 @@ func (v *Vault) mailData(d *Deposit, r NoticeRequest, subject string) mailData {
 	b := v.cfg.Brand
 	data := mailData{Colour: htmltemplate.CSS(b.Colour("#0b5563")), Accent: htmltemplate.CSS(b.Accent("#0b5563"))}
 	part := func(lang string, date func(time.Time) string) mailPart {
-		p := mailPart{cfg: &v.cfg, lang: lang, Link: d.Link, Short: d.Short, Code: token.SpacedCode(d.Code), mode: d.Mode, again: r.Again, Staff: r.Staff, Accent: data.Accent, Subject: subject,
+		p := mailPart{cfg: &v.cfg, lang: lang, Link: d.Link, Short: d.Short, Code: token.SpacedCode(d.Code), mode: d.Mode, again: r.Again, Staff: r.Staff, Face: d.Face, Accent: data.Accent, Subject: subject,
 			values: map[string]string{"clinic": v.cfg.Clinic.Name, "phone": v.cfg.Clinic.Phone, "date": date(v.Local(d.Created)), "until": date(v.Local(d.Expires)),
-				"address": v.cfg.PublicURL + "/retrait", "access": token.SpacedShort(d.Short)}}
+				"address": v.cfg.PublicURL + "/retrait", "access": token.SpacedShort(d.Short), "sender": d.Face.Name, "word": d.Face.Word}}
 		if subject == "mail.code.subject" { // the patient's notice never names anybody
 			p.values["recipient"] = d.Recipient.String()
 			if d.Sending != "" {

@@ -274,6 +274,9 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	if err := db.Migrate(ctx, "vault phrases", phraseSchema); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
+	if err := db.Migrate(ctx, "vault refusals", schemaRefusal); err != nil {
+		return nil, fmt.Errorf("new vault: %w", err)
+	}
 	if err := db.Migrate(ctx, "vault answers", schemaAnswers); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}

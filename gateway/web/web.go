@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -57,13 +58,16 @@ func Language(r *http.Request) (lang string, chosen bool) {
 }
 
 // Paris is the zone in which readers read times.
-func Paris() *time.Location {
+func Paris() *time.Location { return paris() }
+
+// paris reads the zone once: it lies in a file.
+var paris = sync.OnceValue(func() *time.Location {
 	l, err := time.LoadLocation("Europe/Paris")
 	if err != nil { // the program has the zone files in it
 		return time.UTC
 	}
 	return l
-}
+})
 
 // Render writes a page; vary names what its content depends on. After an error the reader has been told of it.
 func Render(w http.ResponseWriter, code int, t *template.Template, name, lang, vary string, data any) error {

@@ -51,16 +51,17 @@ func Do(t testing.TB, ctx context.Context, what string, steps ...chromedp.Action
 // screen.
 func Shot(t testing.TB, ctx context.Context, name string, width int64) {
 	t.Helper()
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		t.Fatalf("screenshot %s: %v", name, err)
-	}
-	folder := os.Getenv("SCREENSHOTS")
-	if folder == "" {
-		folder = t.TempDir()
-	}
-	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
-		t.Fatal(err)
+	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
+		picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+		if err == nil {
+			picture, err = small(picture)
+		}
+		if err != nil {
+			t.Fatalf("screenshot %s: %v", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	over, err := chromedp.Run(ctx, chromedp.Evaluate[int64]("document.documentElement.scrollWidth"))
 	if err != nil || over > width {

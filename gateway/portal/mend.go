@@ -1,0 +1,66 @@
+package portal
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"passerelle/gateway/vault"
+)
+
+// linkIn and senderIn find the secret of a link inside of what programs made of its address.
+var (
+	linkIn   = regexp.MustCompile(`(?i)(?:^|/)r/([0-9a-z-]{26,})`)
+	senderIn = regexp.MustCompile(`(?i)(?:^|/)s/([0-9a-f]{64})`)
+)
+
+// mend reads a patient's link out of an address that leads nowhere: escaped once or several times, with what followed a "#", in two copies one after
+// the other, inside of another address. It looks at letters alone and asks nothing of the vault, so it cannot tell whether a link exists.
+func mend(asked string) (path string, ok bool) {
+	for range 4 {
+		clear, err := url.PathUnescape(asked)
+		if err != nil || clear == asked {
+			break
+		}
+		asked = clear
+	}
+	asked = strings.ReplaceAll(asked, "\\", "/")
+	if m := senderIn.FindStringSubmatch(asked); m != nil {
+		return "/s/" + strings.ToLower(m[1]), true
+	}
+	for _, m := range linkIn.FindAllStringSubmatch(asked, 3) { // 26: vault.LinkLength
+		s := strings.ReplaceAll(m[1], "-", "")
+		if len(s) < vault.LinkLength {
+			continue
+		}
+		if secret, ok := vault.ParseLink(s[:vault.LinkLength]); ok {
+			return "/r/" + secret, true
+		}
+	}
+	return "", false
+}
+
+// lost answers what no page is at: it leads back to the link that can be read in the address, else it helps to find the whole one.
+func (p *Portal) lost(w http.ResponseWriter, r *http.Request) {
+	if to, ok := mend(r.URL.Path); ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.URL.Path != to {
+		if l := r.URL.Query().Get("lang"); l == "fr" || l == "en" {
+			to += "?lang=" + l
+		}
+		http.Redirect(w, r, p.base+to, http.StatusSeeOther)
+		count("bent", http.StatusSeeOther)
+		return
+	}
+	p.render(w, r, http.StatusNotFound, "error", page{Fault: "gone"})
+}
+
+// bent answers a patient's link that is none, with the same page as an unknown one where nothing can be mended.
+func (p *Portal) bent(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := vault.ParseLink(r.PathValue("secret")); !ok {
+			p.lost(w, r)
+			return
+		}
+		next(w, r)
+	}
+}

@@ -1,0 +1,66 @@
+package gateway_test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Who blocks a sender on the page gets nothing more from him: the sender hears it at once by mail and at his next message by a refusal, until it
+// is taken back. The word agreed at the desk is in the notice where pickup.tell says so.
+func TestRefusals(t *testing.T) {
+	l := newLife(t, ", tell: [name]")
+	send := func(want string) {
+		t.Helper()
+		if got := l.send(l.lmtp, "dr@clinic.test", toPatient("Vos résultats [tel:06 12 34 56 78]", "a@patient.test"), "a@patient.test"); !strings.HasPrefix(codes(got), want) {
+			t.Fatalf("got %v, want %s", got, want)
+		}
+	}
+	send("250")
+	notice := plainText(t, arrived(t, l.sink, "a@patient.test", 1)[0])
+	link := regexp.MustCompile(`http://\S+/r/[0-9a-z]+`).FindString(strings.ReplaceAll(notice, "=\n", ""))
+	if link == "" || !strings.Contains(notice, "Il vient de : Dr") {
+		t.Fatalf("notice: %s", notice)
+	}
+	post := func(to, word string, want int) {
+		t.Helper()
+		resp, err := http.PostForm(link+to, url.Values{"mot": {word}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Fatalf("%s: %d, want %d", to, resp.StatusCode, want)
+		}
+	}
+	post("/bloquer", "", http.StatusBadRequest)
+	send("250")
+	post("/bloquer", "bloquer", http.StatusOK)
+	told := false
+	for _, m := range arrived(t, l.clinic, "dr@clinic.test", 1) {
+		told = told || strings.Contains(plainText(t, m), "ne plus recevoir de messages de votre part")
+	}
+	if !told {
+		t.Error("the sender was not told of the block")
+	}
+	send("550")
+	if got := l.send(l.lmtp, "other@clinic.test", toPatient("Bonjour [tel:06 12 34 56 78]", "a@patient.test"), "a@patient.test"); codes(got) != "250" {
+		t.Errorf("another sender: %v", got)
+	}
+	arrived(t, l.sink, "a@patient.test", 3)
+	l.later(49 * time.Hour)
+	arrived(t, l.sink, "a@patient.test", 5) // reminders of the second and of the other's, not of the one that was refused
+	time.Sleep(300 * time.Millisecond)
+	if n := len(l.sink.To("a@patient.test")); n != 5 {
+		t.Errorf("%d mails to the patient, want 5", n)
+	}
+	post("/debloquer", "débloquer", http.StatusOK)
+	send("250")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	l.sms.Wait(ctx, 1)
+}
