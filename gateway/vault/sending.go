@@ -78,8 +78,8 @@ func (v *Vault) join(tx store.Tx, r *DepositRequest, now time.Time) (id string, 
 		var raw [16]byte
 		rand.Read(raw[:])
 		id = hex.EncodeToString(raw[:])
-		_, err = tx.Exec(`INSERT INTO vault_sendings (id, mark, sender, message_id, created, next_due) VALUES (?, ?, ?, ?, ?, 0)`,
-			id, []byte(r.Sending), r.Sender.String(), r.MessageID, ms(now))
+		_, err = tx.Exec(`INSERT INTO vault_sendings (id, mark, sender, message_id, created, next_due) VALUES (?, ?, ?, ?, ?, ?)`,
+			id, []byte(r.Sending), r.Sender.String(), r.MessageID, ms(now), ms(now.Add(sendingLife))) // then it goes, if nothing joined it
 	}
 	return id, err
 }

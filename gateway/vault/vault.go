@@ -80,6 +80,8 @@ type Config struct {
 	PublicURL string
 	// Expiry is a deposit's life; 0 means 30 days.
 	Expiry time.Duration
+	// Keep is how long after its end the status of a deposit is kept; 0 means 400 days. The ledger stays.
+	Keep time.Duration
 	// Strict leaves out the resend record: with database, blobs and server key stolen together nothing opens without the link.
 	Strict bool
 	// Reminders are the ages at which a deposit that nobody opened is told of again; Report is the age at which its sender hears that it
@@ -331,6 +333,9 @@ func (cfg Config) complete() (Config, error) {
 	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
 	if cfg.Expiry <= 0 {
 		cfg.Expiry = 30 * 24 * time.Hour
+	}
+	if cfg.Keep <= 0 {
+		cfg.Keep = defaultKeep
 	}
 	if cfg.NoticeLabel == "" {
 		cfg.NoticeLabel = "Messagerie sécurisée"
