@@ -116,3 +116,39 @@ func TestSilenceButForWhatIsLost(t *testing.T) {
 		t.Errorf("%d mails to the sender, want the question and the loss", n)
 	}
 }
+
+// Three patients of one message, two without a number, and the third's server says later: the sender is asked for both numbers in one mail, which
+// the client's repeats neither repeat nor lose. What nobody completed is told as lost in one mail too.
+func TestOneQuestionForAll(t *testing.T) {
+	l := newLife(t, ", receipts: []")
+	to := []string{"a@patient.test", "b@patient.test", "later@patient.test"}
+	text := strings.Replace(toPatient("x", to...), "From:", "X-Passerelle-Phone: later@patient.test=07 11 22 33 44\nFrom:", 1)
+	repeat := func() { // by SMTP one reply is for all: the client repeats all
+		t.Helper()
+		if got := l.send(l.smtp, "dr@clinic.test", text, to...); !strings.HasPrefix(codes(got), "451") {
+			t.Fatal(got)
+		}
+	}
+	repeat()
+	repeat()
+	both := func(n int, word string) {
+		t.Helper()
+		mail := plainText(t, arrived(t, l.clinic, "dr@clinic.test", n)[n-1])
+		if strings.Count(mail, "a@patient.test") != 2 || strings.Count(mail, "b@patient.test") != 2 || strings.Count(mail, word) != 2 || !strings.Contains(mail, "/s/") {
+			t.Errorf("mail %d: %s", n, mail)
+		}
+	}
+	l.later(2 * time.Minute)
+	both(1, "RETENU")
+	repeat()
+	l.later(10 * time.Minute)
+	l.later(48*time.Hour + time.Minute)
+	l.swept(0)
+	l.later(48*time.Hour + 4*time.Minute)
+	both(2, "NON REMIS")
+	l.later(72 * time.Hour)
+	time.Sleep(300 * time.Millisecond)
+	if n := len(l.clinic.To("dr@clinic.test")); n != 2 {
+		t.Errorf("%d mails to the sender, want the question and the loss", n)
+	}
+}

@@ -40,7 +40,7 @@ func newLifeAt(t *testing.T, url, pickup string, rules ...string) *lifeHouse {
 	t.Cleanup(func() { l.sms.Close() })
 	text := withRules("rules:\n"+strings.Join(rules, "")+"  - {name: supplier, domain: [plain.test], route: plain}\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
 	text = strings.Replace(text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
-	l.house = custom(t, text, nil, func(h *house) { h.opts = append(h.opts, gateway.Clock(l.now)) })
+	l.house = custom(t, text, later, func(h *house) { h.opts = append(h.opts, gateway.Clock(l.now)) })
 	return l
 }
 
