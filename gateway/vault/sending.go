@@ -54,6 +54,7 @@ type Status struct {
 	State                                   State
 	Mode                                    Mode
 	Staff, Closed                           bool
+	Linked                                  bool   // the link is here: its notice can be sent again
 	MaskedPhone                             string // "" where none is known, or the content is gone
 	Level                                   string // how the first opening was proved, "" where there was none
 	Created, Expires, Opened, Ended, CodeAt time.Time
@@ -249,7 +250,7 @@ func (v *Vault) statusesFrom(ctx context.Context, table, where string, args ...a
 }
 
 func (v *Vault) status(r *row) Status {
-	return Status{ID: r.id, Sending: r.sending, Sender: r.sender, Recipient: r.recipient, State: r.state, Mode: r.mode, Staff: r.staff, Closed: r.closed,
+	return Status{ID: r.id, Sending: r.sending, Sender: r.sender, Recipient: r.recipient, State: r.state, Mode: r.mode, Staff: r.staff, Closed: r.closed, Linked: r.resend != nil,
 		MaskedPhone: v.masked(r), Level: r.level, Created: fromMS(r.created), Expires: fromMS(r.expires), Opened: fromMS(r.opened), Ended: fromMS(r.ended),
 		CodeAt: fromMS(r.codeAt), Openings: int(r.openings), Answers: int(r.answers), Reminders: int(r.reminders), Size: r.size, noted: r.noted, said: r.said}
 }
