@@ -115,7 +115,7 @@ func TestApplicationsNotify(t *testing.T) {
 	if id == nil {
 		t.Fatalf("%s\n%s", ask, s)
 	}
-	if code, s := b.post(page+"/numero", url.Values{"depot": {id[1]}, "numero": {""}}); code != 200 { // he tells the code himself
+	if code, s := b.post(page+"/numero", url.Values{"depot": {id[1]}, "numero": {"TÉLÉPHONE"}}); code != 200 { // he tells the code himself
 		t.Fatalf("%d %s", code, s)
 	}
 	notice := arrived(t, l.sink, "a@patient.test", n+1)[n]
