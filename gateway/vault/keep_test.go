@@ -234,3 +234,58 @@ func TestAskedOnceForAll(t *testing.T) {
 		t.Errorf("told, and not done with: %v", err)
 	}
 }
+
+// What an older version left is taken over: who was asked is not asked again, who was not told of a loss is, ends get their time, empty sendings go.
+func TestKeepOfOldRows(t *testing.T) {
+	db, err := store.Open(t.Context(), store.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if err := db.Migrate(t.Context(), "vault", schema, schemaLife); err != nil {
+		t.Fatal(err)
+	}
+	err = db.Write(t.Context(), func(tx store.Tx) error {
+		for _, id := range []string{"held", "untold", "told", "empty"} {
+			due := map[string]int64{"untold": ms(noon)}[id]
+			told := map[string]Summary{"held": SentTo, "told": AllSettled}[id]
+			if _, err := tx.Exec(`INSERT INTO vault_sendings (id, mark, sender, message_id, created, told, next_due) VALUES (?, ?, 'dr@c.test', '', ?, ?, ?)`, id, []byte(id), ms(noon), told, due); err != nil {
+				return err
+			}
+			if id == "empty" {
+				continue
+			}
+			state := map[string]State{"held": Held}[id]
+			if state == "" {
+				state = Destroyed
+			}
+			if _, err := tx.Exec(`INSERT INTO vault_deposits (id, link, created, expires, changed, next_due, state, sender, recipient, lang, mode, sending, noted)
+				VALUES (?, ?, ?, ?, ?, 0, ?, 'dr@c.test', 'p@m.test', '', 'sms', ?, ?)`, id, []byte(id), ms(noon), ms(noon.Add(30*aDay)), ms(noon), state, id, state); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := open(t)
+	if h.Vault, err = New(t.Context(), db, h.blobs, h.cfg); err != nil {
+		t.Fatal(err)
+	}
+	h.db = db
+	for id, want := range map[string][2]bool{"held": {false, false}, "untold": {false, true}, "told": {false, false}} {
+		s, err := h.Sending(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{s.Asks(), s.Undelivered()}; got != want {
+			t.Errorf("%s: asks and undelivered %v, want %v", id, got, want)
+		}
+	}
+	h.now = noon.Add(h.cfg.Keep)
+	h.shedNow(t, 2)
+	if n := h.rows(t, "vault_sendings"); n != 1 {
+		t.Errorf("%d sendings, want that of the held one", n)
+	}
+}
