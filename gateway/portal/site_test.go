@@ -74,7 +74,7 @@ type site struct {
 	refuse  error     // of the clinic's server
 	told    string    // the last mail to the sender
 	with    []func(*site) []*openid.Provider
-	cut     int      // the next download breaks off behind so many octets
+	cut     int      // downloads or answers break off behind so many octets
 	ranged  []string // what was asked for of files after that
 
 	maxAnswer int64

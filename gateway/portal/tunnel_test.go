@@ -1,11 +1,13 @@
 package portal
 
 import (
+	"io"
 	"net/http"
 	"strings"
 )
 
-// tunnel breaks the next download off behind n octets, in the midst of its connection.
+// tunnel breaks the next download off behind n octets, in the midst of its connection; or all answers, for Chromium tries one again that broke off on
+// a kept connection, until n is 0.
 func (s *site) tunnel(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -20,11 +22,15 @@ func (s *site) ranges() []string {
 }
 
 func (s *site) tunnelled(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/reponse") && s.cut > 0 {
+		io.CopyN(io.Discard, r.Body, int64(s.cut))
+		panic(http.ErrAbortHandler)
+	}
 	if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/f/") {
 		return w
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.cut == 0 {
 		if asked := r.Header.Get("Range"); asked != "" {
 			s.ranged = append(s.ranged, asked)
