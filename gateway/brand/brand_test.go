@@ -64,6 +64,12 @@ func TestFaultsNameTheirLine(t *testing.T) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}
+	defender := Words{"fr": {"a": "Le défenseur : www.defenseur.example, gratuit."}, "en": {}}
+	for text, fits := range map[string]bool{"a: 'Écrivez à www.defenseur.example ou à nous.'": true, "a: 'www.defenseur.example.ailleurs.example'": false, "a: 'www.ailleurs.example'": false} {
+		if _, err := Load(Config{Texts: texts(t, map[string]string{"fr.yaml": text})}, defender); (err == nil) != fits {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 	if _, err := Load(Config{Texts: texts(t, map[string]string{"de.yaml": "a: x"})}, known); err == nil || !strings.Contains(err.Error(), "there are en, fr") {
 		t.Errorf("another language: %v", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"passerelle/gateway/gatewaytest/chromium"
+	"passerelle/gateway/gatewaytest/idp"
 	"passerelle/gateway/vault"
 )
 
@@ -42,7 +43,7 @@ func TestPatientInChromium(t *testing.T) {
 }
 
 func walk(t *testing.T, ctx context.Context, width int64, lang, large string) {
-	s := newSite(t, func(s *site) { s.maxAnswer = 20 << 20 })
+	s, op, _ := withProvider(t)
 	d, sender := s.track(func(r *vault.DepositRequest) { r.Face.Word = "Mimosa" })
 	do := func(what string, steps ...chromedp.Action[chromedp.Void]) {
 		t.Helper()
@@ -157,4 +158,39 @@ func walk(t *testing.T, ctx context.Context, width int64, lang, large string) {
 	_, sender = s.held()
 	do("held", chromedp.Navigate(sender+query), chromedp.WaitVisible("input[type=tel]"))
 	shot("20-sender-held")
+	ways(t, ctx, s, op, query, do, shot)
+}
+
+// ways are the proofs beside a code by SMS, and the page of a passphrase. The provider is a real one: it sends the browser back.
+func ways(t *testing.T, ctx context.Context, s *site, op *idp.Provider, query string, do func(string, ...chromedp.Action[chromedp.Void]), shot func(string)) {
+	t.Helper()
+	anne := s.deposit(func(r *vault.DepositRequest) {
+		r.Mode, r.Identity = vault.ByOIDC, vault.Identity{BirthName: "Durand", FirstNames: "Anne", BirthDate: "1962-08-24"}
+	})
+	do("identity", chromedp.Navigate(anne.Link+query), chromedp.WaitVisible("a.with"))
+	shot("21-identity")
+	op.Set(func(c *idp.Change) {
+		c.Claims(map[string]any{"family_name": "DURAND", "given_name": "Anne", "birthdate": "1999-01-01"})
+	})
+	do("another one", chromedp.Click("a.with"), chromedp.WaitVisible(".bad"))
+	shot("22-identity-other")
+	op.Set(func(c *idp.Change) {
+		c.Claims(map[string]any{"family_name": "DURAND", "given_name": "Anne", "birthdate": "1962-08-24"})
+	})
+	do("herself", chromedp.Click("a.with"), chromedp.WaitVisible(".files"))
+	if lang, err := chromedp.Run(ctx, chromedp.Evaluate[string]("document.documentElement.lang")); err != nil || "?lang="+lang != query {
+		t.Errorf("the provider sends back to %q, %v", lang, err)
+	}
+	agreed := s.deposit(func(r *vault.DepositRequest) { r.Mode, r.Secret = vault.BySecret, "sans souci" })
+	do("agreed phrase", chromedp.Navigate(agreed.Link+query), chromedp.WaitVisible("#code"))
+	shot("23-agreed-phrase")
+	do("its words", chromedp.SendKeys("#code", "sans souci"), chromedp.Click("button.main"), chromedp.WaitVisible(".files"))
+	mailed := s.deposit(func(r *vault.DepositRequest) { r.Mode = vault.ByEmail })
+	do("by e-mail", chromedp.Navigate(mailed.Link+query), chromedp.WaitVisible("button.main"))
+	shot("24-by-email")
+	told := s.deposit(func(r *vault.DepositRequest) { r.Mode = vault.BySender })
+	do("told", chromedp.Navigate(told.Link+query), chromedp.WaitVisible("#code"))
+	shot("25-told")
+	do("passphrase", chromedp.Navigate(s.keptPhrase()+query), chromedp.WaitVisible("button"))
+	shot("26-passphrase")
 }

@@ -38,7 +38,7 @@ func loopbackProviders(t *testing.T, op **idp.Provider) func(*site) []*openid.Pr
 func withProvider(t *testing.T, change ...func(*vault.DepositRequest)) (*site, *idp.Provider, *vault.Deposit) {
 	t.Helper()
 	var op *idp.Provider
-	s := newSite(t, withProviders(loopbackProviders(t, &op)))
+	s := newSite(t, withProviders(loopbackProviders(t, &op)), func(s *site) { s.maxAnswer = 20 << 20 })
 	op.Set(func(c *idp.Change) {
 		c.Claims(map[string]any{"family_name": "DURAND", "given_name": "Anne Marie", "birthdate": "1962-08-24", "SubjectNameID": "810000000009"})
 	})

@@ -123,7 +123,9 @@ func (p *Portal) render(w http.ResponseWriter, r *http.Request, code int, name s
 	if d.Path == "" {
 		d.Path = p.base + "/"
 	}
-	if d.Title == "" {
+	if d.Title == "" && name == "help" {
+		d.Title = d.T(d.HelpKey())
+	} else if d.Title == "" {
 		d.Title = d.T("title." + name)
 	}
 	d.MaxFiles, d.MaxSize = p.cfg.MaxFiles, size(lang, p.cfg.MaxAnswer)
@@ -247,6 +249,14 @@ func chosenLanguage(r *http.Request) string {
 		return lang
 	}
 	return ""
+}
+
+// HelpKey names the page that helps: where no code is to come, none can be missing.
+func (p page) HelpKey() string {
+	if p.View.Mode == vault.ByOIDC || p.View.Mode == vault.BySecret {
+		return "link.help.any"
+	}
+	return "link.help"
 }
 
 // And appends a parameter to the page's address, which may have the language already.
