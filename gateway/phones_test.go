@@ -7,10 +7,12 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"passerelle/gateway"
+	"passerelle/gateway/gatewaytest"
 )
 
 // A number without an address is nobody's where one copy is sent for each of many in Bcc, or behind an alias of the clinic: the envelope
@@ -150,5 +152,44 @@ func TestOneQuestionForAll(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	if n := len(l.clinic.To("dr@clinic.test")); n != 2 {
 		t.Errorf("%d mails to the sender, want the question and the loss", n)
+	}
+}
+
+// A sender whose server refuses him cannot be asked: nothing is held. Where it refuses him only later, for good or not, he is asked until it takes the
+// question: the client had its 250.
+func TestQuestionIsNotLost(t *testing.T) {
+	var refuses atomic.Bool
+	l := newLifeAs(t, "http://{portal}", ", receipts: []", func(h *house) {
+		h.clinicReply = func(string) gatewaytest.Reply {
+			if refuses.Load() {
+				return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such user"}
+			}
+			return gatewaytest.Reply{}
+		}
+	})
+	letter := toPatient("x", "a@patient.test")
+	refuses.Store(true)
+	if got := l.send(l.lmtp, "dr@clinic.test", letter, "a@patient.test"); strings.HasPrefix(codes(got), "2") {
+		t.Fatal(got)
+	}
+	l.swept(0)
+	refuses.Store(false)
+	if got := l.send(l.lmtp, "dr@clinic.test", letter, "a@patient.test"); codes(got) != "250" {
+		t.Fatal(got)
+	}
+	refuses.Store(true)
+	l.later(2 * time.Minute)
+	for range 1000 {
+		if strings.Contains(l.log.String(), "hand over receipt") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	refuses.Store(false)
+	if ask := plainText(t, arrived(t, l.clinic, "dr@clinic.test", 1)[0]); !strings.Contains(ask, "RETENU") {
+		t.Errorf("the question: %s", ask)
+	}
+	if !strings.Contains(l.log.String(), "hand over receipt") {
+		t.Error("the question was never refused")
 	}
 }

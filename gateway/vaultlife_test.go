@@ -36,11 +36,20 @@ func newLife(t *testing.T, pickup string, rules ...string) *lifeHouse {
 
 // newLifeAt is newLife where patients reach the portal under another address than its own.
 func newLifeAt(t *testing.T, url, pickup string, rules ...string) *lifeHouse {
+	return newLifeAs(t, url, pickup, nil, rules...)
+}
+
+// newLifeAs is newLifeAt whose house is prepared first.
+func newLifeAs(t *testing.T, url, pickup string, prepare func(*house), rules ...string) *lifeHouse {
 	l := &lifeHouse{sms: gatewaytest.StartSMS()}
 	t.Cleanup(func() { l.sms.Close() })
 	text := withRules("rules:\n"+strings.Join(rules, "")+"  - {name: supplier, domain: [plain.test], route: plain}\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
 	text = strings.Replace(text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
-	l.house = custom(t, text, later, func(h *house) { h.opts = append(h.opts, gateway.Clock(l.now)) })
+	l.house = custom(t, text, later, func(h *house) {
+		if h.opts = append(h.opts, gateway.Clock(l.now)); prepare != nil {
+			prepare(h)
+		}
+	})
 	return l
 }
 
