@@ -92,8 +92,11 @@ func TestBehindNginx(t *testing.T) {
 	if status, _ := r.answer(mail.link, 22<<20); status != http.StatusRequestEntityTooLarge {
 		t.Errorf("an answer beyond the limit: %d", status)
 	}
-	if status, _ := newReader(t, transport).do("GET", mail.link+"x/"+secretText, nil); status != http.StatusNotFound {
-		t.Errorf("a broken link: %d", status)
+	if status, _ := newReader(t, transport).do("GET", mail.link[:len(mail.link)-1]+"/"+secretText, nil); status != http.StatusNotFound {
+		t.Errorf("a truncated link: %d", status)
+	}
+	if status, _ := newReader(t, transport).do("GET", mail.link+"%23"+secretText, nil); status != http.StatusOK { // the portal leads back to the link
+		t.Errorf("a bent link: %d", status)
 	}
 	for _, from := range []string{"198.51.100.7", "198.51.100.8"} { // what a client says of himself is not believed
 		r.do("GET", mail.link, nil, "X-Forwarded-For", from)
@@ -114,8 +117,19 @@ func TestBehindNginx(t *testing.T) {
 	if c := strings.Count(logs["passerelle.log"], "\n"); c < 9 || !strings.Contains(logs["passerelle.log"], " POST 413 ") || !strings.Contains(logs["passerelle.log"], " GET 502 ") {
 		t.Errorf("the log is no log of what was done: %s", logs["passerelle.log"])
 	}
+	key := l.serverKey()
+	var all []string
+	for _, text := range logs {
+		all = append(all, text)
+	}
+	if got := (thief{t: t, files: l.steal(), logs: all}).haul(code); got != "" {
+		t.Errorf("the proxy's logs, database and blobs: %q", got)
+	}
+	if got := (thief{t: t, key: key, logs: all}).haul(code); got != "" {
+		t.Errorf("the proxy's logs and the server key: %q", got)
+	}
 	for name, text := range logs {
-		for what, s := range map[string]string{"link": mail.secret, "access code": mail.access, "code": code, "text": secretText, "file": secretFile, "answer": secretAnswer, "a path": "/r/"} {
+		for what, s := range map[string]string{"link": mail.secret[:25], "access code": mail.access, "code": code, "text": secretText, "file": secretFile, "answer": secretAnswer, "a path": "/r/"} {
 			if strings.Contains(strings.ToLower(text), strings.ToLower(s)) {
 				t.Errorf("%s of nginx has the %s", name, what)
 			}

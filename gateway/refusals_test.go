@@ -11,7 +11,7 @@ import (
 )
 
 // Who blocks a sender on the page gets nothing more from him: the sender hears it at once by mail and at his next message by a refusal, until it
-// is taken back. The word agreed at the desk is in the notice where pickup.tell says so.
+// is taken back.
 func TestRefusals(t *testing.T) {
 	l := newLife(t, ", tell: [name]")
 	send := func(want string) {
@@ -63,4 +63,23 @@ func TestRefusals(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	l.sms.Wait(ctx, 1)
+}
+
+// The word agreed at the desk stands in the clinic's list; notice and page show it, to him alone, where pickup.tell says so, and nowhere else.
+func TestWordOfTheDesk(t *testing.T) {
+	list := listFile(t, "adresse;phone;word\na@patient.test;06 12 34 56 78;Mimosa\nb@patient.test;07 11 22 33 44;\n")
+	for tell, want := range map[string]bool{", tell: [word]": true, "": false} {
+		l := newLife(t, tell+"}\ndirectory: {list: \""+list+"\"")
+		for _, to := range []string{"a@patient.test", "b@patient.test"} {
+			if got := l.send(l.lmtp, "dr@clinic.test", toPatient("x", to), to); codes(got) != "250" {
+				t.Fatal(got)
+			}
+			data := arrived(t, l.sink, to, 1)[0].Data
+			_, page := newBrowser(t).get(linkIn(t, data))
+			in := strings.Contains(string(data), "Mimosa")
+			if on := strings.Contains(page, "Mimosa"); in != on || in != (want && to == "a@patient.test") {
+				t.Errorf("%q, %s: in the notice %v, on the page %v", tell, to, in, on)
+			}
+		}
+	}
 }

@@ -94,6 +94,7 @@ func TestTheftWithTheKeyOverTime(t *testing.T) {
 	if got := h.send(h.lmtp, "dr@clinic.test", sealedLetter("a@patient.test", ""), "a@patient.test"); codes(got) != "250" {
 		t.Fatal(got)
 	}
+	h.later(2 * time.Minute)
 	ask := plainText(t, arrived(t, h.clinic, "dr@clinic.test", 1)[0])
 	key = h.serverKey()
 	if got := (thief{t: t, files: h.steal(), key: key}).haul(""); got != "content link" {
@@ -248,6 +249,45 @@ func TestNothingInClearAfterAWholeLife(t *testing.T) {
 	}
 	if got := (thief{t: t, files: l.steal(), key: l.serverKey(), mails: []string{a.raw, b.raw}}).haul(code); got != "link" {
 		t.Errorf("who steals everything afterwards, and has the mailboxes, has %q, want what the mailboxes have", got)
+	}
+}
+
+// A payload that was copied while its deposit lived, as a backup has it, opens no more once the deposit ended, with the server key, the link
+// and the database as it lies on the disk then: the key is destroyed, in old pages too.
+func TestTheftOfABackup(t *testing.T) {
+	for _, c := range []struct {
+		how string
+		end func(*lifeHouse) error
+	}{
+		{"revoked", func(l *lifeHouse) error { return l.revokeOf("a@patient.test") }},
+		{"expired", func(l *lifeHouse) error { l.later(31 * 24 * time.Hour); l.swept(0); return nil }},
+	} {
+		l, mail, _ := deposited(t, "")
+		then, key := l.steal(), l.serverKey()
+		x := thief{t: t, files: then, key: key, mails: []string{mail.raw}}
+		header := x.rows()[0].header
+		if got := x.haul(""); !strings.Contains(got, "content") || len(header) < 100 {
+			t.Fatalf("before the end he has %q: the thief is no good", got)
+		}
+		if err := c.end(l); err != nil {
+			t.Fatal(err)
+		}
+		l.stop()
+		now := l.steal()
+		if err := os.Remove(filepath.Join(now, "deposits")); err != nil { // fails where a payload is left
+			t.Fatalf("%s: %v", c.how, err)
+		}
+		if err := os.Rename(filepath.Join(then, "deposits"), filepath.Join(now, "deposits")); err != nil {
+			t.Fatal(err)
+		}
+		if got := (thief{t: t, files: now, key: key, mails: []string{mail.raw}}).haul(""); got != "link" {
+			t.Errorf("%s: the payload of a backup, database, server key and mailbox: %q, want the mailbox's link alone", c.how, got)
+		}
+		for _, name := range []string{"passerelle.db.raw", "passerelle.db-wal.raw"} {
+			if b, _ := os.ReadFile(filepath.Join(now, name)); strings.Contains(string(b), string(header[30:90])) {
+				t.Errorf("%s: %s has the key's header still", c.how, name)
+			}
+		}
 	}
 }
 

@@ -54,13 +54,19 @@ func (p *Portal) lost(w http.ResponseWriter, r *http.Request) {
 	p.render(w, r, http.StatusNotFound, "error", page{Fault: "gone"})
 }
 
-// bent answers a patient's link that is none, with the same page as an unknown one where nothing can be mended.
+// bent answers a patient's link that is none, with the same page as an unknown one where nothing can be mended, and in the same time: the vault is
+// asked for it all the same.
 func (p *Portal) bent(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := vault.ParseLink(r.PathValue("secret")); !ok {
-			p.lost(w, r)
+		link := r.PathValue("secret")
+		if _, ok := vault.ParseLink(link); ok {
+			next(w, r)
 			return
 		}
-		next(w, r)
+		if _, err := p.cfg.Vault.Look(r.Context(), link); vault.Why(err) != vault.NotFound {
+			p.fail(w, r, err)
+			return
+		}
+		p.lost(w, r)
 	}
 }

@@ -54,13 +54,25 @@ func TestAnswerWithScript(t *testing.T) {
 	s.refuse = errors.New("postfix away")
 	s.mu.Unlock()
 	send := chromedp.Click(`form[action*="reponse"] button`)
-	do("refused", chromedp.SetUploadFiles("#fichiers", []string{photo}), send, chromedp.WaitVisible("#suivi.bad"))
+	watch := chromedp.Evaluate[chromedp.Void](`window.shown = []; new MutationObserver(() => shown.push(avance.hidden ? "hidden" : avance.value)).observe(document.getElementById("avance"), {attributes: true}); undefined`)
+	do("refused", watch, chromedp.SetUploadFiles("#fichiers", []string{photo}), send, chromedp.WaitVisible("#suivi.bad"))
+	if shown, err := chromedp.Run(ctx, chromedp.Evaluate[string](`shown.join(" ")`)); err != nil || !strings.HasPrefix(shown, "0 ") || !strings.HasSuffix(shown, " 100 hidden") {
+		t.Errorf("the bar showed %q, %v", shown, err)
+	}
 	said, err := chromedp.Run(ctx, chromedp.Text("#suivi"))
 	files, ferr := chromedp.Run(ctx, chromedp.Evaluate[int64](`document.getElementById('fichiers').files.length`))
 	if err != nil || ferr != nil || !strings.Contains(said, "PAS envoyée") || files != 1 || value() != "Merci docteur" {
 		t.Errorf("refused: %q, %d files, %q (%v %v)", said, files, value(), err, ferr)
 	}
 	chromium.Shot(t, ctx, "answer-refused-320", 320)
+	s.tunnel(200 << 10)
+	do("cut", chromedp.Evaluate[chromedp.Void](`suivi.className = ""; undefined`), send, chromedp.WaitVisible("#suivi.bad"))
+	s.tunnel(0)
+	said, err = chromedp.Run(ctx, chromedp.Text("#suivi"))
+	files, ferr = chromedp.Run(ctx, chromedp.Evaluate[int64](`document.getElementById('fichiers').files.length`))
+	if err != nil || ferr != nil || said != words["fr"]["ans.cut"] || files != 1 || value() != "Merci docteur" {
+		t.Errorf("cut: %q, %d files, %q (%v %v)", said, files, value(), err, ferr)
+	}
 	s.mu.Lock()
 	s.refuse = nil
 	s.mu.Unlock()

@@ -74,8 +74,11 @@ type site struct {
 	refuse  error     // of the clinic's server
 	told    string    // the last mail to the sender
 	with    []func(*site) []*openid.Provider
+	cut     int      // downloads or answers break off behind so many octets
+	ranged  []string // what was asked for of files after that
 
 	maxAnswer int64
+	tls       bool
 }
 
 // withProviders gives a site the buttons of what f makes.
@@ -131,13 +134,18 @@ func newSite(t *testing.T, change ...func(*site)) *site {
 	t.Cleanup(func() { db.Close() })
 	s.db = db
 	var h http.Handler
-	s.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.srv = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/_again" {
 			s.replay.ServeHTTP(w, r)
 			return
 		}
-		h.ServeHTTP(w, r)
+		h.ServeHTTP(s.tunnelled(w, r), r)
 	}))
+	if s.tls {
+		s.srv.StartTLS()
+	} else {
+		s.srv.Start()
+	}
 	t.Cleanup(s.srv.Close)
 	s.Vault, err = vault.New(t.Context(), db, testBlobs{dir}, vault.Config{Key: [32]byte{9}, PublicURL: s.srv.URL, SMS: s,
 		ToSender: func(_ context.Context, _ message.Address, b *message.Body) error {
@@ -259,7 +267,7 @@ func (b *browser) do(method, url string, body io.Reader, header ...string) (*htt
 	for _, c := range b.cookies {
 		req.AddCookie(c)
 	}
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	resp, err := b.s.srv.Client().Transport.RoundTrip(req)
 	if err != nil {
 		b.s.t.Fatal(err)
 	}

@@ -215,7 +215,7 @@ func scripted(policy, page string) bool {
 
 // OWASP ASVS 5.0 sections 3.3 (cookies), 3.4 (headers) and 14.3 (nothing kept), over every page, in each state, by every method.
 func TestHeadersAndCookies(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, func(s *site) { s.tls = true })
 	cookies := 0
 	all := s.surface("fr")
 	b := &browser{s: s}
@@ -230,7 +230,8 @@ func TestHeadersAndCookies(t *testing.T) {
 	for _, c := range all {
 		h := c.header
 		for k, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
-			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "X-Robots-Tag": "noindex, nofollow, noarchive"} {
+			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "X-Robots-Tag": "noindex, nofollow, noarchive",
+			"Strict-Transport-Security": "max-age=31536000"} {
 			if h.Get(k) != want {
 				t.Errorf("%s: %s is %q", c.name, k, h.Get(k))
 			}
@@ -258,12 +259,12 @@ func TestHeadersAndCookies(t *testing.T) {
 		}
 		for _, line := range h.Values("Set-Cookie") {
 			cookies++
-			for _, want := range []string{"HttpOnly", "SameSite=Lax", "Path=/"} {
+			for _, want := range []string{"HttpOnly", "SameSite=Lax", "Path=/", "Secure"} {
 				if !strings.Contains(line, want) {
 					t.Errorf("%s: a cookie without %s", c.name, want)
 				}
 			}
-			if strings.Contains(line, "Domain=") {
+			if !strings.HasPrefix(line, "__Host-") || strings.Contains(line, "Domain=") {
 				t.Errorf("%s: a cookie for other hosts", c.name)
 			}
 		}

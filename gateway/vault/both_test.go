@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,43 @@ func (h *house) disks(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	return []string{h.dir, dir}
+}
+
+// sharedPlans is TestPlans where PostgreSQL plans: on an empty table it would rather read all of it, so that is forbidden.
+func (h *house) sharedPlans(t *testing.T) {
+	c, err := h.db.Read().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.ExecContext(t.Context(), `SET enable_seqscan = off`); err != nil {
+		t.Fatal(err)
+	}
+	recipient, args := (Filter{Recipient: "p@m.test", State: Expired}).where()
+	for index, q := range map[string]struct {
+		query string
+		args  []any
+	}{
+		"vault_deposits_recipient": {`SELECT ` + columns + ` FROM vault_deposits WHERE ` + recipient, args},
+		"vault_deposits_ended":     {shedQuery, []any{1, 1, 1}},
+		"vault_deposits_due":       {`SELECT id FROM vault_deposits WHERE next_due > 0 AND next_due <= ? AND state = ? AND expires > ? ORDER BY next_due LIMIT ?`, []any{1, Waiting, 1, 1}},
+	} {
+		rows, err := c.QueryContext(t.Context(), `EXPLAIN `+q.query, q.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var plan string
+		for rows.Next() {
+			var line string
+			if err := rows.Scan(&line); err != nil {
+				t.Fatal(err)
+			}
+			plan += line + "\n"
+		}
+		if rows.Close(); !strings.Contains(plan, index) || strings.Contains(plan, "Seq Scan") {
+			t.Errorf("without %s:\n%s", index, plan)
+		}
+	}
 }
 
 // database gives an empty one, with its files in dir where it has any of ours.
