@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"passerelle/config"
 	"passerelle/crypto/seal"
@@ -36,7 +37,9 @@ func (g *Gateway) vaultPlace(ctx context.Context, cfg *config.Config) (vault.Dat
 		return nil, nil, fmt.Errorf("pickup.blobs: %w", err)
 	}
 	g.closers = append(g.closers, b.Close)
-	if err := b.Ready(ctx); err != nil {
+	look, done := context.WithTimeout(ctx, 10*time.Second) // a start does not wait for it
+	defer done()
+	if err := b.Ready(look); err != nil {
 		g.log.Error("the bucket of deposits cannot be used, what needs it is put off", "err", err)
 	}
 	return g.shared, sharedBlobs{b}, nil

@@ -80,9 +80,20 @@ func letter(c byte) bool {
 type pgConnector struct {
 	driver.Connector
 	timeout time.Duration
+	away    *breaker
 }
 
-func (c pgConnector) Connect(ctx context.Context) (driver.Conn, error) {
+func (c pgConnector) Connect(ctx context.Context) (_ driver.Conn, err error) {
+	if err := c.away.enter(); err != nil {
+		return nil, err
+	}
+	defer func(asked context.Context) {
+		if asked.Err() != nil { // he went: that tells nothing of the server
+			c.away.leave(nil)
+		} else {
+			c.away.leave(err)
+		}
+	}(ctx)
 	ctx, cancel := context.WithTimeout(ctx, min(connectTime, c.timeout))
 	defer cancel()
 	conn, err := c.Connector.Connect(ctx)

@@ -70,6 +70,8 @@ type Postgres struct {
 
 	writes *Gather[func(Tx) error]
 
+	away breaker
+
 	mu      sync.Mutex
 	pending []roomSteps // of Migrate, while the server was away
 	made    bool        // the store's own tables are there
@@ -139,7 +141,7 @@ func (p *Postgres) pool(readOnly string, timeout time.Duration, size int) (*sql.
 	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint((groupTime / 2).Milliseconds())
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint((2 * groupTime).Milliseconds()) // a gateway that hangs lets the others go on
 	cfg.RuntimeParams["timezone"] = "UTC"
-	db := sql.OpenDB(pgConnector{stdlib.GetConnector(*cfg, stdlib.OptionAfterConnect(p.checked)), timeout})
+	db := sql.OpenDB(pgConnector{stdlib.GetConnector(*cfg, stdlib.OptionAfterConnect(p.checked)), timeout, &p.away})
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxIdleTime(5 * time.Minute)
@@ -203,6 +205,9 @@ func (p *Postgres) Migrate(ctx context.Context, room string, steps ...string) er
 	p.mu.Lock()
 	p.pending = append(p.pending, roomSteps{room, steps})
 	p.mu.Unlock()
+	if p.away.lately() { // a start does not wait for it once for each room
+		return nil
+	}
 	if err := p.Ready(ctx); errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed) {
 		return err
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,4 +113,40 @@ func database(t *testing.T, dir string) Database {
 	}
 	t.Cleanup(func() { p.Close() })
 	return p
+}
+
+// Guesses at two gateways are counted as one: the lock comes after as many wrong codes, and none more is compared.
+func TestGuessesAtTwoGateways(t *testing.T) {
+	h := open(t)
+	d := h.deposit(t, "") // its code is told by the sender
+	other, err := New(t.Context(), h.db, h.blobs, h.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := "000000"
+	if d.Code == wrong {
+		wrong = "111111"
+	}
+	var wg sync.WaitGroup
+	counts := make(chan Reason, 100)
+	for i, v := range []*Vault{h.Vault, other} {
+		for j := range 2 * wrongPerLock {
+			wg.Go(func() {
+				_, err := v.Prove(t.Context(), secretOf(d), wrong, "", netip.AddrFrom4([4]byte{198, 51, byte(i), byte(j)}))
+				counts <- Why(err)
+			})
+		}
+	}
+	wg.Wait()
+	close(counts)
+	seen := map[Reason]int{}
+	for r := range counts {
+		seen[r]++
+	}
+	if seen[WrongCode] != wrongPerLock-1 || seen[WrongCode]+seen[Locked]+seen[SlowDown] != 4*wrongPerLock {
+		t.Errorf("%v, want %d compared as wrong, one that locks, and all others not looked at", seen, wrongPerLock-1)
+	}
+	if _, err := other.Prove(t.Context(), secretOf(d), d.Code, "", home); Why(err) != Locked && Why(err) != SlowDown {
+		t.Errorf("the right code at the other gateway while it is locked: %v", err)
+	}
 }
