@@ -63,13 +63,12 @@ func openBucket(cfg *config.Config, owner func(context.Context) (string, error))
 	return store.OpenBucket(store.BucketConfig{Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Name, Prefix: b.Prefix, Key: b.Key, Secret: b.Secret.Reveal(), CA: b.CA, Owner: owner})
 }
 
-// CheckShared tells whether the database and the bucket that several gateways share can be used from here, and are this gateway's. It changes nothing. Who
-// may not read the server key does not see whether they are made with it.
-func CheckShared(ctx context.Context, cfg *config.Config) error {
+// CheckShared tells whether the database and the bucket that several gateways share can be used from here, and are this gateway's: never, where
+// time does not mend it, and away. It changes nothing. Who may not read the server key does not see whether they are made with it.
+func CheckShared(ctx context.Context, cfg *config.Config) (never, away error) {
 	if cfg.Pickup.URL == "" || !shares(cfg) {
-		return nil
+		return nil, nil
 	}
-	var errs []error
 	probe := store.SharedConfig{URL: cfg.Pickup.Database.Reveal()}
 	if cfg.KeyFile != "" { // else the first start makes one
 		if key, err := serverKey(cfg, slog.New(slog.DiscardHandler)); err == nil {
@@ -77,16 +76,19 @@ func CheckShared(ctx context.Context, cfg *config.Config) error {
 		}
 	}
 	if err := store.ProbePostgres(ctx, probe); err != nil {
-		errs = append(errs, fmt.Errorf("pickup.database: %w", err))
+		if err = fmt.Errorf("pickup.database: %w", err); errors.Is(err, store.ErrRefused) {
+			return err, nil
+		}
+		away = err
 	}
 	b, err := openBucket(cfg, nil)
-	if err == nil {
-		err = errors.Join(b.Ready(ctx), b.Close())
-	}
 	if err != nil {
-		errs = append(errs, fmt.Errorf("pickup.blobs: %w", err))
+		return fmt.Errorf("pickup.blobs: %w", err), nil
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(b.Ready(ctx), b.Close()); err != nil {
+		away = errors.Join(away, fmt.Errorf("pickup.blobs: %w", err))
+	}
+	return nil, away
 }
 
 // sharedVault looks at the database and the bucket of several gateways.
@@ -95,8 +97,8 @@ func (d *doctor) sharedVault(ctx context.Context, s *sheet) {
 		s.ok("", "not configured: deposits lie in state_dir")
 		return
 	}
-	if err := CheckShared(ctx, d.cfg); err != nil {
-		s.fail("", fmt.Sprintf("patients' mail waits: %v", err), "look at PostgreSQL, the S3 server and the way to them (docs/operations.md, \"Several gateways\")")
+	if never, away := CheckShared(ctx, d.cfg); never != nil || away != nil {
+		s.fail("", fmt.Sprintf("patients' mail waits: %v", errors.Join(never, away)), "look at PostgreSQL, the S3 server and the way to them (docs/operations.md, \"Several gateways\")")
 		return
 	}
 	s.ok("", "the database and the bucket of deposits answer, and are this gateway's")

@@ -164,11 +164,12 @@ func TestSharedVault(t *testing.T) {
 		if err := os.WriteFile(key, []byte(strings.Repeat("77", 32)+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if cfg.KeyFile = key; !errors.Is(gateway.CheckShared(t.Context(), &cfg), store.ErrOtherKey) {
-			t.Errorf("check: %v", gateway.CheckShared(t.Context(), &cfg))
+		cfg.KeyFile = key
+		if never, away := gateway.CheckShared(t.Context(), &cfg); !errors.Is(never, store.ErrOtherKey) {
+			t.Errorf("check: %v, %v", never, away)
 		}
-		if err := gateway.CheckShared(t.Context(), s.b.cfg); err != nil {
-			t.Errorf("check of a good one: %v", err)
+		if never, away := gateway.CheckShared(t.Context(), s.b.cfg); never != nil || away != nil {
+			t.Errorf("check of a good one: %v, %v", never, away)
 		}
 	})
 	for name, server := range map[string]struct{ stop, start func() error }{
@@ -184,8 +185,8 @@ func TestSharedVault(t *testing.T) {
 			if codes(got) != "451 250" || got[0] != text {
 				t.Errorf("got %q", got)
 			}
-			err := gateway.CheckShared(t.Context(), s.b.cfg)
-			if err == nil || !strings.Contains(err.Error(), map[string]string{"without database": "pickup.database", "without bucket": "pickup.blobs"}[name]) || strings.Contains(err.Error(), s.s3.Secret) {
+			never, err := gateway.CheckShared(t.Context(), s.b.cfg)
+			if never != nil || err == nil || !strings.Contains(err.Error(), map[string]string{"without database": "pickup.database", "without bucket": "pickup.blobs"}[name]) || strings.Contains(err.Error(), s.s3.Secret) {
 				t.Errorf("check says %v", err)
 			}
 			if name == "without database" {

@@ -69,6 +69,13 @@ func (c checkCmd) Run(e *env) error {
 			fmt.Fprintln(e.stdout, a)
 		}
 		warnings = append(warnings, faults...)
+		looked, cancel := context.WithTimeout(e.ctx, c.Wait)
+		defer cancel()
+		if never, away := gateway.CheckShared(looked, cfg); never != nil {
+			return never
+		} else if away != nil { // a reload does not wait for it
+			warnings = append(warnings, fmt.Sprintf("patients' mail waits: %v", away))
+		}
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, c.Wait)
 	defer cancel()
@@ -91,9 +98,6 @@ func (c checkCmd) Run(e *env) error {
 	}
 	for _, w := range warnings {
 		fmt.Fprintln(e.stderr, "warning:", w)
-	}
-	if err := gateway.CheckShared(e.ctx, cfg); err != nil {
-		return err
 	}
 	wrong := g.Verify(e.ctx, cfg.Expect, sampleMessage)
 	for _, m := range wrong {
