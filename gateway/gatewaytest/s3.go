@@ -3,6 +3,7 @@ package gatewaytest
 import (
 	"bytes"
 	"context"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"net/url"
@@ -14,9 +15,11 @@ import (
 	"time"
 )
 
-// S3 is versitygw, an S3 server over a folder, on loopback without TLS.
+// S3 is versitygw, an S3 server over a folder, on loopback with TLS.
 type S3 struct {
 	Endpoint, Key, Secret string
+	// CAFile is whom its certificate is believed by.
+	CAFile string
 	// Dir holds a folder for each bucket, with a file for each object.
 	Dir string
 
@@ -51,12 +54,24 @@ func StartS3(ctx context.Context) (*S3, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &S3{Endpoint: fmt.Sprint("http://127.0.0.1:", port), Key: "clinic", Secret: "a+b/c=d secret", program: program, port: fmt.Sprint("127.0.0.1:", port)}
+	s := &S3{Endpoint: fmt.Sprint("https://127.0.0.1:", port), Key: "clinic", Secret: "a+b/c=d secret", program: program, port: fmt.Sprint("127.0.0.1:", port)}
 	if s.scratch, err = os.MkdirTemp("", "s3"); err != nil {
 		return nil, err
 	}
 	s.Dir = filepath.Join(s.scratch, "buckets")
 	if err := errors.Join(os.Mkdir(s.Dir, 0o700), os.Mkdir(filepath.Join(s.scratch, "meta"), 0o700)); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.scratch))
+	}
+	ca, err := NewCA("s3")
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := ca.IssueLocal(pkix.Name{CommonName: "127.0.0.1"}, "127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	s.CAFile = filepath.Join(s.scratch, "whom.pem")
+	if err := errors.Join(ca.WriteDir(s.scratch, leaf), os.WriteFile(s.CAFile, ca.CertPEM(), 0o600)); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.scratch))
 	}
 	if err := s.Start(ctx); err != nil {
@@ -67,7 +82,7 @@ func StartS3(ctx context.Context) (*S3, error) {
 
 // Start starts it, again after Stop.
 func (s *S3) Start(ctx context.Context) error {
-	s.cmd = exec.Command(s.program, "--port", s.port, "--access", s.Key, "--secret", s.Secret, "--keep-alive", "--quiet", "posix", "--sidecar", filepath.Join(s.scratch, "meta"), s.Dir)
+	s.cmd = exec.Command(s.program, "--port", s.port, "--access", s.Key, "--secret", s.Secret, "--keep-alive", "--quiet", "--cert", filepath.Join(s.scratch, "cert.pem"), "--key", filepath.Join(s.scratch, "key.pem"), "posix", "--sidecar", filepath.Join(s.scratch, "meta"), s.Dir)
 	s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -114,5 +129,5 @@ func (s *S3) NewBucket() (string, error) {
 
 // URL is the bucket as a config names it.
 func (s *S3) URL(bucket string) string {
-	return "s3://" + bucket + "?endpoint=" + url.QueryEscape(s.Endpoint) + "&region=us-east-1&key=" + s.Key + "&secret=" + url.PathEscape(s.Secret)
+	return "s3://" + bucket + "?endpoint=" + url.QueryEscape(s.Endpoint) + "&region=us-east-1&key=" + s.Key + "&secret=" + url.PathEscape(s.Secret) + "&ca=" + s.CAFile
 }

@@ -152,8 +152,16 @@ func (b *Bucket) own(ctx context.Context) error {
 	}
 	got, err := b.owner(ctx)
 	if err == nil && got == "" {
-		_, err = b.core.PutObject(ctx, b.cfg.Bucket, b.cfg.Prefix+ownerName, strings.NewReader(want), int64(len(want)), "", "", minio.PutObjectOptions{ContentType: "text/plain"})
-		if err == nil {
+		first := putOptions()
+		first.SetMatchETagExcept("*") // of two databases that come at once, one
+		put := func(o minio.PutObjectOptions) error {
+			_, err := b.core.PutObject(ctx, b.cfg.Bucket, b.cfg.Prefix+ownerName, strings.NewReader(want), int64(len(want)), sum([]byte(want)), "", o)
+			return err
+		}
+		if err = put(first); isCode(err, "NotImplemented") {
+			err = put(putOptions())
+		}
+		if err == nil || isCode(err, "PreconditionFailed") {
 			got, err = b.owner(ctx)
 		}
 	}

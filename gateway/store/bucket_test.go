@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -37,7 +39,7 @@ func newBucket(t *testing.T, change ...func(*BucketConfig)) (*gatewaytest.S3, *B
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := BucketConfig{Endpoint: s.Endpoint, Region: "us-east-1", Bucket: name, Prefix: "clinic/", Key: s.Key, Secret: s.Secret, Owner: func(context.Context) (string, error) { return "db one", nil }}
+	cfg := BucketConfig{Endpoint: s.Endpoint, Region: "us-east-1", Bucket: name, Prefix: "clinic/", Key: s.Key, Secret: s.Secret, CA: s.CAFile, Owner: func(context.Context) (string, error) { return "db one", nil }}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -175,7 +177,7 @@ func TestBucketHasOneOwner(t *testing.T) {
 	if err := b.Put(t.Context(), "x", strings.NewReader("x")); err != nil {
 		t.Fatal(err)
 	}
-	other, err := OpenBucket(BucketConfig{Endpoint: s.Endpoint, Region: "us-east-1", Bucket: b.cfg.Bucket, Prefix: "clinic/", Key: s.Key, Secret: s.Secret,
+	other, err := OpenBucket(BucketConfig{Endpoint: s.Endpoint, Region: "us-east-1", Bucket: b.cfg.Bucket, Prefix: "clinic/", Key: s.Key, Secret: s.Secret, CA: s.CAFile,
 		Owner: func(context.Context) (string, error) { return "db two", nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -185,6 +187,28 @@ func TestBucketHasOneOwner(t *testing.T) {
 	}
 	if err := other.Put(t.Context(), "y", strings.NewReader("y")); !errors.Is(err, ErrRefused) {
 		t.Errorf("put among another's: %v", err)
+	}
+	// Two that come at once do not both have it.
+	var wg sync.WaitGroup
+	var owners atomic.Int32
+	for i := range 8 {
+		cfg := b.cfg
+		cfg.Prefix, cfg.Owner = "race/", func(context.Context) (string, error) { return fmt.Sprint("db ", i), nil }
+		c, err := OpenBucket(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			if err := c.Put(t.Context(), fmt.Sprint("p", i), strings.NewReader("p")); err == nil {
+				owners.Add(1)
+			} else if !errors.Is(err, ErrRefused) {
+				t.Error(err)
+			}
+		})
+		t.Cleanup(func() { c.Close() })
+	}
+	if wg.Wait(); owners.Load() != 1 {
+		t.Errorf("%d databases own one bucket", owners.Load())
 	}
 	again, err := OpenBucket(b.cfg)
 	if err != nil {
@@ -238,12 +262,19 @@ func TestBucketAway(t *testing.T) {
 	if err != nil || !bytes.Equal(got, content) {
 		t.Errorf("after it: %d octets, %v", len(got), err)
 	}
-	wrong, err := OpenBucket(BucketConfig{Endpoint: s.Endpoint, Region: "us-east-1", Bucket: b.cfg.Bucket, Key: s.Key, Secret: "wrong"})
+	wrong, err := OpenBucket(BucketConfig{Endpoint: s.Endpoint, Region: "us-east-1", Bucket: b.cfg.Bucket, Key: s.Key, Secret: "wrong", CA: s.CAFile})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := wrong.Ready(t.Context()); err == nil {
 		t.Error("a wrong secret is ready")
+	}
+	stranger, err := OpenBucket(BucketConfig{Endpoint: s.Endpoint, Region: "us-east-1", Bucket: b.cfg.Bucket, Key: s.Key, Secret: s.Secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a certificate of nobody's: %v", err)
 	}
 	if err := os.Remove(filepath.Join(s.Dir, b.cfg.Bucket, "clinic", "x")); err != nil {
 		t.Errorf("the payload is not where the server keeps it: %v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -238,7 +239,11 @@ func (p *Postgres) Alone(ctx context.Context, name string, f func() error) (ran 
 	if err := c.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(?)`, key).Scan(&ran); err != nil || !ran {
 		return false, err
 	}
-	defer c.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(?)`, key)
+	defer func() {
+		if _, err := c.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(?)`, key); err != nil {
+			c.Raw(func(any) error { return driver.ErrBadConn }) // the lock goes with the connection
+		}
+	}()
 	return true, f()
 }
 
