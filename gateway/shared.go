@@ -113,6 +113,21 @@ func (g *Gateway) alone(ctx context.Context, what string, f func() error) error 
 	return err
 }
 
+// noteSent notes a mail that has left. While the shared database is away it tries again for as long as the duty may last: else the mail would leave twice.
+func (g *Gateway) noteSent(ctx context.Context, note func() error) error {
+	for {
+		err := note()
+		if err == nil || g.shared == nil || vault.Why(err) != "" || errors.Is(err, store.ErrRefused) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
 // sharedAway says what a sender reads while the vault that gateways share is away.
 func (g *Gateway) sharedAway(err error) error {
 	var known *fault

@@ -88,7 +88,7 @@ func (g *Gateway) remind(ctx context.Context, id string, n int) error {
 		}
 		g.log.Warn("a reminder was refused", "deposit", id, "err", err)
 	}
-	return g.vault.Reminded(ctx, id, n)
+	return g.noteSent(ctx, func() error { return g.vault.Reminded(ctx, id, n) })
 }
 
 // sendNotice hands a deposit's notice to the hop that takes it, outside of the message that it came from.
@@ -141,7 +141,7 @@ func (g *Gateway) receipt(ctx context.Context, id string) error {
 			g.log.Warn("a receipt was refused", "sending", id, "err", err)
 		}
 	}
-	return g.vault.Told(ctx, s, what)
+	return g.noteSent(ctx, func() error { return g.vault.Told(ctx, s, what) })
 }
 
 func (g *Gateway) wantsReceipt(what vault.Summary) bool {
