@@ -63,7 +63,7 @@ func (p *Portal) inPlace(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	mediaType := inlineType(c.File(n))
-	if mediaType == "application/pdf" && !p.calm(c.File(n)) {
+	if mediaType == "application/pdf" && !p.calm(r.Context(), c, n) {
 		mediaType = ""
 	}
 	h := w.Header()

@@ -89,7 +89,7 @@ type Portal struct {
 	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
 	answers chan struct{}
 	onWay   *onWay
-	scans   chan struct{} // PDFs that are looked through
+	calmed  *calmed // PDFs that were looked through
 	// formTime is the constant; tests shorten it.
 	formTime time.Duration
 	serve    http.Handler
@@ -122,7 +122,7 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), scans: make(chan struct{}, 4), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), calmed: newCalmed(), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
 		again: vault.NewLimiter(10*time.Minute, 2), tickets: vault.NewLimiter(2*ticketLife, 1),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
