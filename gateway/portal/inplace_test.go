@@ -55,7 +55,10 @@ func TestArchive(t *testing.T) {
 			t.Errorf("%s has %d octets", name, len(got[name]))
 		}
 	}
-	if len(got) != 7 || !strings.Contains(got["Le message.txt"], "Bonjour Madame Dupont") {
+	if html := got["Le message.html"]; !strings.Contains(html, "<b>Madame</b>") || strings.Contains(html, "alert(") || strings.Contains(html, "traceur") {
+		t.Errorf("the layout: %s", html)
+	}
+	if len(got) != 8 || !strings.Contains(got["Le message.txt"], "Bonjour Madame Dupont") {
 		t.Errorf("%d files", len(got))
 	}
 }
@@ -87,6 +90,21 @@ func TestArchiveIsStreamed(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if err != nil || n < 64<<20 || after.HeapSys > before.HeapSys+(24<<20) {
 		t.Errorf("%d octets, %v, heap from %d to %d MB", n, err, before.HeapSys>>20, after.HeapSys>>20)
+	}
+}
+
+// A message that is HTML alone is not empty on paper, nor in the archive where there is a file beside it.
+func TestLayoutAlone(t *testing.T) {
+	s := newSite(t)
+	d := s.deposit(func(r *vault.DepositRequest) { r.Text = "" })
+	b := &browser{s: s}
+	b.login(d)
+	_, page := b.do("GET", d.Link+"?vue=imprimer", nil)
+	if strings.Contains(page, words["fr"]["msg.none"]) || !strings.Contains(page, d.Link[len(s.srv.URL):]+"/texte\"") {
+		t.Errorf("to print: %s", page)
+	}
+	if _, zipped := b.do("GET", d.Link+"/tout.zip", nil); !strings.Contains(zipped, "<b>Madame</b>") {
+		t.Error("the archive lacks the message")
 	}
 }
 

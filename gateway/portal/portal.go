@@ -150,7 +150,11 @@ func New(cfg Config) (*Portal, error) {
 	})
 	mux.HandleFunc("POST /retrait", p.typed)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, p.base+"/retrait", http.StatusSeeOther)
+		to := p.base + "/retrait"
+		if lang := chosenLanguage(r); lang != "" {
+			to += "?lang=" + lang
+		}
+		http.Redirect(w, r, to, http.StatusSeeOther)
 		count("typed", http.StatusSeeOther)
 	})
 	mux.HandleFunc("/", p.lost)
