@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -180,9 +181,10 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r = r.Clone(r.Context())
 	r.URL.RawPath = ""
-	if n := len(p.base); len(r.URL.Path) >= n && strings.EqualFold(r.URL.Path[:n], p.base) {
+	if n := len(p.base); len(r.URL.Path) >= n && strings.EqualFold(r.URL.Path[:n], p.base) && strings.HasPrefix(r.URL.Path[n:]+"/", "/") {
 		r.URL.Path = r.URL.Path[n:]
 	}
+	r.URL.Path = path.Clean("/" + r.URL.Path) // the mux would lead there without the base
 	for _, of := range []string{"/r/", "/m/"} {
 		if len(r.URL.Path) > 3 && strings.EqualFold(r.URL.Path[:3], of) {
 			r.URL.Path = of + strings.TrimRight(r.URL.Path[3:], "/") // a link put in upper case as a whole, or with a slash at its end
