@@ -66,7 +66,7 @@ func (p *Portal) madeUp() []sample {
 		{"message", "message", page{Path: link, Title: content.Subject, Content: content, Frame: true, CanAnswer: true, PerDay: p.cfg.PerDay, Open: -1, Shown: map[int]string{0: "application/pdf"}}, []string{"fault.active", "done.answer", "fault.answer", "fault.size", "fault.empty", "fault.daily", "fault.refused", "fault.infected", "fault.unchecked"}},
 		{"message-clos", "message", page{Path: link, Title: content.Subject, Content: &closed, Text: "Merci", Open: -1}, []string{"fault.closed"}},
 		{"message-document", "message", page{Path: link, Title: content.Subject, Content: &closed, Shown: map[int]string{0: "application/pdf"}}, nil},
-		{"message-imprimer", "print", page{Path: link, Content: content}, nil},
+		{"message-imprimer", "print", page{Path: link, Content: content, Frame: true}, nil},
 		{"expediteur", "sender", page{Path: sending, Sending: list, CanResend: true, stands: p.cfg.Vault.Stands},
 			[]string{"done.revoked", "done.resent", "done.unlocked", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.mobile", "fault.often", "fault.resend", "fault.ended"}},
 		{"mot-de-passe-sms", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySMS)}, []string{"phr.done.sms", "phr.limited", "phr.notsent", "phr.gone"}},
