@@ -83,6 +83,12 @@ case " $missing " in
 *" slapd "*) echo "slapd slapd/no_configuration boolean true" | debconf-set-selections ;;
 esac
 apt-get update -q
+case " $missing " in
+*" postgresql "*) # as with Postfix: no cluster of the system's own
+	apt-get install -y -q --no-install-recommends postgresql-common
+	sed -ri 's/#?(create_main_cluster) .*$/\1 = false/' /etc/postgresql-common/createcluster.conf
+	;;
+esac
 # shellcheck disable=SC2086
 apt-get install -y -q --no-install-recommends $missing
 fetch_axe
