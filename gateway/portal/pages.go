@@ -34,6 +34,7 @@ type page struct {
 	View        *vault.View
 	Content     *vault.Content
 	Sending     *vault.Sending
+	Blocked     bool // the sender of View
 	CanResend   bool
 	Phrase      *vault.PhraseView
 	Providers   []*openid.Provider

@@ -44,8 +44,8 @@ func (p *Portal) madeUp() []sample {
 	phrase := func(m vault.Mode) *vault.PhraseView {
 		return &vault.PhraseView{Mode: m, MaskedPhone: "06 .. .. 56 78", Expires: end, AskSender: true}
 	}
-	face, blocked := view(vault.BySMS, false), view(vault.BySMS, false)
-	face.Face, blocked.Blocked = vault.Face{Name: "Dr Exemple", Word: "mimosa"}, true
+	face := view(vault.BySMS, false)
+	face.Face = vault.Face{Name: "Dr Exemple", Word: "mimosa"}
 	providers := []*openid.Provider{{Config: openid.Config{Name: "exemple", Label: "FranceConnect"}}}
 	closed := *content
 	closed.Closed = true
@@ -85,7 +85,7 @@ func (p *Portal) madeUp() []sample {
 		{"aide-identite", "help", page{Path: link + "/aide", Link: link, View: view(vault.ByOIDC, false)}, nil},
 		{"pas-moi", "notme", page{Path: link + "/pas-moi", Link: link, View: view(vault.BySMS, false)}, []string{"done.notme", "fault.word", "fault.refusal"}},
 		{"bloquer", "block", page{Path: link + "/bloquer", Link: link, View: view(vault.BySMS, false)}, []string{"done.unblock"}},
-		{"bloque", "block", page{Path: link + "/bloquer", Link: link, View: blocked}, []string{"done.block"}},
+		{"bloque", "block", page{Path: link + "/bloquer", Link: link, View: face, Blocked: true}, []string{"done.block"}},
 		{"accessibilite", "accessibilite", page{Path: p.base + "/accessibilite"}, nil},
 		{"mentions", "mentions", page{Path: p.base + "/mentions"}, nil},
 	}

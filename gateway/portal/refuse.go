@@ -42,8 +42,15 @@ func (p *Portal) showAside(w http.ResponseWriter, r *http.Request, code int, nam
 		return
 	}
 	d.View, d.Link = view, p.path(r)
-	if d.Path = d.Link + map[string]string{"help": "/aide", "notme": "/pas-moi", "block": "/bloquer"}[name]; d.Done == "" && name == "block" && view.Blocked {
-		d.Done = "done.block"
+	d.Path = d.Link + map[string]string{"help": "/aide", "notme": "/pas-moi", "block": "/bloquer"}[name]
+	if name == "block" {
+		if d.Blocked, err = p.cfg.Vault.BlockedBy(r.Context(), r.PathValue("secret")); err != nil {
+			p.fail(w, r, err)
+			return
+		}
+		if d.Blocked && d.Done == "" {
+			d.Done = "done.block"
+		}
 	}
 	p.render(w, r, code, name, d)
 }

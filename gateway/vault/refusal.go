@@ -144,6 +144,15 @@ func (v *Vault) Unblock(ctx context.Context, sender, recipient message.Address) 
 	return nil
 }
 
+// BlockedBy tells whether the recipient of a link has blocked its sender.
+func (v *Vault) BlockedBy(ctx context.Context, link string) (bool, error) {
+	r, _, err := v.find(ctx, link)
+	if err != nil {
+		return false, err
+	}
+	return v.Blocked(ctx, r.sender, r.recipient)
+}
+
 // UnblockBy lets the sender of a link's message write again.
 func (v *Vault) UnblockBy(ctx context.Context, link string) error {
 	r, _, err := v.find(ctx, link)
