@@ -70,7 +70,7 @@ func (g *Gateway) madeUpMails() map[string]func() (*message.Body, error) {
 	now := g.now()
 	from := vault.NoticeRequest{From: g.set.noticeFrom}
 	dep := func(m vault.Mode) *vault.Deposit {
-		return &vault.Deposit{ID: strings.Repeat("0", 32), Link: g.vault.PublicURL() + "/r/exemple", Short: "k7qf2m9x4trc8wpa", Code: "123456", Mode: m, Created: now,
+		return &vault.Deposit{ID: strings.Repeat("0", 32), Link: g.vault.PublicURL() + "/r/exemple", Short: "k7qf2m9x4trc8wpa", Code: "123456", Phone: "+33123456789", Mode: m, Created: now,
 			Expires: now.Add(time.Duration(g.cfg.Pickup.Expiry)), Sender: g.set.noticeFrom, Recipient: address("a.exemple@patient.example"), Sending: strings.Repeat("0", 32)}
 	}
 	status := vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: "06 .. .. 56 78", Recipient: address("a.exemple@patient.example"), Created: now, Expires: dep("").Expires}
