@@ -19,6 +19,8 @@ type Pickup struct {
 	URL string `yaml:"url"`
 	// Expiry is how long a deposit waits.
 	Expiry Duration `yaml:"expiry"`
+	// Keep is how long after its end the status of a deposit is kept, for its sender's page and `passerelle deposits`; the ledger stays.
+	Keep Duration `yaml:"keep"`
 	// Strict keeps no resend key: no reminders, no resent links.
 	Strict bool `yaml:"strict"`
 	// Code is sms or sender (told by telephone); "" is sms where a mobile is known and sms.url is set, else sender.
@@ -127,7 +129,7 @@ const (
 var receipts = []string{ReceiptSent, ReceiptUnopened, ReceiptEnd}
 
 func defaultPickup() Pickup {
-	return Pickup{Expiry: Duration(30 * day), Reminders: []Duration{Duration(2 * day), Duration(5 * day)}, Report: Duration(7 * day),
+	return Pickup{Expiry: Duration(30 * day), Keep: Duration(400 * day), Reminders: []Duration{Duration(2 * day), Duration(5 * day)}, Report: Duration(7 * day),
 		PhoneHeader: "X-Passerelle-Phone", IdentityHeader: "X-Passerelle-Identity", Receipts: slices.Clone(receipts),
 		Answer: PickupAnswer{Size: 20 << 20, Files: 10, Daily: 20}, Clamd: Clamd{Unreachable: "refuse", Timeout: Duration(time.Minute)}}
 }
@@ -148,6 +150,9 @@ func (v *validator) pickup() {
 	}
 	if v.c.Listen.Portal.Addr == "" && !v.broken["listen"] && v.ok("listen.portal.addr") && v.reaches(policy.Pickup) {
 		v.fault("listen.portal.addr", "must be set: %s", v.why(policy.Pickup))
+	}
+	if p.Keep < Duration(7*day) { // a message that is tried again joins what was kept of it
+		v.fault("pickup.keep", "must be 7d at least, as long as a message may be tried again")
 	}
 	v.brand()
 	v.networks("pickup.proxies", p.Proxies)

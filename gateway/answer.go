@@ -16,7 +16,6 @@ import (
 	"passerelle/gateway/portal"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
-	"passerelle/gateway/vault"
 	"passerelle/policy"
 )
 
@@ -144,7 +143,7 @@ func (g *Gateway) answerMail(a portal.Answer, id string, s searched) (*message.B
 	}
 	fmt.Fprintf(&h, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"%s\"\r\n\r\n", boundary)
 	fmt.Fprintf(&h, "--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", boundary)
-	writeQP(&h, fmt.Sprintf("%s\n\n-- \nRéponse de %s par la page sécurisée, preuve : %s.\n%s", a.Text, a.From, vault.LevelFR(a.Level), s.words()))
+	writeQP(&h, fmt.Sprintf("%s\n\n-- \nRéponse de %s par la page sécurisée, preuve : %s.\n%s", a.Text, a.From, g.vault.Level(a.Level, "fr"), s.words()))
 	if _, err := out.Write(h.Bytes()); err != nil {
 		out.Abort()
 		return nil, err

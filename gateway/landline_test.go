@@ -40,6 +40,18 @@ func TestLandline(t *testing.T) {
 			t.Errorf("%s: of another code its sender reads: %s", to, again)
 		}
 	}
+	l.later(2 * time.Minute)
+	receipts := ""
+	for range 1000 {
+		if all := l.clinic.To("dr@clinic.test"); len(all) == 6 {
+			receipts = plainText(t, all[4]) + plainText(t, all[5])
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if strings.Count(receipts, "en attente, code à donner par téléphone au 01 .. .. 67 89, jusqu'au") != 2 || strings.Contains(receipts, "envoyé") {
+		t.Errorf("the receipts: %s", receipts)
+	}
 	l.stop()
 	for _, number := range []string{"01 23 45 67 89", "0123456789", "33123456789"} {
 		if strings.Contains(l.log.String(), number) {

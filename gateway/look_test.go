@@ -127,7 +127,7 @@ func TestPreview(t *testing.T) {
 	for name, want := range map[string]string{
 		"fr-lien-sms-1-demander.html": "Recevoir le code par SMS", "en-message.html": "Download", "index.html": "fr-expediteur.html",
 		"courriel-avis-sms.txt": "il arrive par SMS", "courriel-avis-phrase.html": "la phrase convenue", "courriel-rappel-telephone.txt": "pas encore ouvert", "courriel-avis-personnel-sms.html": "MSSanté",
-		"courriel-code.html": "123 456", "courriel-suivi-non-lu.txt": "pas encore lu", "courriel-numero-inconnu.txt": "RETENU", "courriel-avis-sms.eml": "multipart/alternative", "courriel-avis-telephone.html": "#6a1b4d",
+		"courriel-code.html": "123 456", "courriel-suivi-non-lu.txt": "pas encore lu", "courriel-numero-inconnu.txt": "RETENU", "courriel-suivi-non-remis.txt": "NOT DELIVERED", "courriel-suivi-fin.txt": "retiré sans avoir été ouvert", "courriel-suivi-lu.txt": "identity verified, exemple", "courriel-avis-sms.eml": "multipart/alternative", "courriel-avis-telephone.html": "#6a1b4d",
 	} {
 		if !strings.Contains(files[name], want) {
 			t.Errorf("%s lacks %q: %s", name, want, files[name])
@@ -137,5 +137,43 @@ func TestPreview(t *testing.T) {
 		if strings.Contains(text, "{clinic}") || strings.Contains(text, "ZgotmplZ") || strings.Contains(text, "<no value>") {
 			t.Errorf("%s has a hole: %s", name, text)
 		}
+	}
+}
+
+// A clinic words its receipts and how a deposit stands as every other mail and page; the preview shows it in both languages.
+func TestReceiptsInOwnWords(t *testing.T) {
+	texts := t.TempDir()
+	for lang, text := range map[string]string{
+		"fr": "stands.held: 'EN SUSPENS, numéro avant le {date}'\nstands.opened: 'lu le {date}, par {proof}'\nproof.sms: 'un code reçu'\nreceipt.ask: 'Il nous manque un numéro :'\nreceipt.subject.ask: 'Un numéro, svp'\n",
+		"en": "stands.held: 'ON HOLD, number before {date}'\n",
+	} {
+		if err := os.WriteFile(filepath.Join(texts, lang+".yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg, err := config.Parse("c.yaml", []byte("state_dir: /nowhere\nclinic: {name: Clinique Test, phone: '01 02 03 04 05', domains: [clinic.test], networks: [127.0.0.1]}\nhops: {clinic: {addr: '127.0.0.1:1'}, internet: {addr: '127.0.0.1:2'}}\n"+
+		"pickup: {url: https://courrier.clinic.test, brand: {texts: '"+texts+"'}}\n"), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	if err := gateway.Preview(cfg, "", func(name string, b []byte) error { files[name] = string(b); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for name, wants := range map[string][]string{
+		"courriel-numero-inconnu.txt": {"EN SUSPENS, numéro avant le ", "ON HOLD, number before ", "Il nous manque un numéro :"}, "courriel-numero-inconnu.eml": {"Un_num=C3=A9ro,_svp"},
+		"courriel-suivi-lu.txt": {", par un code reçu", "code by SMS"}, "fr-expediteur.html": {"EN SUSPENS, numéro avant le "}, "en-expediteur.html": {"ON HOLD, number before "},
+	} {
+		for _, want := range wants {
+			if !strings.Contains(files[name], want) {
+				t.Errorf("%s lacks %q: %s", name, want, files[name])
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(texts, "fr.yaml"), []byte("stands.held: 'EN SUSPENS'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := gateway.Preview(cfg, "fr", func(string, []byte) error { return nil }); err == nil || !strings.Contains(err.Error(), "stands.held: lacks {date}") {
+		t.Errorf("a text without its date: %v", err)
 	}
 }

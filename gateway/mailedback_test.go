@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"passerelle/gateway"
 	"passerelle/gateway/gatewaytest"
 )
 
@@ -94,7 +95,7 @@ func TestApplicationsNotify(t *testing.T) {
 		"pickup: {url: \"http://{portal}\"}\nsms: {url: \"" + sms.URL() + "\"}\n"
 	text = strings.Replace(text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
 	l := &lifeHouse{sms: sms}
-	l.house = custom(t, text, nil, nil)
+	l.house = custom(t, text, nil, func(h *house) { h.opts = append(h.opts, gateway.Clock(l.now)) })
 	if got := l.send(l.lmtp, "noreply@clinic.test", toPatient("Scan", "a@patient.test"), "a@patient.test"); !strings.HasPrefix(got[0], "550 5.7.1 ") || !strings.Contains(got[0], "notify") {
 		t.Errorf("nobody to notify: %q", got)
 	}
@@ -105,6 +106,7 @@ func TestApplicationsNotify(t *testing.T) {
 	if got := l.send(l.lmtp, "no-reply@clinic.test", toPatient("Scan", "a@patient.test"), "a@patient.test"); codes(got) != "250" {
 		t.Fatal(got)
 	}
+	l.later(2 * time.Minute)
 	ask := plainText(t, arrived(t, l.clinic, "secretariat@clinic.test", 1)[0]) // held: no number is known
 	page := regexp.MustCompile(`http://\S+/s/\w+`).FindString(ask)
 	b := newBrowser(t)
@@ -113,7 +115,7 @@ func TestApplicationsNotify(t *testing.T) {
 	if id == nil {
 		t.Fatalf("%s\n%s", ask, s)
 	}
-	if code, s := b.post(page+"/numero", url.Values{"depot": {id[1]}, "numero": {""}}); code != 200 { // he tells the code himself
+	if code, s := b.post(page+"/numero", url.Values{"depot": {id[1]}, "numero": {"TÉLÉPHONE"}}); code != 200 { // he tells the code himself
 		t.Fatalf("%d %s", code, s)
 	}
 	notice := arrived(t, l.sink, "a@patient.test", n+1)[n]

@@ -7,10 +7,12 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"passerelle/gateway"
+	"passerelle/gateway/gatewaytest"
 )
 
 // A number without an address is nobody's where one copy is sent for each of many in Bcc, or behind an alias of the clinic: the envelope
@@ -65,6 +67,7 @@ func TestCompletedAtOnce(t *testing.T) {
 	if got := l.send(l.lmtp, "dr@clinic.test", toPatient("x", "a@patient.test"), "a@patient.test"); codes(got) != "250" {
 		t.Fatal(got)
 	}
+	l.later(2 * time.Minute)
 	link := regexp.MustCompile(`http://\S+/s/\S+`).FindString(plainText(t, arrived(t, l.clinic, "dr@clinic.test", 1)[0]))
 	d, err := gateway.OpenDeposits(t.Context(), l.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -99,6 +102,7 @@ func TestSilenceButForWhatIsLost(t *testing.T) {
 		t.Fatal(got)
 	}
 	l.later(2 * time.Minute)
+	arrived(t, l.clinic, "dr@clinic.test", 1)
 	l.later(48*time.Hour + time.Minute)
 	l.swept(1)
 	l.later(48*time.Hour + 4*time.Minute)
@@ -112,5 +116,80 @@ func TestSilenceButForWhatIsLost(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	if n := len(l.clinic.To("dr@clinic.test")); n != 2 {
 		t.Errorf("%d mails to the sender, want the question and the loss", n)
+	}
+}
+
+// Three patients of one message, two without a number, and the third's server says later: the sender is asked for both numbers in one mail, which
+// the client's repeats neither repeat nor lose. What nobody completed is told as lost in one mail too.
+func TestOneQuestionForAll(t *testing.T) {
+	l := newLife(t, ", receipts: []")
+	to := []string{"a@patient.test", "b@patient.test", "later@patient.test"}
+	text := strings.Replace(toPatient("x", to...), "From:", "X-Passerelle-Phone: later@patient.test=07 11 22 33 44\nFrom:", 1)
+	repeat := func() { // by SMTP one reply is for all: the client repeats all
+		t.Helper()
+		if got := l.send(l.smtp, "dr@clinic.test", text, to...); !strings.HasPrefix(codes(got), "451") {
+			t.Fatal(got)
+		}
+	}
+	repeat()
+	repeat()
+	both := func(n int, word string) {
+		t.Helper()
+		mail := plainText(t, arrived(t, l.clinic, "dr@clinic.test", n)[n-1])
+		if strings.Count(mail, "a@patient.test") != 2 || strings.Count(mail, "b@patient.test") != 2 || strings.Count(mail, word) != 2 || !strings.Contains(mail, "/s/") {
+			t.Errorf("mail %d: %s", n, mail)
+		}
+	}
+	l.later(2 * time.Minute)
+	both(1, "RETENU")
+	repeat()
+	l.later(10 * time.Minute)
+	l.later(48*time.Hour + time.Minute)
+	l.swept(0)
+	l.later(48*time.Hour + 4*time.Minute)
+	both(2, "NON REMIS")
+	l.later(72 * time.Hour)
+	time.Sleep(300 * time.Millisecond)
+	if n := len(l.clinic.To("dr@clinic.test")); n != 2 {
+		t.Errorf("%d mails to the sender, want the question and the loss", n)
+	}
+}
+
+// A sender whose server refuses him cannot be asked: nothing is held. Where it refuses him only later, for good or not, he is asked until it takes the
+// question: the client had its 250.
+func TestQuestionIsNotLost(t *testing.T) {
+	var refuses atomic.Bool
+	l := newLifeAs(t, "http://{portal}", ", receipts: []", func(h *house) {
+		h.clinicReply = func(string) gatewaytest.Reply {
+			if refuses.Load() {
+				return gatewaytest.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such user"}
+			}
+			return gatewaytest.Reply{}
+		}
+	})
+	letter := toPatient("x", "a@patient.test")
+	refuses.Store(true)
+	if got := l.send(l.lmtp, "dr@clinic.test", letter, "a@patient.test"); strings.HasPrefix(codes(got), "2") {
+		t.Fatal(got)
+	}
+	l.swept(0)
+	refuses.Store(false)
+	if got := l.send(l.lmtp, "dr@clinic.test", letter, "a@patient.test"); codes(got) != "250" {
+		t.Fatal(got)
+	}
+	refuses.Store(true)
+	l.later(2 * time.Minute)
+	for range 1000 {
+		if strings.Contains(l.log.String(), "hand over receipt") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	refuses.Store(false)
+	if ask := plainText(t, arrived(t, l.clinic, "dr@clinic.test", 1)[0]); !strings.Contains(ask, "RETENU") {
+		t.Errorf("the question: %s", ask)
+	}
+	if !strings.Contains(l.log.String(), "hand over receipt") {
+		t.Error("the question was never refused")
 	}
 }

@@ -29,8 +29,8 @@ func (g *Gateway) pickup(ctx context.Context, m *mail, ways []way, i int) (err e
 		return err
 	}
 	return g.entrust(ctx, m, w, seal, func(dep *vault.Deposit) error {
-		if dep.Held {
-			return g.askForPhone(ctx, dep)
+		if dep.Held { // his sender is asked for the number in one mail for all recipients (receipt); his server must take it
+			return g.takesMail(ctx, dep.Sender)
 		}
 		notice, err := g.vault.Notice(dep, vault.NoticeRequest{From: g.set.noticeFrom, ReplyTo: g.set.replyTo, Keep: g.keep(m)})
 		if err != nil {
@@ -92,14 +92,6 @@ func (g *Gateway) entrust(ctx context.Context, m *mail, w *way, seal func() (*va
 	}
 	if err := begin(ctx, dep.ID); err != nil {
 		return fmt.Errorf("activate deposit: %w", err)
-	}
-	return nil
-}
-
-// askForPhone tells the sender that his message waits for a telephone number, with the page where he gives it. The 250 stands on that mail.
-func (g *Gateway) askForPhone(ctx context.Context, dep *vault.Deposit) error {
-	if err := g.toClinic(ctx, message.Address{}, dep.Sender, nil, g.heldMail(dep)); err != nil {
-		return fmt.Errorf("ask the sender for a telephone number: %w", err)
 	}
 	return nil
 }

@@ -73,20 +73,36 @@ func (g *Gateway) madeUpMails() map[string]func() (*message.Body, error) {
 		return &vault.Deposit{ID: strings.Repeat("0", 32), Link: g.vault.PublicURL() + "/r/exemple", Short: "k7qf2m9x4trc8wpa", Code: "123456", Phone: "+33123456789", Mode: m, Created: now,
 			Expires: now.Add(time.Duration(g.cfg.Pickup.Expiry)), Sender: g.set.noticeFrom, Recipient: address("a.exemple@patient.example"), Sending: strings.Repeat("0", 32)}
 	}
-	status := vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: "06 .. .. 56 78", Recipient: address("a.exemple@patient.example"), Created: now, Expires: dep("").Expires}
-	receipt := func(what vault.Summary, s vault.Status) func() (*message.Body, error) {
+	end := dep("").Expires
+	status := func(name string, s vault.Status) vault.Status {
+		s.Recipient, s.Created, s.Expires = address(name+".exemple@patient.example"), now, end
+		return s
+	}
+	receipt := func(what vault.Summary, all ...vault.Status) func() (*message.Body, error) {
 		return func() (*message.Body, error) {
-			return g.receiptMail(&vault.Sending{ID: strings.Repeat("0", 32), Sender: g.set.noticeFrom, Created: now, Deposits: []vault.Status{s}}, what), nil
+			return g.receiptMail(&vault.Sending{ID: strings.Repeat("0", 32), Sender: g.set.noticeFrom, Created: now, Deposits: all}, what), nil
 		}
 	}
-	opened := status
-	opened.State, opened.Opened, opened.Level = vault.Opened, now, "sms"
+	const phone = "06 .. .. 56 78"
+	waits := []vault.Status{status("a", vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: phone}), status("b", vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: phone, CodeAt: now}),
+		status("c", vault.Status{State: vault.Waiting, Mode: vault.BySender}), status("g", vault.Status{State: vault.Waiting, Mode: vault.BySender, MaskedPhone: "01 .. .. 56 78"}),
+		status("d", vault.Status{State: vault.Waiting, Mode: vault.BySecret}), status("e", vault.Status{State: vault.Waiting, Mode: vault.ByEmail}),
+		status("f", vault.Status{State: vault.Waiting, Mode: vault.ByOIDC})}
+	var opened []vault.Status
+	for _, level := range []string{"sms", "sender", "secret", "email", "oidc/exemple"} {
+		opened = append(opened, status(level[:2], vault.Status{State: vault.Opened, Opened: now, Level: level}))
+	}
+	opened[0].Answers = 1
+	ended := append(slices.Clone(opened), status("x", vault.Status{State: vault.Expired, Ended: now}), status("y", vault.Status{State: vault.Revoked, Ended: now}))
+	held, lost := status("h", vault.Status{State: vault.Held}), status("i", vault.Status{State: vault.Destroyed, Ended: now})
 	out := map[string]func() (*message.Body, error){
-		"courriel-code":           func() (*message.Body, error) { return g.vault.CodeForSender(dep(vault.BySender), from) },
-		"courriel-suivi":          receipt(vault.SentTo, status),
-		"courriel-suivi-non-lu":   receipt(vault.NotOpened, status),
-		"courriel-suivi-fin":      receipt(vault.AllSettled, opened),
-		"courriel-numero-inconnu": func() (*message.Body, error) { return g.heldMail(dep(vault.BySender)), nil },
+		"courriel-code":            func() (*message.Body, error) { return g.vault.CodeForSender(dep(vault.BySender), from) },
+		"courriel-suivi":           receipt(vault.SentTo, waits...),
+		"courriel-suivi-non-lu":    receipt(vault.NotOpened, waits...),
+		"courriel-suivi-lu":        receipt(vault.AllSettled, opened...),
+		"courriel-suivi-fin":       receipt(vault.AllSettled, ended...),
+		"courriel-suivi-non-remis": receipt(vault.AllSettled, opened[0], lost),
+		"courriel-numero-inconnu":  receipt(vault.SentTo, waits[0], held, status("j", held)),
 	}
 	for name, mode := range map[string]vault.Mode{"sms": vault.BySMS, "telephone": vault.BySender, "phrase": vault.BySecret} {
 		for kind, r := range map[string]vault.NoticeRequest{"avis": from, "rappel": {From: from.From, Again: true}, "avis-personnel": {From: from.From, Staff: true}} {

@@ -45,7 +45,11 @@ func TestProofsThatRulesAskFor(t *testing.T) {
 	if got := send("sms@patient.test", ""); !strings.HasPrefix(got, "250") { // held
 		t.Errorf("no mobile: %s", got)
 	}
-	arrived(t, l.clinic, "dr@clinic.test", 1)
+	l.later(2 * time.Minute)
+	told := arrived(t, l.clinic, "dr@clinic.test", 2) // of the notice before too
+	if text := plainText(t, told[0]) + plainText(t, told[1]); !strings.Contains(text, "RETENU") {
+		t.Errorf("the question: %s", text)
+	}
 	if n := len(l.sink.To("sms@patient.test")); n != 0 {
 		t.Errorf("%d notices without a number", n)
 	}

@@ -94,6 +94,7 @@ func TestTheftWithTheKeyOverTime(t *testing.T) {
 	if got := h.send(h.lmtp, "dr@clinic.test", sealedLetter("a@patient.test", ""), "a@patient.test"); codes(got) != "250" {
 		t.Fatal(got)
 	}
+	h.later(2 * time.Minute)
 	ask := plainText(t, arrived(t, h.clinic, "dr@clinic.test", 1)[0])
 	key = h.serverKey()
 	if got := (thief{t: t, files: h.steal(), key: key}).haul(""); got != "content link" {

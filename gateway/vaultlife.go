@@ -132,9 +132,10 @@ func (g *Gateway) receipt(ctx context.Context, id string) error {
 		return err
 	}
 	what := s.Due(g.now(), time.Duration(g.cfg.Pickup.Report))
-	if g.wantsReceipt(what) || s.Undelivered() { // the client had its 250 for what is destroyed: nobody is spared that
+	needed := s.Asks() || s.Undelivered() // the client had its 250 for what is held or destroyed: nobody is spared that
+	if needed || g.wantsReceipt(what) {
 		if err := g.toClinic(ctx, message.Address{}, s.Sender, nil, g.receiptMail(s, what)); err != nil {
-			if f := asFault(err); !f.permanent() {
+			if f := asFault(err); needed || !f.permanent() {
 				return fmt.Errorf("hand over receipt: %w", err)
 			}
 			g.log.Warn("a receipt was refused", "sending", id, "err", err)

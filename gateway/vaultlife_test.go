@@ -36,14 +36,24 @@ func newLife(t *testing.T, pickup string, rules ...string) *lifeHouse {
 
 // newLifeAt is newLife where patients reach the portal under another address than its own.
 func newLifeAt(t *testing.T, url, pickup string, rules ...string) *lifeHouse {
+	return newLifeAs(t, url, pickup, nil, rules...)
+}
+
+// newLifeAs is newLifeAt whose house is prepared first.
+func newLifeAs(t *testing.T, url, pickup string, prepare func(*house), rules ...string) *lifeHouse {
 	l := &lifeHouse{sms: gatewaytest.StartSMS()}
 	t.Cleanup(func() { l.sms.Close() })
-	now := func() time.Time { return time.Now().Add(time.Duration(l.turned.Load())) }
 	text := withRules("rules:\n"+strings.Join(rules, "")+"  - {name: supplier, domain: [plain.test], route: plain}\n  - {name: rest, route: pickup}\n") + "pickup: {url: \"" + url + "\"" + pickup + "}\nsms: {url: \"" + l.sms.URL() + "\"}\n"
 	text = strings.Replace(text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
-	l.house = custom(t, text, nil, func(h *house) { h.opts = append(h.opts, gateway.Clock(now)) })
+	l.house = custom(t, text, later, func(h *house) {
+		if h.opts = append(h.opts, gateway.Clock(l.now)); prepare != nil {
+			prepare(h)
+		}
+	})
 	return l
 }
+
+func (l *lifeHouse) now() time.Time { return time.Now().Add(time.Duration(l.turned.Load())) }
 
 // later starts the gateway again at another time: its duties run at once.
 func (l *lifeHouse) later(d time.Duration) {
@@ -157,6 +167,7 @@ func TestHeldUntilTheNumberIsGiven(t *testing.T) {
 		t.Fatal(got)
 	}
 	arrived(t, l.sink, "b@patient.test", 1)
+	l.later(2 * time.Minute)
 	ask := plainText(t, arrived(t, l.clinic, "dr@clinic.test", 1)[0])
 	link := regexp.MustCompile(`http://\S+/s/\S+`).FindString(ask)
 	if link == "" || !strings.Contains(ask, "RETENU") || len(l.sink.To("a@patient.test")) != 0 {

@@ -72,7 +72,7 @@ func (g *Gateway) newPortal(cfg *config.Config, look *brand.Brand, providers []*
 }
 
 func (g *Gateway) vaultConfig(cfg *config.Config, look *brand.Brand) vault.Config {
-	set := vault.Config{Key: derive(g.key, "vault"), Brand: look, PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"), Expiry: time.Duration(cfg.Pickup.Expiry), Strict: cfg.Pickup.Strict,
+	set := vault.Config{Key: derive(g.key, "vault"), Brand: look, PublicURL: strings.TrimSuffix(cfg.Pickup.URL, "/"), Expiry: time.Duration(cfg.Pickup.Expiry), Keep: time.Duration(cfg.Pickup.Keep), Strict: cfg.Pickup.Strict,
 		Reminders: durations(cfg.Pickup.Reminders), Report: time.Duration(cfg.Pickup.Report), Clinic: vault.Clinic{Name: cfg.Clinic.Name, Phone: cfg.Clinic.Phone},
 		SMS: g.sms, ToSender: func(ctx context.Context, to message.Address, body *message.Body) error {
 			return g.toClinic(ctx, message.Address{}, to, nil, body)

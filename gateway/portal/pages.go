@@ -78,7 +78,8 @@ func (p page) Date(t time.Time) string {
 // Stands says how one recipient's deposit stands.
 func (p page) Stands(d vault.Status) string { return p.stands(d, p.Lang) }
 
-// Living tells whether there is content left, Held whether it waits for a number, Unread whether its notice may be sent again.
+// Living tells whether there is content left, Held whether it waits for a number, Unread whether nobody has opened it, whose notice may then be sent
+// again where the link is here (Linked).
 func (p page) Living(d vault.Status) bool {
 	return d.State == vault.Held || d.State == vault.Waiting || d.State == vault.Opened
 }

@@ -37,7 +37,8 @@ func (p *Portal) madeUp() []sample {
 	}
 	list := &vault.Sending{ID: "exemple", Created: now.Add(-48 * time.Hour), Deposits: []vault.Status{
 		status('a', "a.exemple@patient.example", vault.Status{State: vault.Held}),
-		status('b', "b.exemple@patient.example", vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: "06 .. .. 56 78"}),
+		status('b', "b.exemple@patient.example", vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: "06 .. .. 56 78", Linked: true}),
+		status('e', "e.exemple@patient.example", vault.Status{State: vault.Waiting, Mode: vault.BySecret}),
 		status('c', "c.exemple@patient.example", vault.Status{State: vault.Opened, Mode: vault.BySMS, Level: "sms", Opened: now, Closed: true}),
 		status('d', "d.exemple@patient.example", vault.Status{State: vault.Expired, Ended: now})}}
 	phrase := func(m vault.Mode) *vault.PhraseView {
@@ -68,7 +69,7 @@ func (p *Portal) madeUp() []sample {
 		{"message-document", "message", page{Path: link, Title: content.Subject, Content: &closed, Shown: map[int]string{0: "application/pdf"}}, nil},
 		{"message-imprimer", "print", page{Path: link, Content: content}, nil},
 		{"expediteur", "sender", page{Path: sending, Sending: list, CanResend: true, stands: p.cfg.Vault.Stands},
-			[]string{"done.revoked", "done.resent", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.mobile", "fault.often", "fault.resend", "fault.ended"}},
+			[]string{"done.revoked", "done.resent", "done.unlocked", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.mobile", "fault.often", "fault.resend", "fault.ended"}},
 		{"mot-de-passe-sms", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySMS)}, []string{"phr.done.sms", "phr.limited", "phr.notsent", "phr.gone"}},
 		{"mot-de-passe-telephone", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySender)}, []string{"phr.done.sender"}},
 		{"mot-de-passe-convenu", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySecret)}, nil},

@@ -15,7 +15,7 @@ import (
 func (p *Portal) senders(mux *http.ServeMux) {
 	mux.HandleFunc("GET /s/{link}", p.sending)
 	for name, do := range map[string]func(*http.Request, *vault.Sending, *vault.Status) (done, fault string, err error){
-		"retirer": p.revoke, "renvoyer": p.resend, "numero": p.complete, "clore": p.closeExchange, "rouvrir": p.reopen,
+		"retirer": p.revoke, "renvoyer": p.resend, "numero": p.complete, "debloquer": p.unlock, "clore": p.closeExchange, "rouvrir": p.reopen,
 	} {
 		mux.HandleFunc("POST /s/{link}/"+name, func(w http.ResponseWriter, r *http.Request) { p.act(w, r, do) })
 		mux.HandleFunc("GET /s/{link}/"+name, func(w http.ResponseWriter, r *http.Request) { p.toSending(w, r, "") })
@@ -34,7 +34,7 @@ func (p *Portal) sending(w http.ResponseWriter, r *http.Request) {
 	}
 	d := page{}
 	switch done := r.URL.Query().Get("fait"); done {
-	case "revoked", "resent", "completed", "closed", "reopened":
+	case "revoked", "resent", "unlocked", "completed", "closed", "reopened":
 		d.Done = "done." + done
 	}
 	p.showSending(w, r, http.StatusOK, s, d)
@@ -117,6 +117,8 @@ func (p *Portal) resend(r *http.Request, _ *vault.Sending, one *vault.Status) (d
 		return "", "fault.confirm", nil
 	case one == nil || p.cfg.Resend == nil || one.State != vault.Waiting:
 		return "", "fault.ended", nil
+	case !one.Linked:
+		return "", "snd.nolink", nil
 	case !p.again.Allow(one.ID, p.cfg.Vault.Now()):
 		return "", "fault.often", nil
 	}
@@ -124,6 +126,22 @@ func (p *Portal) resend(r *http.Request, _ *vault.Sending, one *vault.Status) (d
 		return "", "fault.resend", err
 	}
 	return "resent", "", nil
+}
+
+// unlock ends what wrong codes did, as resend does, for a deposit whose link is with its recipient alone: he has called, and still has his notice.
+func (p *Portal) unlock(r *http.Request, _ *vault.Sending, one *vault.Status) (done, fault string, err error) {
+	switch {
+	case !confirmed(r, "débloquer", "debloquer", "unlock"):
+		return "", "fault.confirm", nil
+	case one == nil || one.State != vault.Waiting:
+		return "", "fault.ended", nil
+	case !p.again.Allow(one.ID, p.cfg.Vault.Now()):
+		return "", "fault.often", nil
+	}
+	if err := p.cfg.Vault.Unlock(r.Context(), one.ID); err != nil {
+		return "", "broken", err
+	}
+	return "unlocked", "", nil
 }
 
 func (p *Portal) complete(r *http.Request, _ *vault.Sending, one *vault.Status) (done, fault string, err error) {

@@ -191,7 +191,8 @@ func (v *Vault) Activate(ctx context.Context, id string) error {
 	return nil
 }
 
-// Hold keeps a deposit whose notice waits for a telephone number: its sender was told so. Complete goes on with it; after HoldLife it ends.
+// Hold keeps a deposit whose notice waits for a telephone number: its sender is asked for it in the next summary, which is due now. Complete
+// goes on with it; after HoldLife it ends.
 func (v *Vault) Hold(ctx context.Context, id string) error {
 	if err := v.begin(ctx, id, Held); err != nil {
 		return fmt.Errorf("hold deposit %s: %w", id, err)

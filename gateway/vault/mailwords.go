@@ -10,8 +10,8 @@ import (
 	"passerelle/gateway/brand"
 )
 
-// mailWords are the sentences of the vault's mails and of the SMS. What stands in braces is all that a sentence may say beside itself: a clinic
-// may change the words around it, so no notice can be made to tell of the message or its recipient; of the sender only what pickup.tell allows.
+// mailWords are the sentences of the vault's mails, of the SMS and of how a deposit stands. What stands in braces is all that a sentence may say
+// beside itself: a clinic may change the words around it, so no notice can be made to tell of the message or its recipient; of the sender only what pickup.tell allows.
 var mailWords = brand.Words{
 	"fr": {
 		"mail.subject": "Un message vous attend", "mail.subject.again": "Rappel : un message vous attend", "mail.subject.staff": "Un message MSSanté vous attend",
@@ -40,6 +40,23 @@ var mailWords = brand.Words{
 		"mail.code.care":    "Assurez-vous de parler à la bonne personne. N'envoyez jamais ce code par courriel. Il est valable jusqu'au {until} (heure de Paris).",
 		"mail.code.track":   "Suivre ou retirer ce message",
 		"sms.text":          "{clinic} : votre code est {code}. Il est valable 15 minutes. Ne le donnez à personne.",
+		// How a deposit stands, by its state or the proof that it waits for.
+		"stands.held":   "RETENU : numéro de téléphone inconnu, à compléter avant le {date}, sinon le message est détruit",
+		"stands.opened": "ouvert le {date} ({proof})", "stands.expired": "expiré sans être ouvert, le {date}", "stands.revoked": "retiré sans avoir été ouvert, le {date}",
+		"stands.destroyed": "NON REMIS : sans numéro de téléphone, le message a été détruit le {date}",
+		"stands.sent":      "en attente, code envoyé au {phone} le {date}", "stands.sms": "en attente, le code ira au {phone}", "stands.secret": "en attente, s'ouvre avec la phrase convenue",
+		"stands.email": "en attente, le code ira par courriel à la même adresse", "stands.oidc": "en attente, s'ouvre avec une identité vérifiée",
+		"stands.call": "en attente, code à donner par téléphone au {phone}",
+		"stands.told": "en attente, code à donner par téléphone", "stands.until": "jusqu'au {date}", "stands.answers": "{number} réponse(s)",
+		"proof.sms": "code par SMS", "proof.sender": "code donné par téléphone", "proof.secret": "phrase convenue", "proof.email": "code par courriel", "proof.oidc": "identité vérifiée",
+		// What a sender is told of one message; its subjects are French alone, as all mail to the clinic's staff.
+		"receipt.subject.sent": "Suivi de votre message sécurisé", "receipt.sent": "Votre message attend sur la page sécurisée :",
+		"receipt.subject.ask": "Numéro de téléphone à compléter", "receipt.ask": "Votre message attend un numéro de téléphone :",
+		"receipt.subject.lost": "Votre message sécurisé n'a pas été remis à tous", "receipt.lost": "Votre message n'a pas été remis à tous :",
+		"receipt.subject.unopened": "Votre message sécurisé n'est pas encore lu", "receipt.unopened": "Votre message n'est pas encore lu par tous :",
+		"receipt.subject.opened": "Votre message sécurisé est lu", "receipt.opened": "Ce que votre message est devenu :",
+		"receipt.subject.end": "Votre message sécurisé : fin du suivi", "receipt.end": "Ce que votre message est devenu :",
+		"receipt.complete": "Donnez le numéro de chaque destinataire retenu sur cette page.", "receipt.page": "Suivre, retirer, renvoyer l'avis, clore l'échange :",
 	},
 	"en": {
 		"mail.subject": "A message is waiting for you", "mail.subject.again": "Reminder: a message is waiting for you", "mail.subject.staff": "An MSSanté message is waiting for you",
@@ -68,6 +85,17 @@ var mailWords = brand.Words{
 		"mail.code.care":    "Make sure that you speak to the right person. Never send this code by e-mail. It is valid until {until} (Paris time).",
 		"mail.code.track":   "Follow or withdraw this message",
 		"sms.text":          "{clinic}: your code is {code}. It is valid for 15 minutes. Do not give it to anyone.",
+		"stands.held":       "HELD: telephone number not known, to be completed before {date}, or the message is destroyed",
+		"stands.opened":     "opened on {date} ({proof})", "stands.expired": "expired unopened on {date}", "stands.revoked": "withdrawn unopened on {date}",
+		"stands.destroyed": "NOT DELIVERED: without a telephone number the message was destroyed on {date}",
+		"stands.sent":      "waiting, code sent to {phone} on {date}", "stands.sms": "waiting, the code will go to {phone}", "stands.secret": "waiting, opens with the agreed phrase",
+		"stands.email": "waiting, the code will go by e-mail to the same address", "stands.oidc": "waiting, opens with a verified identity",
+		"stands.call": "waiting, code to be told by telephone: {phone}",
+		"stands.told": "waiting, code to be told by telephone", "stands.until": "until {date}", "stands.answers": "{number} answer(s)",
+		"proof.sms": "code by SMS", "proof.sender": "code told by telephone", "proof.secret": "agreed phrase", "proof.email": "code by e-mail", "proof.oidc": "identity verified",
+		"receipt.sent": "Your message waits on the secure page:", "receipt.ask": "Your message waits for a telephone number:", "receipt.lost": "Your message was not delivered to everybody:",
+		"receipt.unopened": "Your message was not read by everybody yet:", "receipt.opened": "What became of your message:", "receipt.end": "What became of your message:",
+		"receipt.complete": "Give the number of each recipient that is held on this page.", "receipt.page": "Follow, withdraw, send the notice again, close the exchange:",
 	},
 }
 

@@ -25,7 +25,7 @@ type row struct {
 	locks, asked                    int64
 	staff, closed                   bool
 	sending, level, noted           string
-	state                           State
+	state, said                     State
 	mode, proof                     Mode
 	lang                            string
 	sender, recipient               message.Address
@@ -33,7 +33,7 @@ type row struct {
 
 const columns = `id, header, resend, phone, phone_mark, code1, code2, created, expires, code1_until, code2_until, wrong, locked, opened, openings,
 	size, answers, state, mode, lang, sender, recipient, sending, staff, reminders, level, ended, code_at, closed, noted,
-	identity, proof, locks, asked, face`
+	identity, proof, locks, asked, face, said`
 
 // readRow asks by ask: a transaction, or the reading connections.
 func readRow(ask func(query string, args ...any) *sql.Row, where string, args ...any) (*row, error) {
@@ -46,7 +46,7 @@ func scanRow(s interface{ Scan(...any) error }) (*row, error) {
 	err := s.Scan(&r.id, &r.header, &r.resend, &r.phone,
 		&r.phoneMark, &r.code1, &r.code2, &r.created, &r.expires, &r.code1Until, &r.code2Until, &r.wrong, &r.locked, &r.opened, &r.openings,
 		&r.size, &r.answers, &r.state, &r.mode, &r.lang, &sender, &recipient, &r.sending, &r.staff, &r.reminders, &r.level, &r.ended, &r.codeAt, &r.closed, &r.noted,
-		&r.identity, &r.proof, &r.locks, &r.asked, &r.face)
+		&r.identity, &r.proof, &r.locks, &r.asked, &r.face, &r.said)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, &Error{Reason: NotFound}
 	}

@@ -54,12 +54,14 @@ type Status struct {
 	State                                   State
 	Mode                                    Mode
 	Staff, Closed                           bool
+	Linked                                  bool   // the link is here: its notice can be sent again
 	MaskedPhone                             string // "" where none is known, or the content is gone
 	Level                                   string // how the first opening was proved, "" where there was none
 	Created, Expires, Opened, Ended, CodeAt time.Time
 	Openings, Answers, Reminders            int
 	Size                                    int64
 	noted                                   string
+	said                                    State // the one of Held and Destroyed that its sender was told of
 }
 
 // SendingKey tells one message of one sender from all others, however often it is tried.
@@ -77,8 +79,8 @@ func (v *Vault) join(tx store.Tx, r *DepositRequest, now time.Time) (id string, 
 		var raw [16]byte
 		rand.Read(raw[:])
 		id = hex.EncodeToString(raw[:])
-		_, err = tx.Exec(`INSERT INTO vault_sendings (id, mark, sender, message_id, created, next_due) VALUES (?, ?, ?, ?, ?, 0)`,
-			id, []byte(r.Sending), r.Sender.String(), r.MessageID, ms(now))
+		_, err = tx.Exec(`INSERT INTO vault_sendings (id, mark, sender, message_id, created, next_due) VALUES (?, ?, ?, ?, ?, ?)`,
+			id, []byte(r.Sending), r.Sender.String(), r.MessageID, ms(now), ms(now.Add(sendingLife))) // then it goes, if nothing joined it
 	}
 	return id, err
 }
@@ -96,19 +98,20 @@ func (v *Vault) settled(tx store.Tx, now int64, deposits ...string) error {
 	if len(deposits) == 0 {
 		return nil
 	}
-	args := make([]any, 0, len(deposits)+4)
-	args = append(args, now+gather.Milliseconds(), AllSettled)
-	for _, id := range deposits {
-		args = append(args, id)
-	}
+	soon := now + gather.Milliseconds()
 	these := `(?` + strings.Repeat(", ?", len(deposits)-1) + `)`
+	about := func(args ...any) []any {
+		for _, id := range deposits {
+			args = append(args, id)
+		}
+		return args
+	}
 	// A pending one is not waited for: it goes without a word, or it makes the sending be told of anew.
 	if _, err := tx.Exec(`UPDATE vault_sendings SET next_due = ? WHERE told < ? AND id IN (SELECT sending FROM vault_deposits WHERE id IN `+these+
-		`) AND NOT EXISTS (SELECT 1 FROM vault_deposits d WHERE d.sending = vault_sendings.id AND d.state IN (?, ?))`, append(args, Held, Waiting)...); err != nil {
+		`) AND NOT EXISTS (SELECT 1 FROM vault_deposits d WHERE d.sending = vault_sendings.id AND d.state IN (?, ?))`, append(about(soon, AllSettled), Held, Waiting)...); err != nil {
 		return err
 	}
-	_, err := tx.Exec(`UPDATE vault_sendings SET next_due = ?, told = ? WHERE id IN (SELECT sending FROM vault_deposits WHERE id IN `+these+` AND state = ?)`,
-		append(append([]any{args[0], NoSummary}, args[2:]...), Destroyed)...)
+	_, err := tx.Exec(`UPDATE vault_sendings SET next_due = ? WHERE id IN (SELECT sending FROM vault_deposits WHERE id IN `+these+` AND state = ?)`, append(about(soon), Destroyed)...)
 	return err
 }
 
@@ -163,17 +166,44 @@ func (s *Sending) Step(now time.Time, report time.Duration) int {
 }
 
 // Undelivered tells whether a recipient's content was destroyed because nobody gave his number, and the sender has not heard of it.
-func (s *Sending) Undelivered() bool {
-	return s.told == NoSummary && slices.ContainsFunc(s.Deposits, func(d Status) bool { return d.State == Destroyed })
+func (s *Sending) Undelivered() bool { return s.unsaid(Destroyed) }
+
+// Asks tells whether a recipient's copy waits for his number, and the sender was not asked for it.
+func (s *Sending) Asks() bool { return s.unsaid(Held) }
+
+func (s *Sending) unsaid(state State) bool {
+	return slices.ContainsFunc(s.Deposits, func(d Status) bool { return d.State == state && d.said != state })
 }
 
-// Told notes that a summary of the sending as it was read was accepted, and when the next may be due. Where another recipient has joined it
-// meanwhile the summary was not the last of its kind: it stays due.
+func (s *Sending) holds() bool {
+	return slices.ContainsFunc(s.Deposits, func(d Status) bool { return d.State == Held })
+}
+
+func (s *Sending) allOpened() bool {
+	return !slices.ContainsFunc(s.Deposits, func(d Status) bool { return d.Opened.IsZero() })
+}
+
+// Told notes that a summary of the sending as it was read was accepted, with whom it asked about and whose loss it told, and when the next may be
+// due. Where another recipient has joined it meanwhile the summary was not the last of its kind: it stays due; and so it does where what was held
+// is destroyed by now.
 func (v *Vault) Told(ctx context.Context, s *Sending, what Summary) error {
+	what = max(what, s.told)
+	next := int64(0)
+	if what == SentTo && v.cfg.Report > 0 {
+		next = ms(s.Created.Add(v.cfg.Report))
+	}
 	err := v.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(`UPDATE vault_sendings SET told = MAX(told, ?), next_due = CASE WHEN MAX(told, ?) = ? AND ? > 0 THEN created + ? ELSE 0 END
-			WHERE id = ? AND (SELECT COUNT(*) FROM vault_deposits WHERE sending = ? AND state <> ?) = ?`,
-			what, what, SentTo, v.cfg.Report.Milliseconds(), v.cfg.Report.Milliseconds(), s.ID, s.ID, Pending, len(s.Deposits))
+		for _, d := range s.Deposits {
+			if d.State == d.said || d.State != Held && d.State != Destroyed {
+				continue
+			}
+			if _, err := tx.Exec(`UPDATE vault_deposits SET said = ? WHERE id = ?`, d.State, d.ID); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(`UPDATE vault_sendings SET told = ?, next_due = ? WHERE id = ? AND told <= ? AND (SELECT COUNT(*) FROM vault_deposits WHERE sending = ? AND state <> ?) = ?
+			AND NOT EXISTS (SELECT 1 FROM vault_deposits d WHERE d.sending = vault_sendings.id AND d.state = ? AND d.said <> d.state)`,
+			what, next, s.ID, what, s.ID, Pending, len(s.Deposits), Destroyed)
 		return err
 	})
 	if err != nil {
@@ -220,7 +250,7 @@ func (v *Vault) statusesFrom(ctx context.Context, table, where string, args ...a
 }
 
 func (v *Vault) status(r *row) Status {
-	return Status{ID: r.id, Sending: r.sending, Sender: r.sender, Recipient: r.recipient, State: r.state, Mode: r.mode, Staff: r.staff, Closed: r.closed,
+	return Status{ID: r.id, Sending: r.sending, Sender: r.sender, Recipient: r.recipient, State: r.state, Mode: r.mode, Staff: r.staff, Closed: r.closed, Linked: r.resend != nil,
 		MaskedPhone: v.masked(r), Level: r.level, Created: fromMS(r.created), Expires: fromMS(r.expires), Opened: fromMS(r.opened), Ended: fromMS(r.ended),
-		CodeAt: fromMS(r.codeAt), Openings: int(r.openings), Answers: int(r.answers), Reminders: int(r.reminders), Size: r.size, noted: r.noted}
+		CodeAt: fromMS(r.codeAt), Openings: int(r.openings), Answers: int(r.answers), Reminders: int(r.reminders), Size: r.size, noted: r.noted, said: r.said}
 }

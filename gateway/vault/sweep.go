@@ -17,31 +17,33 @@ const (
 	pendingLife = time.Hour // a deposit whose notice was not accepted by then is what a crash left
 	sweepBatch  = 50        // rows per commit: mail waits for one
 	sweepPause  = 20 * time.Millisecond
-	// sweepTime bounds one sweep: what is left is for the next, and other duties have their turn. Nothing opens after its end, swept or not.
+	// sweepTime bounds each kind of work of one sweep: what is left is for the next, and other duties have their turn. Nothing opens after its end, swept or not.
 	sweepTime = 20 * time.Second
 	// allEvery: payloads are held against rows, and rows counted, at the start and then seldom, for there may be a million of them.
 	allEvery = time.Hour
 )
 
 // Swept counts what a sweep removed.
-type Swept struct{ Expired, Pending, Orphans int }
+type Swept struct{ Expired, Pending, Orphans, Shed int }
 
 // Sweep ends what is past its time: expired deposits lose their key and their payload, pending ones and payloads without a row
-// go. It may be run at any time, on several gateways at once, and again after a crash at any point. Of very many it leaves some to the next.
+// go; so do the rows of what ended longer ago than Config.Keep. It may be run at any time, on several gateways at once, and again after a crash at any point. Of very many it leaves some to the next.
 func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	var s Swept
 	now := v.cfg.Now()
-	for start := time.Now(); ; {
-		begin := time.Now()
-		more, err := v.sweep(ctx, now, &s)
-		if err != nil {
-			return s, fmt.Errorf("sweep: %w", err)
-		}
-		if !more || time.Since(start) >= v.sweepTime {
-			break
-		}
-		if err := rest(ctx, max(sweepPause, 3*time.Since(begin))); err != nil {
-			return s, fmt.Errorf("sweep: %w", err)
+	for _, step := range []func(context.Context, time.Time, *Swept) (bool, error){v.sweep, v.shed, v.empty} {
+		for start := time.Now(); ; {
+			begin := time.Now()
+			more, err := step(ctx, now, &s)
+			if err != nil {
+				return s, fmt.Errorf("sweep: %w", err)
+			}
+			if !more || time.Since(start) >= v.sweepTime {
+				break
+			}
+			if err := rest(ctx, max(sweepPause, 3*time.Since(begin))); err != nil {
+				return s, fmt.Errorf("sweep: %w", err)
+			}
 		}
 	}
 	err := v.db.Write(ctx, func(tx store.Tx) error {

@@ -80,6 +80,8 @@ type Config struct {
 	PublicURL string
 	// Expiry is a deposit's life; 0 means 30 days.
 	Expiry time.Duration
+	// Keep is how long after its end the status of a deposit is kept; 0 means 400 days. The ledger stays.
+	Keep time.Duration
 	// Strict leaves out the resend record: with database, blobs and server key stolen together nothing opens without the link.
 	Strict bool
 	// Reminders are the ages at which a deposit that nobody opened is told of again; Report is the age at which its sender hears that it
@@ -280,6 +282,9 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	if err := db.Migrate(ctx, "vault answers", schemaAnswers); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
+	if err := db.Migrate(ctx, "vault keep", schemaKeep); err != nil {
+		return nil, fmt.Errorf("new vault: %w", err)
+	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
 		links: NewLimiter(codeEvery, codeBurst), peers: NewLimiter(peerEvery, peerBurst), swept: new(atomic.Int64), sweepTime: sweepTime}
 	if err := v.count(ctx); err != nil {
@@ -328,6 +333,9 @@ func (cfg Config) complete() (Config, error) {
 	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
 	if cfg.Expiry <= 0 {
 		cfg.Expiry = 30 * 24 * time.Hour
+	}
+	if cfg.Keep <= 0 {
+		cfg.Keep = defaultKeep
 	}
 	if cfg.NoticeLabel == "" {
 		cfg.NoticeLabel = "Messagerie sécurisée"
