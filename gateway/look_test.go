@@ -6,7 +6,9 @@ import (
 	"image/png"
 	"io"
 	"log/slog"
+	"mime"
 	"net/http"
+	"net/mail"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +17,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway"
+	"passerelle/gateway/vault"
 )
 
 // The clinic's logo, colours and words are on its pages and in its notices, a reload brings new ones, and a faulty file leaves the former in force.
@@ -131,6 +134,26 @@ func TestPreview(t *testing.T) {
 	} {
 		if !strings.Contains(files[name], want) {
 			t.Errorf("%s lacks %q: %s", name, want, files[name])
+		}
+	}
+	var all strings.Builder
+	for _, text := range files {
+		all.WriteString(strings.Join(strings.Fields(text), " "))
+		if m, err := mail.ReadMessage(strings.NewReader(text)); err == nil && m.Header.Get("Subject") != "" {
+			subject, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
+			if err != nil {
+				t.Error(err)
+			}
+			all.WriteString(subject)
+		}
+	}
+	for lang, texts := range vault.Words() { // who adds a sentence finds out here that the operator could not see it
+		for key, text := range texts {
+			for _, part := range regexp.MustCompile(`\{[a-z]+\}`).Split(text, -1) {
+				if !strings.Contains(all.String(), strings.TrimSpace(part)) {
+					t.Errorf("%s: %s is in no preview: %q", lang, key, part)
+				}
+			}
 		}
 	}
 	for name, text := range files {

@@ -61,6 +61,9 @@ func Preview(cfg *config.Config, lang string, write func(name string, content []
 			return fmt.Errorf("preview of mail %s: %w", name, err)
 		}
 	}
+	if err := note("sms.txt", []byte(g.vault.CodeText("fr", "123456")+"\n\n"+g.vault.CodeText("en", "123456")+"\n")); err != nil {
+		return err
+	}
 	return write("index.html", previewIndex(cfg.Clinic.Name, names))
 }
 
@@ -93,10 +96,17 @@ func (g *Gateway) madeUpMails() map[string]func() (*message.Body, error) {
 		opened = append(opened, status(level[:2], vault.Status{State: vault.Opened, Opened: now, Level: level}))
 	}
 	opened[0].Answers = 1
-	ended := append(slices.Clone(opened), status("x", vault.Status{State: vault.Expired, Ended: now}), status("y", vault.Status{State: vault.Revoked, Ended: now}))
+	ended := append(slices.Clone(opened), status("x", vault.Status{State: vault.Expired, Ended: now}), status("y", vault.Status{State: vault.Revoked, Ended: now}),
+		status("z", vault.Status{State: vault.Expired, Opened: now, Level: "sms", Ended: now}), status("w", vault.Status{State: vault.Revoked, Opened: now, Level: "sms", Ended: now}))
 	held, lost := status("h", vault.Status{State: vault.Held}), status("i", vault.Status{State: vault.Destroyed, Ended: now})
 	out := map[string]func() (*message.Body, error){
-		"courriel-code":            func() (*message.Body, error) { return g.vault.CodeForSender(dep(vault.BySender), from) },
+		"courriel-code":          func() (*message.Body, error) { return g.vault.CodeForSender(dep(vault.BySender), from) },
+		"courriel-code-courriel": func() (*message.Body, error) { return g.vault.CodeForRecipient(dep(vault.ByEmail)) },
+		"courriel-avis-expediteur-et-mot": func() (*message.Body, error) {
+			d := dep(vault.BySMS)
+			d.Face = vault.Face{Name: "Dr Exemple", Word: "mimosa"}
+			return g.vault.Notice(d, from)
+		},
 		"courriel-suivi":           receipt(vault.SentTo, waits...),
 		"courriel-suivi-non-lu":    receipt(vault.NotOpened, waits...),
 		"courriel-suivi-lu":        receipt(vault.AllSettled, opened...),
@@ -104,9 +114,9 @@ func (g *Gateway) madeUpMails() map[string]func() (*message.Body, error) {
 		"courriel-suivi-non-remis": receipt(vault.AllSettled, opened[0], lost),
 		"courriel-numero-inconnu":  receipt(vault.SentTo, waits[0], held, status("j", held)),
 	}
-	for name, mode := range map[string]vault.Mode{"sms": vault.BySMS, "telephone": vault.BySender, "phrase": vault.BySecret} {
+	for name, mode := range map[string]vault.Mode{"sms": vault.BySMS, "telephone": vault.BySender, "phrase": vault.BySecret, "courriel": vault.ByEmail, "identite": vault.ByOIDC} {
 		for kind, r := range map[string]vault.NoticeRequest{"avis": from, "rappel": {From: from.From, Again: true}, "avis-personnel": {From: from.From, Staff: true}} {
-			if kind == "avis-personnel" && mode == vault.BySender { // the staff's proof is a telephone or a phrase
+			if kind == "avis-personnel" && mode != vault.BySMS && mode != vault.BySecret { // the staff's proof is a telephone or a phrase
 				continue
 			}
 			out["courriel-"+kind+"-"+name] = func() (*message.Body, error) { return g.vault.Notice(dep(mode), r) }

@@ -21,7 +21,7 @@ func (g *Gateway) Refused(ctx context.Context, s vault.Status, kind vault.Refusa
 		"Elle n'en voit pas le contenu sans le code. Vérifiez l'adresse, retirez le message si elle est fausse, et joignez votre patient autrement.\nIl n'y aura plus de rappel pour ce message.\n", s.Recipient, of)
 	if kind == vault.BlockSender {
 		subject, text = "Un destinataire ne veut plus de vos messages", fmt.Sprintf("La personne qui lit la boîte %s a demandé à ne plus recevoir de messages de votre part par lien de retrait (message du %s).\n\n"+
-			"Vos prochains messages à cette adresse seront refusés : joignez ce destinataire autrement.\nS'il change d'avis, il le dit sur la page de ce message ; votre administrateur peut aussi lever le blocage (passerelle deposits unblock).\n", s.Recipient, of)
+			"Vos prochains messages à cette adresse seront refusés : joignez ce destinataire autrement.\nS'il change d'avis, il le dit sur la page de ce message tant qu'elle est ouverte ; votre administrateur peut aussi lever le blocage (passerelle deposits unblock).\n", s.Recipient, of)
 	}
 	if err := g.toClinic(ctx, message.Address{}, s.Sender, nil, g.ownMail(s.Sender, subject, text+link)); err != nil {
 		return fmt.Errorf("tell the sender of a refusal: %w", err)

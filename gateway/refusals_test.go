@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -40,11 +41,13 @@ func TestRefusals(t *testing.T) {
 	post("/bloquer", "", http.StatusBadRequest)
 	send("250")
 	post("/bloquer", "bloquer", http.StatusOK)
-	told := false
+	told := ""
 	for _, m := range arrived(t, l.clinic, "dr@clinic.test", 1) {
-		told = told || strings.Contains(plainText(t, m), "ne plus recevoir de messages de votre part")
+		if text := plainText(t, m); strings.Contains(text, "ne plus recevoir de messages de votre part") {
+			told = text
+		}
 	}
-	if !told {
+	if told == "" {
 		t.Error("the sender was not told of the block")
 	}
 	send("550")
@@ -52,11 +55,30 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("another sender: %v", got)
 	}
 	arrived(t, l.sink, "a@patient.test", 3)
+	first := regexp.MustCompile(`http://\S+/s/[0-9a-f]+`).FindString(told)
+	page, err := http.Get(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(page.Body)
+	page.Body.Close()
+	id := regexp.MustCompile(`name="depot" value="([^"]+)"`).FindSubmatch(body)
+	if err != nil || id == nil {
+		t.Fatalf("the sender's page %q: %v %s", first, err, body)
+	}
+	again, err := http.PostForm(first+"/renvoyer", url.Values{"depot": {string(id[1])}, "mot": {"renvoyer"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Body.Close()
+	if again.StatusCode != http.StatusConflict {
+		t.Errorf("the notice sent again to who blocked its sender: %s", again.Status)
+	}
 	l.later(49 * time.Hour)
-	arrived(t, l.sink, "a@patient.test", 5) // reminders of the second and of the other's, not of the one that was refused
+	arrived(t, l.sink, "a@patient.test", 4) // the other's reminder, none of who is blocked
 	time.Sleep(300 * time.Millisecond)
-	if n := len(l.sink.To("a@patient.test")); n != 5 {
-		t.Errorf("%d mails to the patient, want 5", n)
+	if n := len(l.sink.To("a@patient.test")); n != 4 {
+		t.Errorf("%d mails to the patient, want 4", n)
 	}
 	post("/debloquer", "débloquer", http.StatusOK)
 	send("250")

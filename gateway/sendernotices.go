@@ -20,6 +20,9 @@ func (g *Gateway) Resend(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if err := g.wanted(ctx, dep.Sender, dep.Recipient); err != nil {
+		return fmt.Errorf("send notice again: %w", err)
+	}
 	if err := g.sendNotice(ctx, dep, vault.NoticeRequest{Again: true}); err != nil {
 		return fmt.Errorf("send notice again: %w", err)
 	}
@@ -46,6 +49,9 @@ func (g *Gateway) Complete(ctx context.Context, id, phone string) error {
 		if _, _, err := vault.ParsePhone(phone); err != nil {
 			return err
 		}
+	}
+	if err := g.wanted(ctx, s.Sender, s.Recipient); err != nil { // blocked while it was held
+		return err
 	}
 	if !g.completing.allow(id, g.now()) {
 		return &vault.Error{Reason: vault.SlowDown}

@@ -77,7 +77,7 @@ func (g *Gateway) remind(ctx context.Context, id string, n int) error {
 	if err != nil || dep == nil {
 		return err
 	}
-	if refused, err := g.vault.Refused(ctx, id); err != nil {
+	if refused, err := g.vault.Refused(ctx, dep); err != nil {
 		return err
 	} else if refused {
 		return g.vault.Reminded(ctx, id, n)

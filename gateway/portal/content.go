@@ -3,6 +3,7 @@ package portal
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -161,7 +162,12 @@ func (p *Portal) body(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", frameCSP)
 	h.Del("X-Frame-Options") // frame-ancestors 'self' says it
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	w.Write([]byte("<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>-</title><style>" + frameStyle + "</style></head><body>" +
-		mailPolicy.Sanitize(c.HTML) + "</body></html>"))
+	io.WriteString(w, mailPage(c.HTML))
 	count("body", http.StatusOK)
+}
+
+// mailPage is the HTML of a message, sanitised, as a page.
+func mailPage(html string) string {
+	return "<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>-</title><style>" + frameStyle + "</style></head><body>" +
+		mailPolicy.Sanitize(html) + "</body></html>"
 }

@@ -50,10 +50,10 @@ func (e *AnswerError) Unwrap() error { return e.Err }
 // ErrAnswered says that the same answer was handed on before: it is there, once.
 var ErrAnswered = errors.New("the same answer was handed on before")
 
-// handOnTime bounds the work behind the last octet of an answer.
+// handOnTime bounds the work behind the last octet of an answer or a refusal.
 const handOnTime = 5 * time.Minute
 
-// onWay are the answers that are being handed on.
+// onWay are the answers and refusals that are being handed on.
 type onWay struct {
 	mu sync.Mutex
 	of map[[sha256.Size]byte]*handing
@@ -79,14 +79,31 @@ func (p *Portal) mayAnswer(ctx context.Context, c *vault.Content, a *Answer) err
 	return err
 }
 
-// handOn gives an answer to the clinic. It goes on when the browser leaves: who presses twice leaves the first request for the second, and
-// that one waits for the end of the first.
+// handOn gives an answer to the clinic, once.
 func (p *Portal) handOn(ctx context.Context, a Answer) error {
 	a.Key = a.key()
-	p.onWay.mu.Lock()
-	first := p.onWay.of[a.Key]
+	return p.onWay.once(ctx, a.Key, func(ctx context.Context) error {
+		err := p.cfg.Answer(ctx, a)
+		if errors.Is(err, ErrAnswered) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.cfg.Vault.Answered(ctx, a.DepositID); err != nil {
+			p.cfg.Log.Warn("answer handed on, but not counted", "deposit", a.DepositID, "err", err)
+		}
+		return nil
+	})
+}
+
+// once does what has this key. It goes on when the browser leaves: who presses twice leaves the first request for the second, and that one waits
+// for the end of the first.
+func (o *onWay) once(ctx context.Context, key [sha256.Size]byte, do func(context.Context) error) error {
+	o.mu.Lock()
+	first := o.of[key]
 	if first != nil {
-		p.onWay.mu.Unlock()
+		o.mu.Unlock()
 		select {
 		case <-first.done:
 			return first.err
@@ -94,26 +111,18 @@ func (p *Portal) handOn(ctx context.Context, a Answer) error {
 			return ctx.Err()
 		}
 	}
-	h := &handing{done: make(chan struct{}), err: errors.New("panic while handing on an answer")}
-	p.onWay.of[a.Key] = h
-	p.onWay.mu.Unlock()
+	h := &handing{done: make(chan struct{}), err: errors.New("panic while handing on")}
+	o.of[key] = h
+	o.mu.Unlock()
 	defer func() {
-		p.onWay.mu.Lock()
-		delete(p.onWay.of, a.Key)
-		p.onWay.mu.Unlock()
+		o.mu.Lock()
+		delete(o.of, key)
+		o.mu.Unlock()
 		close(h.done)
 	}()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOnTime)
 	defer cancel()
-	h.err = p.cfg.Answer(ctx, a)
-	switch {
-	case errors.Is(h.err, ErrAnswered):
-		h.err = nil
-	case h.err == nil:
-		if err := p.cfg.Vault.Answered(ctx, a.DepositID); err != nil {
-			p.cfg.Log.Warn("answer handed on, but not counted", "deposit", a.DepositID, "err", err)
-		}
-	}
+	h.err = do(ctx)
 	return h.err
 }
 

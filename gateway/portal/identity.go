@@ -117,8 +117,13 @@ func (p *Portal) compare(w http.ResponseWriter, r *http.Request, o *openid.Provi
 		p.toLink(w, r, t, fault)
 		return
 	}
-	session, err := p.cfg.Vault.Identify(r.Context(), t.Link, vault.Shown{Provider: o.Name, Professionals: o.Professionals,
-		Identity: vault.Identity{BirthName: who.BirthName, FirstNames: who.FirstNames, BirthDate: who.BirthDate, RPPS: who.RPPS}}, p.client(r))
+	shown := vault.Identity{BirthName: who.BirthName, FirstNames: who.FirstNames, BirthDate: who.BirthDate, RPPS: who.RPPS}
+	if o.Professionals && !shown.Professional() || !o.Professionals && !shown.Patient() { // it is nobody else's: there is nothing to compare, or to count
+		p.cfg.Log.Warn("a provider's answer lacks what is compared: pickup.oidc.claims and scopes", "provider", o.Name)
+		p.toLink(w, r, t, "refused")
+		return
+	}
+	session, err := p.cfg.Vault.Identify(r.Context(), t.Link, vault.Shown{Provider: o.Name, Professionals: o.Professionals, Identity: shown}, p.client(r))
 	switch why := vault.Why(err); {
 	case err == nil:
 		p.setSession(w, id, session)

@@ -63,7 +63,7 @@ func (p *Portal) inPlace(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	mediaType := inlineType(c.File(n))
-	if mediaType == "application/pdf" && !p.calm(c.File(n)) {
+	if mediaType == "application/pdf" && !p.calm(r.Context(), c, n) {
 		mediaType = ""
 	}
 	h := w.Header()
@@ -84,7 +84,7 @@ func (p *Portal) inPlace(w http.ResponseWriter, r *http.Request) {
 	count("inplace", cw.code)
 }
 
-// archive gives the text and all files as one ZIP, as it is made: nothing is packed, so its length is known before and nothing of it is held
+// archive gives text, layout and all files as one ZIP, as it is made: nothing is packed, so its length is known before and nothing of it is held
 // in memory. A browser that got less than that length knows that the download broke.
 func (p *Portal) archive(w http.ResponseWriter, r *http.Request) {
 	c, ok := p.open(w, r)
@@ -135,6 +135,12 @@ func (p *Portal) pack(w io.Writer, c *vault.Content, lang page, body bool) error
 	if c.Text != "" {
 		text := "\ufeff" + strings.ReplaceAll(strings.ReplaceAll(c.Text, "\r\n", "\n"), "\n", "\r\n") // as old editors on Windows want it
 		if err := add(lang.T("msg.text")+".txt", int64(len(text)), strings.NewReader(text)); err != nil {
+			return err
+		}
+	}
+	if c.HTML != "" { // as the page shows it: it may be all that was written
+		page := mailPage(c.HTML)
+		if err := add(lang.T("msg.text")+".html", int64(len(page)), strings.NewReader(page)); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,6 @@ package portal
 
 import (
 	"archive/zip"
-	"compress/zlib"
 	"errors"
 	"fmt"
 	"io"
@@ -56,7 +55,10 @@ func TestArchive(t *testing.T) {
 			t.Errorf("%s has %d octets", name, len(got[name]))
 		}
 	}
-	if len(got) != 7 || !strings.Contains(got["Le message.txt"], "Bonjour Madame Dupont") {
+	if html := got["Le message.html"]; !strings.Contains(html, "<b>Madame</b>") || strings.Contains(html, "alert(") || strings.Contains(html, "traceur") {
+		t.Errorf("the layout: %s", html)
+	}
+	if len(got) != 8 || !strings.Contains(got["Le message.txt"], "Bonjour Madame Dupont") {
 		t.Errorf("%d files", len(got))
 	}
 }
@@ -88,6 +90,21 @@ func TestArchiveIsStreamed(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if err != nil || n < 64<<20 || after.HeapSys > before.HeapSys+(24<<20) {
 		t.Errorf("%d octets, %v, heap from %d to %d MB", n, err, before.HeapSys>>20, after.HeapSys>>20)
+	}
+}
+
+// A message that is HTML alone is not empty on paper, nor in the archive where there is a file beside it.
+func TestLayoutAlone(t *testing.T) {
+	s := newSite(t)
+	d := s.deposit(func(r *vault.DepositRequest) { r.Text = "" })
+	b := &browser{s: s}
+	b.login(d)
+	_, page := b.do("GET", d.Link+"?vue=imprimer", nil)
+	if strings.Contains(page, words["fr"]["msg.none"]) || !strings.Contains(page, d.Link[len(s.srv.URL):]+"/texte\"") {
+		t.Errorf("to print: %s", page)
+	}
+	if _, zipped := b.do("GET", d.Link+"/tout.zip", nil); !strings.Contains(zipped, "<b>Madame</b>") {
+		t.Error("the archive lacks the message")
 	}
 }
 
@@ -233,43 +250,6 @@ func TestRefusalPages(t *testing.T) {
 	for _, to := range []string{"/pas-moi", "/bloquer"} {
 		if r, _ := b.do("GET", staff.Link+to, nil); r.StatusCode != http.StatusNotFound {
 			t.Errorf("staff %s: %s", to, r.Status)
-		}
-	}
-}
-
-// A PDF that holds scripts, or may hold some that cannot be seen, is a download.
-func TestCalm(t *testing.T) {
-	s := newSite(t)
-	p, err := New(Config{Vault: s.Vault})
-	if err != nil {
-		t.Fatal(err)
-	}
-	packed := func(in string) string {
-		var b strings.Builder
-		z := zlib.NewWriter(&b)
-		z.Write([]byte(in))
-		z.Close()
-		return b.String()
-	}
-	head := "%PDF-1.5\n"
-	for name, c := range map[string]struct {
-		pdf  string
-		want bool
-	}{
-		"plain":           {report, true},
-		"script":          {head + "<</OpenAction<</S/JavaScript/JS(app.alert(1))>>>>", false},
-		"escaped":         {head + "<</S /Java#53cript>>", false},
-		"escaped twice":   {head + "<</S /#4aav#61Script>>", false},
-		"launch":          {head + "<</S/Launch/F(x.exe)>>", false},
-		"encrypted":       {head + "trailer<</Encrypt 5 0 R>>", false},
-		"objects":         {head + "5 0 obj<</Type/ObjStm/N 1/Filter/FlateDecode/Length 9>>stream\n" + packed("<</Type/Page>>") + "endstream", true},
-		"objects, script": {head + "5 0 obj<</Type/ObjStm/N 1/Filter/FlateDecode/Length 9>>stream\r\n" + packed("<</S/JavaScript>>") + "endstream", false},
-		"objects, other":  {head + "5 0 obj<</Type/ObjStm/Filter[/ASCIIHexDecode/FlateDecode]>>stream\nabc", false},
-		"objects, params": {head + "5 0 obj<</Type/ObjStm/Filter/FlateDecode/DecodeParms<</Predictor 12>>>>stream\n" + packed("x"), false},
-		"large":           {head + strings.Repeat("x", maxCalm), false},
-	} {
-		if got := p.calm(io.NewSectionReader(strings.NewReader(c.pdf), 0, int64(len(c.pdf)))); got != c.want {
-			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

@@ -44,8 +44,8 @@ func mend(asked string) (path string, ok bool) {
 // lost answers what no page is at: it leads back to the link that can be read in the address, else it helps to find the whole one.
 func (p *Portal) lost(w http.ResponseWriter, r *http.Request) {
 	if to, ok := mend(r.URL.Path); ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.URL.Path != to {
-		if l := r.URL.Query().Get("lang"); l == "fr" || l == "en" {
-			to += "?lang=" + l
+		if lang := chosenLanguage(r); lang != "" {
+			to += "?lang=" + lang
 		}
 		http.Redirect(w, r, p.base+to, http.StatusSeeOther)
 		count("bent", http.StatusSeeOther)

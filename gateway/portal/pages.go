@@ -34,6 +34,7 @@ type page struct {
 	View        *vault.View
 	Content     *vault.Content
 	Sending     *vault.Sending
+	Blocked     bool // the sender of View
 	CanResend   bool
 	Phrase      *vault.PhraseView
 	Providers   []*openid.Provider
@@ -232,7 +233,7 @@ func (p *Portal) showMessage(w http.ResponseWriter, r *http.Request, code int, c
 		}
 	}
 	if n, err := strconv.Atoi(r.URL.Query().Get("voir")); err == nil && d.Shown[n] != "" {
-		if d.Open = n; d.Shown[n] == "application/pdf" && !p.calm(c.File(n)) {
+		if d.Open = n; d.Shown[n] == "application/pdf" && !p.calm(r.Context(), c, n) {
 			d.Open, d.Fault = -1, "fault.active"
 			delete(d.Shown, n)
 		}

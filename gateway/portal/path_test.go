@@ -53,7 +53,8 @@ func TestFormsLoadedAgain(t *testing.T) {
 	}
 }
 
-func TestUpperCaseBase(t *testing.T) {
+// The path of the public URL is known in capitals, and where programs put a slash too many.
+func TestBentBase(t *testing.T) {
 	s := newSite(t)
 	p, err := New(Config{Vault: s.Vault})
 	if err != nil {
@@ -61,10 +62,13 @@ func TestUpperCaseBase(t *testing.T) {
 	}
 	p.base = "/portail"
 	d := s.deposit()
-	for _, base := range []string{"/portail", "/PORTAIL"} {
+	for _, base := range []string{"/portail", "/PORTAIL", "/portail/", "/portail/.", "/portail/x/.."} {
 		if got := ask(p, base+d.Link[len(s.srv.URL):]); got != http.StatusOK {
 			t.Errorf("%s: %d", base, got)
 		}
+	}
+	if got := ask(p, "/portailx/retrait"); got != http.StatusNotFound {
+		t.Errorf("another path: %d", got)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -89,7 +90,7 @@ type Portal struct {
 	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
 	answers chan struct{}
 	onWay   *onWay
-	scans   chan struct{} // PDFs that are looked through
+	calmed  *calmed // PDFs that were looked through
 	// formTime is the constant; tests shorten it.
 	formTime time.Duration
 	serve    http.Handler
@@ -122,7 +123,7 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), scans: make(chan struct{}, 4), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), calmed: newCalmed(), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
 		again: vault.NewLimiter(10*time.Minute, 2), tickets: vault.NewLimiter(2*ticketLife, 1),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
@@ -150,7 +151,11 @@ func New(cfg Config) (*Portal, error) {
 	})
 	mux.HandleFunc("POST /retrait", p.typed)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, p.base+"/retrait", http.StatusSeeOther)
+		to := p.base + "/retrait"
+		if lang := chosenLanguage(r); lang != "" {
+			to += "?lang=" + lang
+		}
+		http.Redirect(w, r, to, http.StatusSeeOther)
 		count("typed", http.StatusSeeOther)
 	})
 	mux.HandleFunc("/", p.lost)
@@ -176,9 +181,10 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r = r.Clone(r.Context())
 	r.URL.RawPath = ""
-	if n := len(p.base); len(r.URL.Path) >= n && strings.EqualFold(r.URL.Path[:n], p.base) {
+	if n := len(p.base); len(r.URL.Path) >= n && strings.EqualFold(r.URL.Path[:n], p.base) && strings.HasPrefix(r.URL.Path[n:]+"/", "/") {
 		r.URL.Path = r.URL.Path[n:]
 	}
+	r.URL.Path = path.Clean("/" + r.URL.Path) // the mux would lead there without the base
 	for _, of := range []string{"/r/", "/m/"} {
 		if len(r.URL.Path) > 3 && strings.EqualFold(r.URL.Path[:3], of) {
 			r.URL.Path = of + strings.TrimRight(r.URL.Path[3:], "/") // a link put in upper case as a whole, or with a slash at its end

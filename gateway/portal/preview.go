@@ -44,8 +44,8 @@ func (p *Portal) madeUp() []sample {
 	phrase := func(m vault.Mode) *vault.PhraseView {
 		return &vault.PhraseView{Mode: m, MaskedPhone: "06 .. .. 56 78", Expires: end, AskSender: true}
 	}
-	face, blocked := view(vault.BySMS, false), view(vault.BySMS, false)
-	face.Face, blocked.Blocked = vault.Face{Name: "Dr Exemple", Word: "mimosa"}, true
+	face := view(vault.BySMS, false)
+	face.Face = vault.Face{Name: "Dr Exemple", Word: "mimosa"}
 	providers := []*openid.Provider{{Config: openid.Config{Name: "exemple", Label: "FranceConnect"}}}
 	closed := *content
 	closed.Closed = true
@@ -67,7 +67,7 @@ func (p *Portal) madeUp() []sample {
 		{"message", "message", page{Path: link, Title: content.Subject, Content: content, Frame: true, CanAnswer: true, PerDay: p.cfg.PerDay, Open: -1, Shown: map[int]string{0: "application/pdf"}}, []string{"fault.active", "done.answer", "fault.answer", "fault.size", "fault.empty", "fault.daily", "fault.refused", "fault.infected", "fault.unchecked"}},
 		{"message-clos", "message", page{Path: link, Title: content.Subject, Content: &closed, Text: "Merci", Open: -1}, []string{"fault.closed"}},
 		{"message-document", "message", page{Path: link, Title: content.Subject, Content: &closed, Shown: map[int]string{0: "application/pdf"}}, nil},
-		{"message-imprimer", "print", page{Path: link, Content: content}, nil},
+		{"message-imprimer", "print", page{Path: link, Content: content, Frame: true}, nil},
 		{"expediteur", "sender", page{Path: sending, Sending: list, CanResend: true, stands: p.cfg.Vault.Stands},
 			[]string{"done.revoked", "done.resent", "done.unlocked", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.mobile", "fault.often", "fault.resend", "fault.ended"}},
 		{"mot-de-passe-sms", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySMS)}, []string{"phr.done.sms", "phr.limited", "phr.notsent", "phr.gone"}},
@@ -86,7 +86,7 @@ func (p *Portal) madeUp() []sample {
 		{"aide-identite", "help", page{Path: link + "/aide", Link: link, View: view(vault.ByOIDC, false)}, nil},
 		{"pas-moi", "notme", page{Path: link + "/pas-moi", Link: link, View: view(vault.BySMS, false)}, []string{"done.notme", "fault.word", "fault.refusal"}},
 		{"bloquer", "block", page{Path: link + "/bloquer", Link: link, View: view(vault.BySMS, false)}, []string{"done.unblock"}},
-		{"bloque", "block", page{Path: link + "/bloquer", Link: link, View: blocked}, []string{"done.block"}},
+		{"bloque", "block", page{Path: link + "/bloquer", Link: link, View: face, Blocked: true}, []string{"done.block"}},
 		{"accessibilite", "accessibilite", page{Path: p.base + "/accessibilite"}, nil},
 		{"mentions", "mentions", page{Path: p.base + "/mentions"}, nil},
 	}

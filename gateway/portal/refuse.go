@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/http"
 	"strings"
 
@@ -41,8 +42,15 @@ func (p *Portal) showAside(w http.ResponseWriter, r *http.Request, code int, nam
 		return
 	}
 	d.View, d.Link = view, p.path(r)
-	if d.Path = d.Link + map[string]string{"help": "/aide", "notme": "/pas-moi", "block": "/bloquer"}[name]; d.Done == "" && name == "block" && view.Blocked {
-		d.Done = "done.block"
+	d.Path = d.Link + map[string]string{"help": "/aide", "notme": "/pas-moi", "block": "/bloquer"}[name]
+	if name == "block" {
+		if d.Blocked, err = p.cfg.Vault.BlockedBy(r.Context(), r.PathValue("secret")); err != nil {
+			p.fail(w, r, err)
+			return
+		}
+		if d.Blocked && d.Done == "" {
+			d.Done = "done.block"
+		}
 	}
 	p.render(w, r, code, name, d)
 }
@@ -75,13 +83,17 @@ func (p *Portal) refusal(kind vault.Refusal, name string, words ...string) http.
 			p.fail(w, r, &vault.Error{Reason: vault.NotFound})
 			return
 		}
-		s, told, err := p.cfg.Vault.Refuse(r.Context(), r.PathValue("secret"), kind)
-		if err == nil && !told {
-			ctx := context.WithoutCancel(r.Context())
-			if err = p.cfg.Refused(ctx, s, kind); err == nil {
-				err = p.cfg.Vault.RefusalTold(ctx, s.ID, kind)
+		key := sha256.Sum256([]byte("refusal " + string(kind) + " " + view.ID))
+		err = p.onWay.once(r.Context(), key, func(ctx context.Context) error { // a hundred forms at once are one mail
+			s, told, err := p.cfg.Vault.Refuse(ctx, r.PathValue("secret"), kind)
+			if err != nil || told {
+				return err
 			}
-		}
+			if err := p.cfg.Refused(ctx, s, kind); err != nil {
+				return err
+			}
+			return p.cfg.Vault.RefusalTold(ctx, s.ID, kind)
+		})
 		if err != nil {
 			p.cfg.Log.Warn("what a recipient says against a message is not told", "deposit", view.ID, "err", err)
 			p.showAside(w, r, http.StatusBadGateway, name, page{Fault: "fault.refusal"})

@@ -18,6 +18,7 @@ import (
 )
 
 func (s *site) refuses(_ context.Context, d vault.Status, kind vault.Refusal) error {
+	time.Sleep(20 * time.Millisecond) // a mail server takes its time
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refuse != nil {

@@ -40,8 +40,8 @@ type View struct {
 	// Patient and Professional: there is an identity to compare with what a provider of theirs shows.
 	Patient, Professional bool
 	Face                  Face
-	// Refusable: its sender can be told that it is not wanted. Blocked: he is.
-	Refusable, Blocked bool
+	// Refusable: its sender can be told that it is not wanted.
+	Refusable bool
 }
 
 // LinkLength is the length of the secret in a link.
@@ -113,9 +113,6 @@ func (v *Vault) Look(ctx context.Context, link string) (*View, error) {
 	who := v.identity(r)
 	w.Patient, w.Professional = who.Patient(), who.Professional()
 	w.Face, w.Refusable = v.face(r), !r.staff && !r.sender.IsNull()
-	if w.Blocked, err = v.Blocked(ctx, r.sender, r.recipient); err != nil {
-		return nil, err
-	}
 	return w, nil
 }
 

@@ -219,7 +219,7 @@ func (v *Vault) handOver(ctx context.Context, r *row, code string) error {
 	if err != nil {
 		return err
 	}
-	if err := v.cfg.SMS.Send(ctx, string(phone), v.smsText(r.lang, code)); err != nil {
+	if err := v.cfg.SMS.Send(ctx, string(phone), v.CodeText(r.lang, code)); err != nil {
 		smsTotal.WithLabelValues("failed").Inc()
 		v.cfg.Log.Warn("code not sent", "deposit", r.id, "err", err)
 		return err
@@ -228,7 +228,8 @@ func (v *Vault) handOver(ctx context.Context, r *row, code string) error {
 	return nil
 }
 
-func (v *Vault) smsText(lang, code string) string {
+// CodeText is the SMS that brings a code; lang is "fr" or "en".
+func (v *Vault) CodeText(lang, code string) string {
 	if lang != "en" {
 		lang = "fr"
 	}

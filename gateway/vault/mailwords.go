@@ -47,7 +47,7 @@ var mailWords = brand.Words{
 		"stands.sent":      "en attente, code envoyé au {phone} le {date}", "stands.sms": "en attente, le code ira au {phone}", "stands.secret": "en attente, s'ouvre avec la phrase convenue",
 		"stands.email": "en attente, le code ira par courriel à la même adresse", "stands.oidc": "en attente, s'ouvre avec une identité vérifiée",
 		"stands.call": "en attente, code à donner par téléphone au {phone}",
-		"stands.told": "en attente, code à donner par téléphone", "stands.until": "jusqu'au {date}", "stands.answers": "{number} réponse(s)",
+		"stands.told": "en attente, code à donner par téléphone", "stands.until": "jusqu'au {date}", "stands.ended.revoked": "retiré le {date}", "stands.ended.expired": "expiré le {date}", "stands.answers": "{number} réponse(s)",
 		"proof.sms": "code par SMS", "proof.sender": "code donné par téléphone", "proof.secret": "phrase convenue", "proof.email": "code par courriel", "proof.oidc": "identité vérifiée",
 		// What a sender is told of one message; its subjects are French alone, as all mail to the clinic's staff.
 		"receipt.subject.sent": "Suivi de votre message sécurisé", "receipt.sent": "Votre message attend sur la page sécurisée :",
@@ -91,7 +91,7 @@ var mailWords = brand.Words{
 		"stands.sent":      "waiting, code sent to {phone} on {date}", "stands.sms": "waiting, the code will go to {phone}", "stands.secret": "waiting, opens with the agreed phrase",
 		"stands.email": "waiting, the code will go by e-mail to the same address", "stands.oidc": "waiting, opens with a verified identity",
 		"stands.call": "waiting, code to be told by telephone: {phone}",
-		"stands.told": "waiting, code to be told by telephone", "stands.until": "until {date}", "stands.answers": "{number} answer(s)",
+		"stands.told": "waiting, code to be told by telephone", "stands.until": "until {date}", "stands.ended.revoked": "withdrawn on {date}", "stands.ended.expired": "expired on {date}", "stands.answers": "{number} answer(s)",
 		"proof.sms": "code by SMS", "proof.sender": "code told by telephone", "proof.secret": "agreed phrase", "proof.email": "code by e-mail", "proof.oidc": "identity verified",
 		"receipt.sent": "Your message waits on the secure page:", "receipt.ask": "Your message waits for a telephone number:", "receipt.lost": "Your message was not delivered to everybody:",
 		"receipt.unopened": "Your message was not read by everybody yet:", "receipt.opened": "What became of your message:", "receipt.end": "What became of your message:",

@@ -72,7 +72,7 @@ func (v *Vault) face(r *row) (f Face) {
 }
 
 // Refuse notes what the recipient of a link says against its message, which needs no code: who was written to by mistake gets none. It ends
-// the reminders and blocks the sender where that is asked for; the content stays, for its sender to withdraw. told is true where
+// the reminders, of all messages of the sender where he is blocked; the content stays, for its sender to withdraw. told is true where
 // the sender was told of it before.
 func (v *Vault) Refuse(ctx context.Context, link string, kind Refusal) (s Status, told bool, err error) {
 	r, _, err := v.find(ctx, link)
@@ -111,13 +111,16 @@ func (v *Vault) RefusalTold(ctx context.Context, id string, kind Refusal) error 
 	return nil
 }
 
-// Refused tells whether the recipient of a deposit said anything against it: he is not reminded of it.
-func (v *Vault) Refused(ctx context.Context, id string) (yes bool, err error) {
-	err = v.db.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM vault_refusals WHERE deposit = ?)`, id).Scan(&yes)
+// Refused tells whether the recipient of a deposit is not to be reminded of it: it is not for him, or he has its sender blocked now.
+func (v *Vault) Refused(ctx context.Context, d *Deposit) (yes bool, err error) {
+	err = v.db.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM vault_refusals WHERE deposit = ? AND kind = ?)`, d.ID, NotMe).Scan(&yes)
 	if err != nil {
-		err = fmt.Errorf("look for a refusal of deposit %s: %w", id, err)
+		return false, fmt.Errorf("look for a refusal of deposit %s: %w", d.ID, err)
 	}
-	return yes, err
+	if yes {
+		return true, nil
+	}
+	return v.Blocked(ctx, d.Sender, d.Recipient)
 }
 
 // Blocked tells whether a recipient wants no links of a sender.
@@ -139,6 +142,15 @@ func (v *Vault) Unblock(ctx context.Context, sender, recipient message.Address) 
 		return fmt.Errorf("unblock a sender: %w", err)
 	}
 	return nil
+}
+
+// BlockedBy tells whether the recipient of a link has blocked its sender.
+func (v *Vault) BlockedBy(ctx context.Context, link string) (bool, error) {
+	r, _, err := v.find(ctx, link)
+	if err != nil {
+		return false, err
+	}
+	return v.Blocked(ctx, r.sender, r.recipient)
 }
 
 // UnblockBy lets the sender of a link's message write again.

@@ -41,6 +41,9 @@ func (v *Vault) Stands(d Status, lang string) string {
 	if d.Answers > 0 {
 		s += ", " + say("answers", time.Time{})
 	}
+	if !d.Opened.IsZero() && !d.Ended.IsZero() {
+		s += ", " + say("ended."+string(d.State), d.Ended)
+	}
 	return s
 }
 
