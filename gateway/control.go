@@ -223,12 +223,17 @@ func (g *Gateway) control(ctx context.Context, what string, question []byte) ([]
 		return nil, ErrNoDeposit
 	}
 	if err == nil {
+		err = possible(what, s)
+	}
+	if err == nil {
 		switch what {
 		case "show":
 		case deedRevoke:
 			err = v.Revoke(ctx, d.ID)
 		case deedResend:
-			err = g.Resend(ctx, d.ID)
+			if err = g.Resend(ctx, d.ID); err != nil && !s.Linked {
+				err = fmt.Errorf("the notice cannot be sent again, its recipient alone knows the link (pickup.strict, or after the last reminder); what wrong codes had locked is open again: %w", err)
+			}
 		case deedUnblock:
 			err = v.Unblock(ctx, s.Sender, s.Recipient)
 		case deedExtend:
@@ -244,6 +249,18 @@ func (g *Gateway) control(ctx context.Context, what string, question []byte) ([]
 		g.log.Info("deposit: done as the operator asked", "what", what, "deposit", d.ID)
 	}
 	return json.Marshal(s)
+}
+
+// possible says in the operator's words why a deed cannot be done to a deposit as it stands.
+func possible(what string, s Deposit) error {
+	switch {
+	case what == "show", what == deedUnblock:
+	case !s.Ended.IsZero():
+		return fmt.Errorf("deposit %s is %s since %s: its content is gone", s.ID, s.State, s.Ended.Format(time.RFC3339))
+	case s.State == vault.Held && what != deedRevoke:
+		return fmt.Errorf("deposit %s is held: it waits for a telephone number, which its sender gives on his page", s.ID)
+	}
+	return nil
 }
 
 // listenControl makes the socket, the owner's from its first moment: it is made in a folder that nobody else enters, and moved. (umask is the

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"regexp"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"passerelle/gateway"
 	"passerelle/gateway/gatewaytest"
+	"passerelle/gateway/vault"
 )
 
 var messageID = regexp.MustCompile(`(?mi)^Message-ID: (<[^>]+>)`)
@@ -99,12 +101,36 @@ func TestApplicationsNotify(t *testing.T) {
 	if got := l.send(l.lmtp, "noreply@clinic.test", toPatient("Scan", "a@patient.test"), "a@patient.test"); !strings.HasPrefix(got[0], "550 5.7.1 ") || !strings.Contains(got[0], "notify") {
 		t.Errorf("nobody to notify: %q", got)
 	}
-	if got := l.send(l.lmtp, "", toPatient("Scan", "a@patient.test"), "a@patient.test"); codes(got) == "250" && len(l.sink.To("a@patient.test")) > 0 && strings.Contains(string(l.sink.To("a@patient.test")[0].Data), "/r/") {
-		t.Errorf("a null sender made a deposit: %q", got)
+	deposits := func() []gateway.Deposit {
+		t.Helper()
+		d, err := gateway.OpenDeposits(t.Context(), l.cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		all, err := d.List(t.Context(), gateway.DepositFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
 	}
-	n := len(l.sink.To("a@patient.test"))
+	// a null sender: what leaves is that a machine answered, as its headers and nothing else
+	if got := l.send(l.lmtp, "", toPatient("Scan [tel:0612345678]", "a@patient.test"), "a@patient.test"); codes(got) != "250" {
+		t.Errorf("a null sender: %q", got)
+	}
+	left := arrived(t, l.sink, "a@patient.test", 1)
+	if text := plainText(t, left[0]); len(left) != 1 || left[0].Sender != "" || !strings.Contains(text, "Son contenu n'est pas\r\ntransmis") || strings.Contains(text, "MARQUEUR-SANTE") || strings.Contains(text, "/r/") {
+		t.Errorf("a null sender's %d mails, the first from %q: %s", len(left), left[0].Sender, left[0].Data)
+	}
+	if all := deposits(); len(all) != 0 || len(sms.Messages()) != 0 || len(l.clinic.Messages()) != 0 {
+		t.Errorf("a null sender made deposits %+v, %d SMS and %d mails to the clinic", all, len(sms.Messages()), len(l.clinic.Messages()))
+	}
+	const n = 1
 	if got := l.send(l.lmtp, "no-reply@clinic.test", toPatient("Scan", "a@patient.test"), "a@patient.test"); codes(got) != "250" {
 		t.Fatal(got)
+	}
+	if all := deposits(); len(all) != 1 || all[0].State != vault.Held {
+		t.Fatalf("a scanner's deposits: %+v", all)
 	}
 	l.later(2 * time.Minute)
 	ask := plainText(t, arrived(t, l.clinic, "secretariat@clinic.test", 1)[0]) // held: no number is known

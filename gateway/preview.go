@@ -73,7 +73,7 @@ func (g *Gateway) madeUpMails() map[string]func() (*message.Body, error) {
 	now := g.now()
 	from := vault.NoticeRequest{From: g.set.noticeFrom}
 	dep := func(m vault.Mode) *vault.Deposit {
-		return &vault.Deposit{ID: strings.Repeat("0", 32), Link: g.vault.PublicURL() + "/r/exemple", Short: "k7qf2m9x4trc8wpa", Code: "123456", Mode: m, Created: now,
+		return &vault.Deposit{ID: strings.Repeat("0", 32), Link: g.vault.PublicURL() + "/r/exemple", Short: "k7qf2m9x4trc8wpa", Code: "123456", Phone: "+33123456789", Mode: m, Created: now,
 			Expires: now.Add(time.Duration(g.cfg.Pickup.Expiry)), Sender: g.set.noticeFrom, Recipient: address("a.exemple@patient.example"), Sending: strings.Repeat("0", 32)}
 	}
 	end := dep("").Expires
@@ -88,7 +88,8 @@ func (g *Gateway) madeUpMails() map[string]func() (*message.Body, error) {
 	}
 	const phone = "06 .. .. 56 78"
 	waits := []vault.Status{status("a", vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: phone}), status("b", vault.Status{State: vault.Waiting, Mode: vault.BySMS, MaskedPhone: phone, CodeAt: now}),
-		status("c", vault.Status{State: vault.Waiting, Mode: vault.BySender}), status("d", vault.Status{State: vault.Waiting, Mode: vault.BySecret}), status("e", vault.Status{State: vault.Waiting, Mode: vault.ByEmail}),
+		status("c", vault.Status{State: vault.Waiting, Mode: vault.BySender}), status("g", vault.Status{State: vault.Waiting, Mode: vault.BySender, MaskedPhone: "01 .. .. 56 78"}),
+		status("d", vault.Status{State: vault.Waiting, Mode: vault.BySecret}), status("e", vault.Status{State: vault.Waiting, Mode: vault.ByEmail}),
 		status("f", vault.Status{State: vault.Waiting, Mode: vault.ByOIDC})}
 	var opened []vault.Status
 	for _, level := range []string{"sms", "sender", "secret", "email", "oidc/exemple"} {

@@ -16,7 +16,7 @@ type depositsCmd struct {
 	List   depositsListCmd   `cmd:"" help:"Deposits, the newest first: who waits for whom, and how it stands."`
 	Show   depositsShowCmd   `cmd:"" help:"All that is known of one deposit; exit code 1 where there is none."`
 	Revoke depositsRevokeCmd `cmd:"" help:"Destroy the content of a deposit for good; its sender is told."`
-	Resend depositsResendCmd `cmd:"" help:"Send the notice with the link again."`
+	Resend depositsResendCmd `cmd:"" help:"Send the notice with the link again, and end a lock by wrong codes."`
 	Extend depositsExtendCmd `cmd:"" help:"Give a deposit a later end, a year from now at most."`
 
 	Unblock depositsUnblockCmd `cmd:"" help:"Let a deposit's sender write again to the recipient who blocked him."`
@@ -31,7 +31,7 @@ func (f configFlag) deposits(e *env) (*gateway.Deposits, error) {
 	return gateway.OpenDeposits(e.ctx, cfg, slog.New(slog.DiscardHandler))
 }
 
-const depositsHelp = "Asks the running gateway over its socket in state_dir, and works on the folder itself where none runs. Run it as the user that serves.\n\n"
+const depositsHelp = "Asks the running gateway over its socket in state_dir, and works on the folder itself where none runs. Run it as the user that serves: sudo -u passerelle passerelle deposits ...\n\n"
 
 type depositsListCmd struct {
 	configFlag
@@ -114,7 +114,7 @@ func (c depositsShowCmd) Run(e *env) error {
 	row("state", "%s", s.State)
 	row("sender", "%s", s.Sender)
 	row("recipient", "%s", s.Recipient)
-	row("proof", "by %s%s", s.Mode, yes(s.MaskedPhone != "", ", "+s.MaskedPhone))
+	row("proof", "%s%s", proofs[string(s.Mode)], yes(s.MaskedPhone != "", ", "+s.MaskedPhone))
 	row("size", "%d octets sealed", s.Size)
 	at("made", s.Created)
 	at("code sent", s.CodeAt)
@@ -125,29 +125,34 @@ func (c depositsShowCmd) Run(e *env) error {
 		row("opened", "%s, proved by %s, %d times in all", s.Opened.Format(time.RFC3339), s.Level, s.Openings)
 	}
 	row("answers", "%d%s", s.Answers, yes(s.Closed, ", exchange closed"))
-	at("until", s.Expires)
-	at("ended", s.Ended)
+	if at("ended", s.Ended); s.Ended.IsZero() {
+		at("until", s.Expires)
+	}
 	return w.Flush()
 }
+
+// proofs say what opens a deposit.
+var proofs = map[string]string{"sms": "code by SMS", "sender": "code that its sender tells by telephone", "secret": "agreed phrase",
+	"email": "code by e-mail", "oidc": "OpenID provider"}
 
 type depositsRevokeCmd struct{ depositArg }
 
 func (depositsRevokeCmd) Help() string {
-	return depositsHelp + "Nothing brings the content back.\n\nExample: passerelle deposits revoke 0f3c..."
+	return depositsHelp + "Nothing brings the content back; state, times and the ledger's entries stay.\n\nExample: passerelle deposits revoke 0f3c..."
 }
 
 func (c depositsRevokeCmd) Run(e *env) error {
-	return c.do(e, "revoked: its content is destroyed", func(d *gateway.Deposits) error { return d.Revoke(e.ctx, c.ID) })
+	return c.do(e, "revoked, its content is destroyed", func(d *gateway.Deposits) error { return d.Revoke(e.ctx, c.ID) })
 }
 
 type depositsResendCmd struct{ depositArg }
 
 func (depositsResendCmd) Help() string {
-	return depositsHelp + "Not under pickup.strict, and not after the last reminder: the link is then known to its recipient alone.\n\nExample: passerelle deposits resend 0f3c..."
+	return depositsHelp + "Ends a lock by wrong codes too. Under pickup.strict and after the last reminder that is all that it does: the link is then known to its recipient alone, and no notice leaves.\n\nExample: passerelle deposits resend 0f3c..."
 }
 
 func (c depositsResendCmd) Run(e *env) error {
-	return c.do(e, "the notice is sent again", func(d *gateway.Deposits) error { return d.Resend(e.ctx, c.ID) })
+	return c.do(e, "its notice is sent again, and what wrong codes had locked is open", func(d *gateway.Deposits) error { return d.Resend(e.ctx, c.ID) })
 }
 
 type depositsUnblockCmd struct{ depositArg }
@@ -162,7 +167,7 @@ func (c depositsUnblockCmd) Run(e *env) error {
 
 type depositsExtendCmd struct {
 	depositArg
-	By config.Duration `name:"by" default:"30d" help:"So long from now."`
+	By config.Duration `name:"by" default:"30d" help:"The new end, so long from now (not from the old end): 30d, 12h."`
 }
 
 func (depositsExtendCmd) Help() string {
@@ -177,7 +182,7 @@ func (c depositsExtendCmd) Run(e *env) error {
 	return c.do(e, "waits until "+end.UTC().Format(time.RFC3339), func(d *gateway.Deposits) error { return d.Extend(e.ctx, c.ID, end) })
 }
 
-// do does one thing and says that it is done.
+// do does one thing and says what was done to which deposit.
 func (c depositArg) do(e *env, done string, what func(*gateway.Deposits) error) error {
 	d, err := c.deposits(e)
 	if err != nil {
@@ -187,6 +192,6 @@ func (c depositArg) do(e *env, done string, what func(*gateway.Deposits) error) 
 	if err := what(d); err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stdout, done)
+	fmt.Fprintf(e.stdout, "deposit %s: %s\n", c.ID, done)
 	return nil
 }

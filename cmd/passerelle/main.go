@@ -31,7 +31,7 @@ type commands struct {
 	Demo      demoCmd      `cmd:"" help:"Show the main job on this machine: real sockets on loopback, eight messages, every arrival checked. Needs no config."`
 	Directory directoryCmd `cmd:"" help:"The local mirror of the national directory (Annuaire Sante): look up, search, import, compare. Needs no config."`
 	Whitelist whitelistCmd `cmd:"" help:"The signed white list of the MSSante trust space: status, refresh, accept, show."`
-	Deposits  depositsCmd  `cmd:"" help:"What waits for patients: list, show, revoke, send the notice again, extend."`
+	Deposits  depositsCmd  `cmd:"" help:"What waits for patients: list, show, revoke, send the notice again, extend, unblock a sender."`
 	Preview   previewCmd   `cmd:"" help:"Every page and mail that patients and senders get, in the clinic's look, with made-up data."`
 	Keys      keysCmd      `cmd:"" help:"The keys of correspondents outside the trust space: import, list, show, trust, expire, export, delete."`
 	Secret    secretCmd    `cmd:"" help:"Phrases agreed with correspondents: seal one for the clinic's list."`

@@ -23,8 +23,9 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script against the real binary: what an operator types, and what he reads.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "../../testdata/script", RequireExplicitExec: true, UpdateScripts: os.Getenv("UPDATE") != "",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ports": ports, "await": await, "sigterm": sigterm, "serve-files": serveFiles, "sign-list": signList}})
+	testscript.Run(t, testscript.Params{Dir: "../../testdata/script", RequireExplicitExec: true, UpdateScripts: os.Getenv("UPDATE") != "", Setup: setUp,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ports": ports, "await": await, "sigterm": sigterm, "serve-files": serveFiles, "sign-list": signList,
+			"hops": hops, "letter": letter, "mailed": mailed, "found": found, "form": form, "days": days}})
 }
 
 // ports puts a free address of loopback where a file says METRICS, and into the variable of that name.

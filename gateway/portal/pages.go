@@ -46,6 +46,7 @@ type page struct {
 	Token       string // of the answer's form
 	File        string // that a fault is about
 	PerDay      int
+	ByHand      bool // the phrase's form asks for a word beside it
 	Script      template.JS
 	MaxFiles    int
 	MaxSize     string
@@ -279,13 +280,33 @@ func (p *Portal) prove(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, err)
 		return
 	}
-	session, err := p.cfg.Vault.Prove(r.Context(), secret, p.code(w, r), p.asked(r, view.ID), p.client(r))
+	code := p.code(w, r)
+	if fault := notByHand(r); view.Mode == vault.BySecret && fault != "" {
+		p.showLink(w, r, http.StatusConflict, page{View: view, Fault: fault, ByHand: true})
+		return
+	}
+	session, err := p.cfg.Vault.Prove(r.Context(), secret, code, p.asked(r, view.ID), p.client(r))
 	if err != nil {
 		p.linkFault(w, r, err)
 		return
 	}
 	p.setSession(w, view.ID, session)
 	p.back(w, r, "prove", "")
+}
+
+// notByHand says what shows that a program filled in the form of an agreed phrase. Every word may be one, so a guess of a program counts as one of
+// a guesser, and a few of them lock the link, to which a phrase is the only key. So the form has a field that people do not see: where it is filled
+// in nothing is compared, and the form that follows asks for a word in its place. A browser that fills in what it likes costs its owner that word.
+func notByHand(r *http.Request) (fault string) {
+	switch {
+	case r.PostForm.Has("mot"):
+		if !confirmed(r, "lire", "read") {
+			return "fault.word"
+		}
+	case strings.TrimSpace(r.PostFormValue("email")) != "":
+		return "fault.trap"
+	}
+	return ""
 }
 
 // sendCode sends a code on the patient's wish.
@@ -318,7 +339,7 @@ func (p *Portal) linkFault(w http.ResponseWriter, r *http.Request, err error) {
 	if fault == "fault.wrong" && view.Mode == vault.BySecret {
 		fault = "fault.phrase"
 	}
-	d := page{View: view, Fault: fault}
+	d := page{View: view, Fault: fault, ByHand: r.PostForm.Has("mot")}
 	var e *vault.Error
 	if errors.As(err, &e) && e.Reason == vault.Limited && e.Until.IsZero() {
 		d.Fault = "fault.many"

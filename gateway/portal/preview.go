@@ -63,6 +63,7 @@ func (p *Portal) madeUp() []sample {
 		{"lien-identite", "link", page{Path: link, View: view(vault.ByOIDC, false), Providers: providers}, []string{"fault.id.away", "fault.id.again", "fault.id.refused", "fault.id.other"}},
 		{"lien-sms-ou-identite", "link", page{Path: link, View: view(vault.BySMS, true), Providers: providers}, nil},
 		{"lien-phrase", "link", page{Path: link, View: view(vault.BySecret, true)}, []string{"fault.phrase", "fault.locked"}},
+		{"lien-phrase-et-mot", "link", page{Path: link, View: view(vault.BySecret, true), ByHand: true}, []string{"fault.trap", "fault.word"}},
 		{"message", "message", page{Path: link, Title: content.Subject, Content: content, Frame: true, CanAnswer: true, PerDay: p.cfg.PerDay, Open: -1, Shown: map[int]string{0: "application/pdf"}}, []string{"fault.active", "done.answer", "fault.answer", "fault.size", "fault.empty", "fault.daily", "fault.refused", "fault.infected", "fault.unchecked"}},
 		{"message-clos", "message", page{Path: link, Title: content.Subject, Content: &closed, Text: "Merci", Open: -1}, []string{"fault.closed"}},
 		{"message-document", "message", page{Path: link, Title: content.Subject, Content: &closed, Shown: map[int]string{0: "application/pdf"}}, nil},

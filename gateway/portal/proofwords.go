@@ -3,6 +3,8 @@ package portal
 // proofWords are the words about ways of proof beside the SMS.
 var proofWords = map[string]map[string]string{
 	"fr": {
+		"fault.trap":  "Rien n’a été essayé : un programme a rempli un champ que l’on ne voit pas. Entrez la phrase encore une fois, et le mot demandé.",
+		"secret.trap": "Laissez ce champ vide", "secret.word": "Pour montrer que vous tapez vous-même, écrivez le mot LIRE.",
 		"mail.do":          "Nous envoyons un code à 6 chiffres à votre adresse de courriel.",
 		"mail.button":      "Recevoir le code par courriel",
 		"mail.enter":       "Entrez le code à 6 chiffres reçu par courriel.",
@@ -21,6 +23,8 @@ var proofWords = map[string]map[string]string{
 		"fault.mobile":     "Il faut ici un numéro de mobile : ce message ne s’ouvre que par un code reçu par SMS.",
 	},
 	"en": {
+		"fault.trap":  "Nothing was tried: a program filled in a field that people do not see. Enter the phrase once more, and the word that is asked for.",
+		"secret.trap": "Leave this field empty", "secret.word": "To show that you type yourself, write the word READ.",
 		"mail.do":          "We send a 6-digit code to your e-mail address.",
 		"mail.button":      "Get the code by e-mail",
 		"mail.enter":       "Enter the 6-digit code that you got by e-mail.",

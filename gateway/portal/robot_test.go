@@ -43,7 +43,7 @@ const robot = `(async (start) => {
 			await take(next, {method: "POST"});
 			continue;
 		}
-		for (const word of [junk[seen.size % junk.length], ""]) {
+		for (const word of [junk[seen.size % junk.length], "", "Passw0rd 2026"]) {
 			const d = new DOMParser().parseFromString(next.html, "text/html"), f = d.querySelector("form");
 			for (const i of f.querySelectorAll("input[type=checkbox],input[type=radio]")) i.checked = true;
 			for (const i of f.querySelectorAll("input:not([type=hidden]):not([type=file]),textarea")) i.value = word;
@@ -55,11 +55,10 @@ const robot = `(async (start) => {
 })`
 
 // lives is what a robot must not change: which are open, which locked, which gone, which exchanges closed, who refused what.
-// Of an agreed phrase the wrong ones are left out: any word may be one, so junk counts there, and a robot that comes often enough locks it for a while.
 func (s *site) lives() string {
 	s.t.Helper()
 	var all string
-	err := s.db.Read().QueryRow(`SELECT (SELECT GROUP_CONCAT(state || CASE mode WHEN 'secret' THEN '' ELSE wrong END || ' ' || locked || ' ' || openings || closed || mode || answers) FROM (SELECT * FROM vault_deposits ORDER BY id))
+	err := s.db.Read().QueryRow(`SELECT (SELECT GROUP_CONCAT(state || wrong || ' ' || locked || ' ' || openings || closed || mode || answers) FROM (SELECT * FROM vault_deposits ORDER BY id))
 		|| (SELECT COUNT(*) FROM vault_refusals) || (SELECT COUNT(*) FROM vault_blocks)`).Scan(&all)
 	if err != nil {
 		s.t.Fatal(err)

@@ -131,6 +131,7 @@ func (s *site) surface(lang string) []*recorded {
 	add("phrase", "GET", d.Link)
 	add("phrase, help", "GET", d.Link+"/aide")
 	add("phrase wrong", "POST", d.Link, "code", "avec souci")
+	add("phrase by a program", "POST", d.Link, "code", "avec souci", "email", "a@b.test")
 	d = s.deposit(func(r *vault.DepositRequest) { r.Mode = vault.BySender })
 	add("told", "GET", d.Link)
 	add("told, help", "GET", d.Link+"/aide")

@@ -102,6 +102,9 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 		"foreign_keys(1)", "journal_size_limit(67108864)", "cache_size(-4000)")); err != nil {
 		return err
 	}
+	if err := openAll(ctx, db.pool, 2); err != nil { // w, and one for Settle
+		return err
+	}
 	if db.w, err = db.pool.Conn(ctx); err != nil {
 		return err
 	}
@@ -120,12 +123,35 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	if db.r, err = sql.Open("sqlite", dsn(path, "deferred", wait, "query_only(1)", "cache_size(-2000)")); err != nil {
 		return err
 	}
-	db.r.SetMaxOpenConns(4)
-	db.r.SetMaxIdleConns(4)
-	if err := db.r.PingContext(ctx); err != nil {
+	if err := openAll(ctx, db.r, readers); err != nil {
 		return err
 	}
 	db.disk, err = openedFiles(path)
+	return err
+}
+
+// readers is how many read at once.
+const readers = 4
+
+// openAll opens every connection of a pool now, and the pool keeps them: no request waits for one, and their descriptors are there from the start.
+func openAll(ctx context.Context, pool *sql.DB, n int) error {
+	pool.SetMaxOpenConns(n)
+	pool.SetMaxIdleConns(n)
+	var err error
+	conns := make([]*sql.Conn, n)
+	for i := range conns {
+		var fail error
+		if conns[i], fail = pool.Conn(ctx); fail == nil {
+			var n int
+			fail = conns[i].QueryRowContext(ctx, "SELECT COUNT(*) FROM sqlite_schema").Scan(&n) // it opens the log, which a ping does not
+		}
+		err = errors.Join(err, fail)
+	}
+	for _, c := range conns {
+		if c != nil {
+			c.Close()
+		}
+	}
 	return err
 }
 

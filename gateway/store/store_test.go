@@ -337,3 +337,32 @@ func BenchmarkWrite(b *testing.B) {
 		})
 	}
 }
+
+// TestDescriptors: what a database holds open it holds from the start, whatever is asked of it at once.
+func TestDescriptors(t *testing.T) {
+	db := open(t, t.TempDir())
+	count := func() int {
+		es, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(es)
+	}
+	before := count()
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			var n int
+			if err := db.Read().QueryRow(`WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 20000) SELECT COUNT(*) FROM c`).Scan(&n); err != nil {
+				t.Error(err)
+			}
+			if err := db.Settle(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if after := count(); after > before {
+		t.Errorf("%d descriptors, %d at the start", after, before)
+	}
+}

@@ -200,7 +200,8 @@ func (v *Vault) limited(ctx context.Context, tx store.Tx, r *row, now time.Time)
 // handOver brings the code to the patient's telephone or to the sender.
 func (v *Vault) handOver(ctx context.Context, r *row, code string) error {
 	if r.mode == BySender {
-		d := &Deposit{ID: r.id, Code: code, Mode: r.mode, Created: fromMS(r.created), Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, Sending: r.sending}
+		d := &Deposit{ID: r.id, Code: code, Mode: r.mode, Created: fromMS(r.created), Expires: fromMS(r.expires), Sender: r.sender, Recipient: r.recipient, Sending: r.sending,
+			Phone: v.phone(r.id, r.phone)}
 		body, err := v.CodeForSender(d, NoticeRequest{})
 		if err != nil {
 			return err

@@ -61,7 +61,8 @@ type Deposit struct {
 	Created, Expires  time.Time
 	Sender, Recipient message.Address
 	MaskedPhone       string
-	Size              int64 // of the sealed payload
+	Phone             string // BySender: the number to tell it to, E.164, "" where none is known; else ""
+	Size              int64  // of the sealed payload
 	Staff, Held       bool
 	Sending           string // its id, "" for none
 	Face              Face
@@ -129,7 +130,7 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 		return nil, fmt.Errorf("deposit: it would open by %s, and %s is asked for", d.Mode, r.Proof)
 	}
 	if d.Mode == BySender && !r.Hold { // told once, so it lives as long as the deposit
-		d.Code = token.NewCode()
+		d.Code, d.Phone = token.NewCode(), v.phone(id, phone)
 		code, codeUntil = v.codeMark(id, d.Code), ms(d.Expires)
 	}
 	if !v.cfg.Strict || r.Hold { // a held one has no notice yet: the record goes with it

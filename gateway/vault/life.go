@@ -189,6 +189,9 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 		r.phone = sealed
 		d.MaskedPhone = v.masked(r)
 	}
+	if mode == BySender {
+		d.Phone = v.phone(id, sealed)
+	}
 	return d, nil
 }
 

@@ -57,6 +57,7 @@ type mailPart struct {
 	values      map[string]string // what the sentences' braces stand for
 	Link, Short string
 	Code, Track string // of the sender's code mail
+	Phone       bool   // there is a number to tell it to
 	mode        Mode
 	again       bool
 	Staff       bool
@@ -154,6 +155,9 @@ func (v *Vault) mailData(d *Deposit, r NoticeRequest, subject string) mailData {
 				"address": v.cfg.PublicURL + "/retrait", "access": token.SpacedShort(d.Short), "sender": d.Face.Name, "word": d.Face.Word}}
 		if subject == "mail.code.subject" { // the patient's notice never names anybody
 			p.values["recipient"] = d.Recipient.String()
+			if p.Phone = d.Phone != ""; p.Phone {
+				p.values["number"] = ReadPhone(d.Phone)
+			}
 			if d.Sending != "" {
 				p.Track = v.SendingLink(d.Sending)
 			}

@@ -63,6 +63,16 @@ func ParsePhone(s string) (e164 string, mobile bool, err error) {
 	return n, true, nil
 }
 
+// ReadPhone writes an E.164 number as it is read and dialled in France: "06 12 34 56 78", "+41 791234567" as "+41791234567".
+func ReadPhone(e164 string) string {
+	for _, cc := range []string{"+33", "+590", "+262", "+594", "+596"} { // the overseas ones are dialled as the rest of France
+		if n, ok := strings.CutPrefix(e164, cc); ok && len(n) == 9 {
+			return "0" + n[:1] + " " + n[1:3] + " " + n[3:5] + " " + n[5:7] + " " + n[7:]
+		}
+	}
+	return e164
+}
+
 // MaskPhone shows of an E.164 number what its owner knows it by: "06 .. .. 56 78", "+41 .. 56 78".
 func MaskPhone(e164 string) string {
 	if len(e164) < 8 {

@@ -26,10 +26,12 @@ func (v *Vault) Stands(d Status, lang string) string {
 		s = say("opened", d.Opened)
 	case d.State == Expired, d.State == Destroyed, d.State == Revoked:
 		return say(string(d.State), d.Ended)
-	case !d.CodeAt.IsZero() && d.MaskedPhone != "":
+	case d.Mode == BySMS && !d.CodeAt.IsZero():
 		s = say("sent", d.CodeAt)
 	case d.Mode == BySMS, d.Mode == BySecret, d.Mode == ByEmail, d.Mode == ByOIDC:
 		s = say(string(d.Mode), time.Time{})
+	case d.MaskedPhone != "":
+		s = say("call", time.Time{})
 	default:
 		s = say("told", time.Time{})
 	}

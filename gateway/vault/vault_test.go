@@ -286,6 +286,13 @@ func TestNotice(t *testing.T) {
 	if !strings.Contains(raw, s.Code[:3]+" "+s.Code[3:]) || !strings.Contains(raw, "To: <dr.martin@clinique.test>") || strings.Contains(raw, "MARQUEUR") || strings.Contains(raw, secretOf(s)) {
 		t.Errorf("%s", raw)
 	}
+	if !strings.Contains(raw, "Son num=C3=A9ro de t=C3=A9l=C3=A9phone : 01 23 45 67 89\r\n") || !strings.Contains(raw, `telephone number: <strong`) {
+		t.Errorf("whom to call is not said: %s", raw)
+	}
+	unknown := h.deposit(t, "")
+	if c, err = h.CodeForSender(unknown, NoticeRequest{}); err != nil || strings.Contains(string(c.Peek(0)), "Son num") {
+		t.Errorf("a number that nobody knows: %v", err)
+	}
 }
 
 // A message whose reading breaks off is no deposit.

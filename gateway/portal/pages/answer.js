@@ -40,7 +40,7 @@
       } else if (page && page.getElementById('code')) { // the code is asked for again; the text stays in this tab
         location.reload();
       } else if (fault) {
-        ended(fault.textContent);
+        ended(fault.getAttribute('data-ici') || fault.textContent); // on this page the files are still chosen
       } else cut();
     };
     var data = new FormData(form);
