@@ -254,6 +254,17 @@ func chosenLanguage(r *http.Request) string {
 	return ""
 }
 
+// deed is a form on the sender's page whose word is typed by hand.
+type deed struct {
+	page
+	Do, Key, Of string // the end of its address, the key of its words, the id of a deposit or "tous"
+}
+
+func (d deed) Hint() string { return d.Key + ".hint" }
+
+// Deed makes one.
+func (p page) Deed(do, key, of string) deed { return deed{p, do, key, of} }
+
 // HelpKey names the page that helps: where no code is to come, none can be missing.
 func (p page) HelpKey() string {
 	if p.View.Mode == vault.ByOIDC || p.View.Mode == vault.BySecret {
