@@ -209,8 +209,8 @@ func TestExchangeIsClosedAndOpened(t *testing.T) {
 	if id == nil {
 		t.Fatalf("the sender's page: %s", s)
 	}
-	sender.post(page+"/clore", url.Values{"depot": {id[1]}})
+	sender.post(page+"/clore", url.Values{"depot": {id[1]}, "mot": {"clore"}})
 	closed("page")
-	sender.post(page+"/rouvrir", url.Values{"depot": {id[1]}})
+	sender.post(page+"/rouvrir", url.Values{"depot": {id[1]}, "mot": {"rouvrir"}})
 	open("page")
 }

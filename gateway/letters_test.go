@@ -8,6 +8,7 @@ import (
 	"passerelle/gateway/message"
 	"passerelle/gateway/portal"
 	"passerelle/gateway/store"
+	"passerelle/gateway/vault"
 )
 
 // A sender's label with the signs of an address in it is still a label, in what goes to the clinic's staff.
@@ -16,6 +17,10 @@ func TestLabelsOfOurMails(t *testing.T) {
 	g.budget = message.NewBudget(1<<20, t.TempDir())
 	g.set.clinicName, g.set.postmaster = "Clinique St. Jean (Lyon), Rhône", "postmaster@clinic.test"
 	dr := message.Address{Local: "dr", Domain: "clinic.test"}
+	var err error
+	if g.vault, err = vault.Unopened(vault.Config{Key: [32]byte{1}, PublicURL: "https://portail.clinic.test", Clinic: vault.Clinic{Name: "Clinique"}}); err != nil {
+		t.Fatal(err)
+	}
 	answer, err := g.answerMail(portal.Answer{From: message.Address{Local: "p(a)", Domain: "mail.test"}, To: dr, Text: "x"}, "id", notAsked)
 	if err != nil {
 		t.Fatal(err)
