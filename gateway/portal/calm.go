@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"bufio"
 	"bytes"
 	"compress/zlib"
 	"context"
@@ -22,7 +23,7 @@ const (
 	maxCalm    = 10 << 20 // octets of a PDF that is looked through, it is in memory meanwhile
 	maxInflate = 64 << 20 // of all its streams; they pass through a window
 	maxStreams = 20_000
-	pdfWindow  = 32 << 10
+	maxPacked  = 3  // times inside a packed stream
 	pdfOverlap = 64 // longer than any name that is looked for
 )
 
@@ -133,7 +134,6 @@ func calmStreams(b []byte) bool {
 		return false
 	}
 	room := maxInflate
-	window := make([]byte, pdfWindow)
 	var z io.ReadCloser
 	for _, s := range at {
 		data := b[s[1]:]
@@ -146,27 +146,49 @@ func calmStreams(b []byte) bool {
 		} else {
 			err = z.(zlib.Resetter).Reset(bytes.NewReader(data), nil)
 		}
-		if err != nil || !calmInside(z, window, &room) {
+		if err != nil {
+			return false
+		}
+		if calm, err := calmInside(z, maxPacked, &room); !calm || err != nil {
 			return false
 		}
 	}
 	return true
 }
 
-func calmInside(r io.Reader, window []byte, room *int) bool {
-	kept := 0
-	for {
-		n, err := io.ReadFull(r, window[kept:])
-		if *room -= n; *room < 0 || err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-			return false
+// calmInside looks into what a stream unpacks to, and into what that unpacks to: a stream may name its filter several times. The error is that
+// of r; an inner one is no fault, for most that begins as packed octets do is none: all that a reader gets out of it was looked at.
+func calmInside(r io.Reader, times int, room *int) (bool, error) {
+	l := &looked{r: r, room: room}
+	in := bufio.NewReader(l)
+	if z, err := zlib.NewReader(in); err == nil {
+		if times == 0 {
+			return false, nil
 		}
-		part := window[:kept+n]
-		if pdfActive.Match(part) || pdfHiding.Match(part) || pdfPredict.Match(part) {
-			return false
+		if calm, _ := calmInside(z, times-1, room); !calm {
+			return false, nil
 		}
-		if err != nil {
-			return true
-		}
-		kept = copy(window, part[len(part)-pdfOverlap:])
 	}
+	_, err := io.Copy(io.Discard, in)
+	return !l.active, err
+}
+
+// looked looks for names in all that is read through it.
+type looked struct {
+	r      io.Reader
+	room   *int
+	last   []byte // pdfOverlap octets at most, and what came behind them
+	active bool
+}
+
+func (l *looked) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	*l.room -= n
+	l.last = append(l.last, p[:n]...)
+	if *l.room < 0 || pdfActive.Match(l.last) || pdfHiding.Match(l.last) || pdfPredict.Match(l.last) {
+		l.active = true
+		return 0, io.EOF
+	}
+	l.last = append(l.last[:0], l.last[max(0, len(l.last)-pdfOverlap):]...)
+	return n, err
 }

@@ -48,13 +48,17 @@ func TestCalm(t *testing.T) {
 		"predictor packed":         {head + "5 0 obj<</First 4/Filter/FlateDecode>>stream\n" + deflated("6 0 <</Predictor 12>>") + "endstream", false},
 		"objects and a table": {head + "5 0 obj<</Type/ObjStm/N 1/First 4/Filter/FlateDecode>>stream\n" + page + "endstream endobj 6 0 obj\n<</Type/XRef/DecodeParms<</Columns 4/Predictor 12>>/ID[<AB><CD>]/Filter/FlateDecode>>\nstream\n" +
 			deflated("\x02\x00\x01") + "endstream", true},
-		"table that is objects": {head + "6 0 obj<</Type/XRef/First 4/DecodeParms<</Columns 4/Predictor 12>>/Filter/FlateDecode>>stream\n" + page + "endstream", false},
-		"table in a string":     {head + "6 0 obj<</First 4/X(1 0 obj<<)/DecodeParms<</Predictor 12>>/Filter/FlateDecode>>stream\n" + page + "endstream", false},
-		"table in a name":       {head + "6 0 obj<</First 4/X[1 0 obj<<>>]/DecodeParms<</Predictor 12>>/Filter/FlateDecode>>stream\n" + page + "endstream", false},
-		"broken":                {head + "5 0 obj<</Type/ObjStm/N 1/First 4/Filter/FlateDecode>>stream\n" + page[:len(page)-6] + "\nendstream", false},
-		"script across windows": {head + "5 0 obj<</N 1/First 4/Filter/FlateDecode>>stream\n" + deflated(strings.Repeat(" ", pdfWindow-5)+"/JavaScript ") + "endstream", false},
-		"bomb":                  {head + "5 0 obj<</N 1/First 4/Filter/FlateDecode>>stream\n" + deflated(strings.Repeat(" ", maxInflate+1)) + "endstream", false},
-		"large":                 {head + strings.Repeat("x", maxCalm), false},
+		"table that is objects":     {head + "6 0 obj<</Type/XRef/First 4/DecodeParms<</Columns 4/Predictor 12>>/Filter/FlateDecode>>stream\n" + page + "endstream", false},
+		"table in a string":         {head + "6 0 obj<</First 4/X(1 0 obj<<)/DecodeParms<</Predictor 12>>/Filter/FlateDecode>>stream\n" + page + "endstream", false},
+		"table in a name":           {head + "6 0 obj<</First 4/X[1 0 obj<<>>]/DecodeParms<</Predictor 12>>/Filter/FlateDecode>>stream\n" + page + "endstream", false},
+		"broken":                    {head + "5 0 obj<</Type/ObjStm/N 1/First 4/Filter/FlateDecode>>stream\n" + page[:len(page)-6] + "\nendstream", false},
+		"script across windows":     {head + "5 0 obj<</N 1/First 4/Filter/FlateDecode>>stream\n" + deflated(strings.Repeat(" ", 4096-5)+"/JavaScript ") + "endstream", false},
+		"objects packed twice":      {head + "5 0 obj<</N 1/First 4/Filter[/FlateDecode/FlateDecode]>>stream\n" + deflated(script) + "endstream", false},
+		"objects packed twice, cut": {head + "5 0 obj<</N 1/First 4/Filter[/FlateDecode/FlateDecode]>>stream\n" + deflated(script[:len(script)-5]) + "endstream", false},
+		"objects packed much":       {head + "5 0 obj<</N 1/First 4/Filter[/FlateDecode/FlateDecode/FlateDecode/FlateDecode/FlateDecode]>>stream\n" + deflated(deflated(deflated(deflated(page)))) + "endstream", false},
+		"pixels like a header":      {head + "5 0 obj<</N 1/First 4/Filter/FlateDecode>>stream\n" + page + "endstream 6 0 obj<</Filter/FlateDecode>>stream\n" + deflated("\x78\x9c\xff\xff\xff\xff\xff") + "endstream", true},
+		"bomb":                      {head + "5 0 obj<</N 1/First 4/Filter/FlateDecode>>stream\n" + deflated(strings.Repeat(" ", maxInflate+1)) + "endstream", false},
+		"large":                     {head + strings.Repeat("x", maxCalm), false},
 	} {
 		got, err := calmPDF(io.NewSectionReader(strings.NewReader(c.pdf), 0, int64(len(c.pdf))))
 		if got != c.want || err != nil {
