@@ -190,12 +190,16 @@ func (s *Sending) allOpened() bool {
 
 // Told notes that a summary of the sending as it was read was accepted, with whom it asked about and whose loss it told, and when the next may be
 // due. Where another recipient has joined it meanwhile the summary was not the last of its kind: it stays due; and so it does where what was held
-// is destroyed by now.
+// is destroyed by now, or nobody is waited for any more and the summary did not say so.
 func (v *Vault) Told(ctx context.Context, s *Sending, what Summary) error {
 	what = max(what, s.told)
 	next := int64(0)
 	if what == SentTo && v.cfg.Report > 0 {
 		next = ms(s.Created.Add(v.cfg.Report))
+	}
+	waitedFor := 1
+	if what == AllSettled {
+		waitedFor = 0
 	}
 	err := v.db.Write(ctx, func(tx store.Tx) error {
 		for _, d := range s.Deposits {
@@ -207,8 +211,9 @@ func (v *Vault) Told(ctx context.Context, s *Sending, what Summary) error {
 			}
 		}
 		_, err := tx.Exec(`UPDATE vault_sendings SET told = ?, next_due = ? WHERE id = ? AND told <= ? AND (SELECT COUNT(*) FROM vault_deposits WHERE sending = ? AND state <> ?) = ?
-			AND NOT EXISTS (SELECT 1 FROM vault_deposits d WHERE d.sending = vault_sendings.id AND d.state = ? AND d.said <> d.state)`,
-			what, next, s.ID, what, s.ID, Pending, len(s.Deposits), Destroyed)
+			AND NOT EXISTS (SELECT 1 FROM vault_deposits d WHERE d.sending = vault_sendings.id AND d.state = ? AND d.said <> d.state)
+			AND (SELECT COUNT(*) FROM vault_deposits d WHERE d.sending = vault_sendings.id AND d.state IN (?, ?)) >= ?`,
+			what, next, s.ID, what, s.ID, Pending, len(s.Deposits), Destroyed, Held, Waiting, waitedFor)
 		return err
 	})
 	if err != nil {

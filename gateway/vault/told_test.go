@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"strings"
 	"testing"
+	"time"
 )
 
 // one makes a deposit of a sending, pending.
@@ -100,6 +101,32 @@ func TestJoinedWhileTold(t *testing.T) {
 	h.now = h.now.Add(gather)
 	if got := h.tell(t); len(got) != 1 || got[0] != SentTo {
 		t.Fatalf("told %v", got)
+	}
+}
+
+// A message that its last reader opens between a receipt's leaving and its note: the end is told all the same, and now.
+func TestSettledWhileTold(t *testing.T) {
+	for name, at := range map[Summary]time.Duration{SentTo: gather, NotOpened: 7 * aDay} {
+		h := remindable(t)
+		d := h.one(t, nil)
+		if err := h.Activate(t.Context(), d.ID); err != nil {
+			t.Fatal(err)
+		}
+		h.now = noon.Add(at)
+		s, err := h.Sending(t.Context(), h.due(t).Sendings[0])
+		if err != nil || s.Due(h.now, h.cfg.Report) != name {
+			t.Fatalf("%+v %v", s, err)
+		}
+		if _, err := h.Prove(t.Context(), secretOf(d), d.Code, home); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Told(t.Context(), s, name); err != nil {
+			t.Fatal(err)
+		}
+		h.now = h.now.Add(gather)
+		if got := h.tell(t); len(got) != 1 || got[0] != AllSettled {
+			t.Errorf("after %v: told %v", name, got)
+		}
 	}
 }
 
