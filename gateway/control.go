@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"passerelle/config"
+	"passerelle/gateway/message"
 	"passerelle/gateway/store"
 	"passerelle/gateway/vault"
 )
@@ -140,15 +141,21 @@ func (d *Deposits) Unblock(ctx context.Context, id string) error {
 	return d.ask(ctx, deedUnblock, deed{ID: id}, nil)
 }
 
-// Extend gives a later end.
-func (d *Deposits) Extend(ctx context.Context, id string, end time.Time) error {
-	return d.ask(ctx, deedExtend, deed{id, end}, nil)
+// UnblockPair does that for who has no deposit left, as after pickup.keep: a block outlives them, and nothing new is made under it.
+func (d *Deposits) UnblockPair(ctx context.Context, sender, recipient string) error {
+	return d.ask(ctx, deedUnblock, deed{Sender: sender, Recipient: recipient}, nil)
 }
 
-// deed is a question about one deposit.
+// Extend gives a later end.
+func (d *Deposits) Extend(ctx context.Context, id string, end time.Time) error {
+	return d.ask(ctx, deedExtend, deed{ID: id, End: end}, nil)
+}
+
+// deed is a question about one deposit, or about two addresses where ID is "".
 type deed struct {
-	ID  string
-	End time.Time
+	ID                string
+	End               time.Time
+	Sender, Recipient string
 }
 
 // ask goes to the house itself, or over its socket: the question and the answer are the same JSON.
@@ -218,6 +225,9 @@ func (g *Gateway) control(ctx context.Context, what string, question []byte) ([]
 	if err := json.Unmarshal(question, &d); err != nil {
 		return nil, err
 	}
+	if what == deedUnblock && d.ID == "" {
+		return nil, g.unblockPair(ctx, d)
+	}
 	s, err := v.Status(ctx, d.ID)
 	if vault.Why(err) == vault.NotFound {
 		return nil, ErrNoDeposit
@@ -249,6 +259,31 @@ func (g *Gateway) control(ctx context.Context, what string, question []byte) ([]
 		g.log.Info("deposit: done as the operator asked", "what", what, "deposit", d.ID)
 	}
 	return json.Marshal(s)
+}
+
+func (g *Gateway) unblockPair(ctx context.Context, d deed) error {
+	var pair [2]message.Address
+	for i, s := range []string{d.Sender, d.Recipient} {
+		a, err := message.ParseAddress(s, true)
+		if err == nil && a.IsNull() {
+			err = errors.New("it is empty")
+		}
+		if err != nil {
+			return fmt.Errorf("address %q: %w", s, err)
+		}
+		pair[i] = a
+	}
+	blocked, err := g.vault.Blocked(ctx, pair[0], pair[1])
+	if err == nil && !blocked {
+		err = fmt.Errorf("%s has not blocked %s", pair[1], pair[0])
+	}
+	if err == nil {
+		err = g.vault.Unblock(ctx, pair[0], pair[1])
+	}
+	if err == nil {
+		g.log.Info("a block was taken back as the operator asked")
+	}
+	return err
 }
 
 // possible says in the operator's words why a deed cannot be done to a deposit as it stands.

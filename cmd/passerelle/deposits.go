@@ -155,14 +155,35 @@ func (c depositsResendCmd) Run(e *env) error {
 	return c.do(e, "its notice is sent again, and what wrong codes had locked is open", func(d *gateway.Deposits) error { return d.Resend(e.ctx, c.ID) })
 }
 
-type depositsUnblockCmd struct{ depositArg }
+type depositsUnblockCmd struct {
+	configFlag
+	ID        string `arg:"" optional:"" help:"A deposit of that sender for that recipient."`
+	Sender    string `name:"sender" help:"With --recipient in the place of an id: the sender's address, or the rule's notify."`
+	Recipient string `name:"recipient" help:"The address of who blocked him."`
+}
 
 func (depositsUnblockCmd) Help() string {
-	return depositsHelp + "The recipient blocked the sender on the page of this or another message; ask him before.\n\nExample: passerelle deposits unblock 0f3c..."
+	return depositsHelp + "The recipient blocked the sender on the page of this or another message; ask him before. A block stays when pickup.keep has ended all that is known of their messages: then the two addresses name it.\n\n" +
+		"Example: passerelle deposits unblock 0f3c...\nExample: passerelle deposits unblock --sender dr@clinique.example --recipient a.patient@example.fr"
 }
 
 func (c depositsUnblockCmd) Run(e *env) error {
-	return c.do(e, "its sender may write to its recipient again", func(d *gateway.Deposits) error { return d.Unblock(e.ctx, c.ID) })
+	if (c.ID == "") == (c.Sender == "" || c.Recipient == "") || c.ID != "" && c.Sender+c.Recipient != "" {
+		return errors.New("unblock wants a deposit's id, or both --sender and --recipient")
+	}
+	if c.ID != "" {
+		return depositArg{c.configFlag, c.ID}.do(e, "its sender may write to its recipient again", func(d *gateway.Deposits) error { return d.Unblock(e.ctx, c.ID) })
+	}
+	d, err := c.deposits(e)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.UnblockPair(e.ctx, c.Sender, c.Recipient); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "%s may write to %s again\n", c.Sender, c.Recipient)
+	return nil
 }
 
 type depositsExtendCmd struct {
