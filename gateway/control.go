@@ -241,8 +241,10 @@ func (g *Gateway) control(ctx context.Context, what string, question []byte) ([]
 		case deedRevoke:
 			err = v.Revoke(ctx, d.ID)
 		case deedResend:
-			if err = g.Resend(ctx, d.ID); err != nil && !s.Linked {
-				err = fmt.Errorf("the notice cannot be sent again, its recipient alone knows the link (pickup.strict, or after the last reminder); what wrong codes had locked is open again: %w", err)
+			if s.Linked {
+				err = g.Resend(ctx, d.ID)
+			} else if err = v.Unlock(ctx, d.ID); err == nil {
+				err = errors.New("the notice cannot be sent again, its recipient alone knows the link (pickup.strict, or after the last reminder); what wrong codes had locked is open again")
 			}
 		case deedUnblock:
 			err = v.Unblock(ctx, s.Sender, s.Recipient)

@@ -70,9 +70,10 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	body, err = io.ReadAll(again.Body)
 	again.Body.Close()
-	if again.StatusCode != http.StatusConflict {
-		t.Errorf("the notice sent again to who blocked its sender: %s", again.Status)
+	if again.StatusCode != http.StatusConflict || !strings.Contains(string(body), "ce destinataire a demandé") {
+		t.Errorf("the notice sent again to who blocked its sender: %s %v %s", again.Status, err, body)
 	}
 	l.later(49 * time.Hour)
 	arrived(t, l.sink, "a@patient.test", 4) // the other's reminder, none of who is blocked

@@ -69,7 +69,7 @@ func (p *Portal) madeUp() []sample {
 		{"message-document", "message", page{Path: link, Title: content.Subject, Content: &closed, Shown: map[int]string{0: "application/pdf"}}, nil},
 		{"message-imprimer", "print", page{Path: link, Content: content, Frame: true}, nil},
 		{"expediteur", "sender", page{Path: sending, Sending: list, CanResend: true, stands: p.cfg.Vault.Stands},
-			[]string{"done.revoked", "done.resent", "done.unlocked", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.mobile", "fault.often", "fault.resend", "fault.ended"}},
+			[]string{"done.revoked", "done.resent", "done.unlocked", "done.completed", "done.closed", "done.reopened", "fault.confirm", "fault.phone", "fault.mobile", "fault.often", "fault.blocked", "fault.resend", "fault.ended"}},
 		{"mot-de-passe-sms", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySMS)}, []string{"phr.done.sms", "phr.limited", "phr.notsent", "phr.gone"}},
 		{"mot-de-passe-telephone", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySender)}, []string{"phr.done.sender"}},
 		{"mot-de-passe-convenu", "phrase", page{Path: p.base + "/m/exemple", Phrase: phrase(vault.BySecret)}, nil},

@@ -119,13 +119,28 @@ func (p *Portal) resend(r *http.Request, _ *vault.Sending, one *vault.Status) (d
 		return "", "fault.ended", nil
 	case !one.Linked:
 		return "", "snd.nolink", nil
-	case !p.again.Allow(one.ID, p.cfg.Vault.Now()):
+	}
+	if fault, err := p.blocked(r, one); fault != "" {
+		return "", fault, err
+	}
+	if !p.again.Allow(one.ID, p.cfg.Vault.Now()) {
 		return "", "fault.often", nil
 	}
 	if err := p.cfg.Resend(r.Context(), one.ID); err != nil {
 		return "", "fault.resend", err
 	}
 	return "resent", "", nil
+}
+
+// blocked is what a sender reads whose recipient wants no more of his links: trying again would bring nothing.
+func (p *Portal) blocked(r *http.Request, one *vault.Status) (fault string, err error) {
+	switch yes, err := p.cfg.Vault.Blocked(r.Context(), one.Sender, one.Recipient); {
+	case err != nil:
+		return "fault.resend", err
+	case yes:
+		return "fault.blocked", nil
+	}
+	return "", nil
 }
 
 // unlock ends what wrong codes did, as resend does, for a deposit whose link is with its recipient alone: he has called, and still has his notice.
@@ -154,6 +169,9 @@ func (p *Portal) complete(r *http.Request, _ *vault.Sending, one *vault.Status) 
 		return "", "fault.phone", nil
 	case "téléphone", "telephone":
 		number = ""
+	}
+	if fault, err := p.blocked(r, one); fault != "" {
+		return "", fault, err
 	}
 	err = p.cfg.Complete(r.Context(), one.ID, number)
 	switch {
