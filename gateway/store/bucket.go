@@ -105,6 +105,7 @@ func (c movingConn) Read(p []byte) (int, error) {
 
 func (c movingConn) Write(p []byte) (int, error) {
 	c.SetWriteDeadline(time.Now().Add(stallTime))
+	c.SetReadDeadline(time.Now().Add(2 * stallTime)) // an answer is being waited for since the connection was idle: a slow line takes long for a part
 	return c.Conn.Write(p)
 }
 

@@ -121,8 +121,8 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	if _, err := tx.Exec(`INSERT INTO store_checks (name, value) VALUES ('key', ?), ('id', ?) ON CONFLICT (name) DO NOTHING`, p.check, hex.EncodeToString(id[:])); err != nil {
 		return fmt.Errorf("note whose database it is: %w", err)
 	}
-	var check string
-	if err := tx.QueryRow(`SELECT value FROM store_checks WHERE name = 'key'`).Scan(&check); err != nil {
+	var check, known string
+	if err := tx.QueryRow(`SELECT k.value, i.value FROM store_checks k, store_checks i WHERE k.name = 'key' AND i.name = 'id'`).Scan(&check, &known); err != nil {
 		return fmt.Errorf("read whose database it is: %w", err)
 	}
 	if check != p.check { // another gateway made it since this connection was
@@ -137,6 +137,9 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	}
 	if err := t.Commit(); err != nil {
 		return fmt.Errorf("commit tables: %w", err)
+	}
+	if err := p.same(known); err != nil {
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
