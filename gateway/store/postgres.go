@@ -41,6 +41,8 @@ var (
 	ErrRefused = errors.New("the shared database is not for this gateway")
 	// ErrOtherKey: every mark in it is made with a key, and this gateway's is another.
 	ErrOtherKey = fmt.Errorf("%w: it was begun with another server key; all gateways on one database need the same key", ErrRefused)
+	// ErrUnknown is in the error of a Write of which nobody knows whether it was done.
+	ErrUnknown = errors.New("the connection broke in the commit")
 	// errOther: behind the same URL lies another database now. What this process knows of the old one (whose the bucket is) does not hold for it.
 	errOther = fmt.Errorf("%w: it is not the one that this gateway began with; restart the gateway if that is meant", ErrRefused)
 )

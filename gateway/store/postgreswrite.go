@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 func (p *Postgres) commit(group []func(Tx) error) []error {
@@ -39,7 +41,7 @@ func (p *Postgres) commit(group []func(Tx) error) []error {
 }
 
 // transact runs the group in one transaction. Its own error means that nothing of any was kept, or that nobody knows: a connection that broke in
-// the commit. Callers take both for "not done" and must bear that it was.
+// the commit (ErrUnknown). Callers take both for "not done" and must bear that it was, or ask: the next Write begins when that commit has ended.
 func (p *Postgres) transact(ctx context.Context, group []func(Tx) error, errs []error) error {
 	t, err := p.begin(ctx)
 	if err != nil {
@@ -60,10 +62,14 @@ func (p *Postgres) transact(ctx context.Context, group []func(Tx) error, errs []
 	if kept == 0 {
 		return nil
 	}
-	if err := t.Commit(); err != nil { // also where the server made a rollback of it: a closure swallowed an error
+	err = t.Commit()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pgx.ErrTxCommitRollback), errors.Is(err, sql.ErrTxDone): // a closure swallowed an error; the time was over before
 		return fmt.Errorf("commit: %w", err)
 	}
-	return nil
+	return fmt.Errorf("commit: %w: %w", ErrUnknown, err)
 }
 
 // begin opens a transaction once no other gateway has one. What a commit confirms is on the server's disk, whatever its settings say.
