@@ -75,6 +75,9 @@ func CheckShared(ctx context.Context, cfg *config.Config) (never, away error) {
 			probe = sharedConfig(cfg, key, nil)
 		}
 	}
+	if _, err := store.ParseSharedURL(probe.URL); err != nil { // nor would a start go on
+		return fmt.Errorf("pickup.database: %w", err), nil
+	}
 	if err := store.ProbePostgres(ctx, probe); err != nil {
 		if err = fmt.Errorf("pickup.database: %w", err); errors.Is(err, store.ErrRefused) {
 			return err, nil
