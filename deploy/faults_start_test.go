@@ -94,7 +94,7 @@ func TestFaultOwner(t *testing.T) {
 func TestFaultDescriptors(t *testing.T) {
 	t.Parallel()
 	f := newFaulty(t, "plain", gatewaytest.Options{})
-	f.under(t, "prlimit", "--nofile=48:48")
+	f.under(t, "prlimit", "--nofile=64:64")
 	f.start(t)
 	fds := f.fds(t)
 	early, err := f.dial(true)
@@ -108,7 +108,7 @@ func TestFaultDescriptors(t *testing.T) {
 		silent = append(silent, c)
 		defer c.Close()
 	}
-	benchUntil(t, f.ctx, "the process has no descriptor left", func() bool { return f.fds(t) >= 47 })
+	benchUntil(t, f.ctx, "the process has no descriptor left", func() bool { return f.fds(t) >= 63 })
 	time.Sleep(100 * time.Millisecond)
 	for i, c := range []struct {
 		letter []byte
