@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -75,7 +76,8 @@ func CheckShared(ctx context.Context, cfg *config.Config) (never, away error) {
 			probe = sharedConfig(cfg, key, nil)
 		}
 	}
-	if _, err := store.ParseSharedURL(probe.URL); err != nil { // nor would a start go on
+	// What a start would refuse too, but for files that this user may not read and the service's may.
+	if _, err := store.ParseSharedURL(probe.URL); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("pickup.database: %w", err), nil
 	}
 	if err := store.ProbePostgres(ctx, probe); err != nil {
@@ -85,6 +87,9 @@ func CheckShared(ctx context.Context, cfg *config.Config) (never, away error) {
 		away = err
 	}
 	b, err := openBucket(cfg, nil)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, errors.Join(away, fmt.Errorf("pickup.blobs: %w", err))
+	}
 	if err != nil {
 		return fmt.Errorf("pickup.blobs: %w", err), nil
 	}
