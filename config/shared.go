@@ -56,7 +56,9 @@ func (v *validator) shared() {
 		v.fault("pickup.database", "and pickup.blobs go together: each deposit has a row and a payload, and every gateway needs both")
 	}
 	if p.Database != "" && v.ok("pickup.database") {
-		v.database(p.Database.Reveal())
+		if fault := databaseFault(p.Database.Reveal()); fault != "" {
+			v.fault("pickup.database", "%s", fault)
+		}
 	}
 	if p.Blobs == "" || !v.ok("pickup.blobs") {
 		return
@@ -75,18 +77,26 @@ func (v *validator) shared() {
 	}
 }
 
-func (v *validator) database(s string) {
+// databaseFault says what is wrong with a connection string, "" for nothing, and repeats nothing of it.
+func databaseFault(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || strings.Trim(u.Path, "/") == "" {
-		v.fault("pickup.database", "must be postgres://user:password@host/name?sslmode=verify-full (a password with signs of its own percent-encoded)")
-		return
+		return "must be postgres://user:password@host/name?sslmode=verify-full (a password with signs of its own percent-encoded)"
 	}
-	host := u.Hostname()
-	if q := u.Query().Get("host"); q != "" {
-		host = q
+	q, host := u.Query(), u.Hostname()
+	for key, values := range q { // of two the driver takes the last
+		if len(values) > 1 || key == "service" || key == "servicefile" {
+			return "has a parameter twice, or a service file: what holds stands there once"
+		}
 	}
-	mode := u.Query().Get("sslmode")
-	if here := host == "" || strings.HasPrefix(host, "/") || loopback(host); !here && mode != "verify-full" && mode != "verify-ca" {
-		v.fault("pickup.database", "must have sslmode=verify-full (or verify-ca): names of patients and the password would cross the network to whoever answers")
+	if h := q.Get("host"); h != "" {
+		host = h
 	}
+	for host := range strings.SplitSeq(host, ",") {
+		here := host == "" || strings.HasPrefix(host, "/") || loopback(host)
+		if mode := q.Get("sslmode"); !here && mode != "verify-full" && (mode != "verify-ca" || q.Get("sslrootcert") == "") {
+			return "must have sslmode=verify-full (or verify-ca with sslrootcert): names of patients and the password would cross the network to whoever answers"
+		}
+	}
+	return ""
 }

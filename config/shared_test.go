@@ -21,3 +21,24 @@ func TestParseBucket(t *testing.T) {
 		}
 	}
 }
+
+// No connection string is taken that leads across a network to a server that proves nothing.
+func TestSharedDatabase(t *testing.T) {
+	for url, ok := range map[string]bool{
+		"postgres://u:p@db.test/d?sslmode=verify-full":                   true,
+		"postgres://u:p@db.test/d?sslmode=verify-ca&sslrootcert=/ca.pem": true,
+		"postgres://u:p@127.0.0.1:5432/d":                                true,
+		"postgres:///d?host=/run/postgresql":                             true,
+		"postgres://u:p@db.test/d?sslmode=verify-ca":                     false,
+		"postgres://u:p@db.test/d?sslmode=require":                       false,
+		"postgres://u:p@db.test/d?sslmode=verify-full&sslmode=disable":   false,
+		"postgres://u:p@127.0.0.1,db.test/d":                             false,
+		"postgres://u:p@localhost:5432,db.test:5432/d":                   false,
+		"postgres:///d?host=/run/postgresql,db.test":                     false,
+		"postgres:///d?service=clinic":                                   false,
+	} {
+		if fault := databaseFault(url); (fault == "") != ok {
+			t.Errorf("%s: %q", url, fault)
+		}
+	}
+}

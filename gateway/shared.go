@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -75,6 +76,10 @@ func CheckShared(ctx context.Context, cfg *config.Config) (never, away error) {
 			probe = sharedConfig(cfg, key, nil)
 		}
 	}
+	// What a start would refuse too, but for files that this user may not read and the service's may.
+	if _, err := store.ParseSharedURL(probe.URL); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("pickup.database: %w", err), nil
+	}
 	if err := store.ProbePostgres(ctx, probe); err != nil {
 		if err = fmt.Errorf("pickup.database: %w", err); errors.Is(err, store.ErrRefused) {
 			return err, nil
@@ -82,6 +87,9 @@ func CheckShared(ctx context.Context, cfg *config.Config) (never, away error) {
 		away = err
 	}
 	b, err := openBucket(cfg, nil)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, errors.Join(away, fmt.Errorf("pickup.blobs: %w", err))
+	}
 	if err != nil {
 		return fmt.Errorf("pickup.blobs: %w", err), nil
 	}

@@ -45,6 +45,9 @@ func (g *Gateway) queueDuties(ctx context.Context) error {
 	}
 	for _, id := range due.Sendings {
 		s, err := g.vault.Sending(ctx, id)
+		if vault.Why(err) == vault.NotFound { // another gateway has swept it
+			continue
+		}
 		if err != nil {
 			return err
 		}

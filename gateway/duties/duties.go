@@ -201,9 +201,15 @@ func (q *Queue) Run(ctx context.Context) error {
 // undone are the states of a job that another of the same duty must not stand beside.
 var undone = []rivertype.JobState{rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled}
 
+// addTime bounds an Add in a database that others share.
+const addTime = time.Minute
+
 // Add puts duties into the queue, those that are there already left out.
 func (q *Queue) Add(ctx context.Context, ds ...Duty) error {
 	if q.shared != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, addTime) // a server that hangs holds up none of the owner's other work
+		defer cancel()
 		if err := q.shared.prepare(ctx); err != nil {
 			return fmt.Errorf("add duties: %w", err)
 		}

@@ -40,6 +40,8 @@ func openShared(ctx context.Context, cfg Config) (*Queue, error) {
 	conf.ConnConfig.ConnectTimeout = 5 * time.Second
 	conf.ConnConfig.RuntimeParams["application_name"] = "passerelle duties"
 	conf.ConnConfig.RuntimeParams["statement_timeout"] = "20000"
+	conf.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
+	conf.ConnConfig.RuntimeParams["tcp_keepalives_idle"], conf.ConnConfig.RuntimeParams["tcp_keepalives_interval"], conf.ConnConfig.RuntimeParams["tcp_keepalives_count"] = "30", "10", "3"
 	conf.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "40000"
 	s := &shared{quiet: slog.New(quietly{cfg.Log.Handler()}), log: cfg.Log, ready: cfg.Ready}
 	if s.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), conf); err != nil {
@@ -98,8 +100,9 @@ func (s *shared) prepare(ctx context.Context) (err error) {
 			return err
 		}
 		_, err := tables.Migrate(ctx, rivermigrate.DirectionUp, nil)
-		_, uerr := c.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, int64(tablesLock))
-		return errors.Join(err, uerr)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return errors.Join(err, c.Conn().Close(end)) // and the lock with it
 	})
 	if err != nil {
 		return fmt.Errorf("make the tables of the shared queue: %w", err)

@@ -32,6 +32,13 @@ func (b *breaker) leave(err error) {
 	b.err, b.at, b.trying = err, time.Now(), false
 }
 
+// quit ends an attempt that told nothing of the server: who made it went.
+func (b *breaker) quit() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trying = false
+}
+
 // lately tells whether an attempt has failed within the last seconds.
 func (b *breaker) lately() bool {
 	b.mu.Lock()

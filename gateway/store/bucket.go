@@ -14,7 +14,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -58,8 +58,7 @@ type Bucket struct {
 	core minio.Core
 	web  *http.Transport
 
-	mu    sync.Mutex
-	owned bool
+	owned atomic.Bool
 }
 
 // OpenBucket asks the server for nothing; Ready does.
@@ -105,6 +104,7 @@ func (c movingConn) Read(p []byte) (int, error) {
 
 func (c movingConn) Write(p []byte) (int, error) {
 	c.SetWriteDeadline(time.Now().Add(stallTime))
+	c.SetReadDeadline(time.Now().Add(2 * stallTime)) // an answer is being waited for since the connection was idle: a slow line takes long for a part
 	return c.Conn.Write(p)
 }
 
@@ -139,11 +139,10 @@ func (b *Bucket) owner(ctx context.Context) (string, error) {
 	return string(id), nil
 }
 
-// own puts the database's name into an empty bucket, once, and refuses another's.
+// own puts the database's name into an empty bucket, once, and refuses another's. Of many who ask first each looks for himself: a server that
+// hangs would else hold them one after the other.
 func (b *Bucket) own(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.owned || b.cfg.Owner == nil {
+	if b.owned.Load() || b.cfg.Owner == nil {
 		return nil
 	}
 	want, err := b.cfg.Owner(ctx)
@@ -171,7 +170,7 @@ func (b *Bucket) own(ctx context.Context) error {
 	if got != want {
 		return fmt.Errorf("%w: bucket %s holds the payloads of another database", ErrRefused, b.cfg.Bucket)
 	}
-	b.owned = true
+	b.owned.Store(true)
 	return nil
 }
 
@@ -287,6 +286,7 @@ func (b *Bucket) Delete(ctx context.Context, ids ...string) (err error) {
 // among them or not.
 func (b *Bucket) List(ctx context.Context, f func(ids []string) error) (err error) {
 	defer func() { counted("list", err) }()
+	b.owned.Store(false) // who lists deletes: both names are looked at anew
 	if err := b.own(ctx); err != nil {
 		return fmt.Errorf("list blobs: %w", err)
 	}

@@ -188,6 +188,20 @@ func TestBucketHasOneOwner(t *testing.T) {
 	if err := other.Put(t.Context(), "y", strings.NewReader("y")); !errors.Is(err, ErrRefused) {
 		t.Errorf("put among another's: %v", err)
 	}
+	// Nor does who was told so long ago, when another database lies behind the same URL by now, or another's bucket behind the same name.
+	moved, err := OpenBucket(b.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "db one"
+	moved.cfg.Owner = func(context.Context) (string, error) { return name, nil }
+	if err := moved.Put(t.Context(), "z", strings.NewReader("z")); err != nil {
+		t.Fatal(err)
+	}
+	name = "db three"
+	if err := moved.List(t.Context(), func([]string) error { return nil }); !errors.Is(err, ErrRefused) {
+		t.Errorf("listed what was its own once: %v", err)
+	}
 	// Two that come at once do not both have it.
 	var wg sync.WaitGroup
 	var owners atomic.Int32

@@ -88,8 +88,8 @@ func (c pgConnector) Connect(ctx context.Context) (_ driver.Conn, err error) {
 		return nil, err
 	}
 	defer func(asked context.Context) {
-		if asked.Err() != nil { // he went: that tells nothing of the server
-			c.away.leave(nil)
+		if err != nil && asked.Err() != nil { // he went: that tells nothing of the server
+			c.away.quit()
 		} else {
 			c.away.leave(err)
 		}

@@ -9,11 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"log/slog"
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -37,6 +41,10 @@ var (
 	ErrRefused = errors.New("the shared database is not for this gateway")
 	// ErrOtherKey: every mark in it is made with a key, and this gateway's is another.
 	ErrOtherKey = fmt.Errorf("%w: it was begun with another server key; all gateways on one database need the same key", ErrRefused)
+	// ErrUnknown is in the error of a Write of which nobody knows whether it was done.
+	ErrUnknown = errors.New("the connection broke in the commit")
+	// errOther: behind the same URL lies another database now. What this process knows of the old one (whose the bucket is) does not hold for it.
+	errOther = fmt.Errorf("%w: it is not the one that this gateway began with; restart the gateway if that is meant", ErrRefused)
 )
 
 const (
@@ -46,6 +54,11 @@ const (
 	connectTime = 5 * time.Second
 	// aliveTime is how long a connection that was idle may take to show that it lives.
 	aliveTime = 2 * time.Second
+	// clockOff is how far this machine's clock may be from the server's. Ends and locks are times: a clock an hour ahead would destroy for all gateways
+	// what others are about to hand on.
+	clockOff = 2 * time.Minute
+	// connLife: then a connection is made anew, and with it looked at: server, name, clock.
+	connLife = 15 * time.Minute
 	// writersLock is the advisory lock that one writer of all gateways holds until its commit.
 	writersLock = 0x7061737365 // "passe"
 )
@@ -59,6 +72,8 @@ type SharedConfig struct {
 	// Timeout bounds one statement that reads; 0 is 10 s.
 	Timeout time.Duration
 	Log     *slog.Logger
+	// Now is this machine's clock; nil is time.Now.
+	Now func() time.Time
 }
 
 // Postgres is a database on a PostgreSQL server that any number of gateways have open at the same time. It keeps DB's promises: closures that
@@ -76,6 +91,7 @@ type Postgres struct {
 	mu      sync.Mutex
 	pending []roomSteps // of Migrate, while the server was away
 	made    bool        // the store's own tables are there
+	id      string      // of the database, once it was seen
 }
 
 type roomSteps struct {
@@ -121,10 +137,25 @@ func ProbePostgres(ctx context.Context, cfg SharedConfig) error {
 }
 
 // ParseSharedURL reads a connection string; the error does not repeat it. Host is empty or a path for a Unix socket.
+// Every host that it can lead to, by its own words, the environment or a service file, is of this machine or shows a certificate that is verified.
 func ParseSharedURL(url string) (cfg *pgx.ConnConfig, err error) {
 	cfg, err = pgx.ParseConfig(url)
+	if file := (*fs.PathError)(nil); errors.As(err, &file) {
+		return nil, fmt.Errorf("read what the connection string names: %w", file)
+	}
 	if err != nil { // pgx hides the password as far as it can find it, and it cannot in what does not parse
 		return nil, errors.New("not a connection string: postgres://user:password@host:5432/name?sslmode=verify-full")
+	}
+	for _, f := range append([]*pgconn.FallbackConfig{{Host: cfg.Host, TLSConfig: cfg.TLSConfig}}, cfg.Fallbacks...) {
+		if a, err := netip.ParseAddr(f.Host); strings.HasPrefix(f.Host, "/") || f.Host == "localhost" || err == nil && a.Unmap().IsLoopback() {
+			continue
+		}
+		switch t := f.TLSConfig; {
+		case t == nil, t.InsecureSkipVerify && t.VerifyPeerCertificate == nil:
+			return nil, fmt.Errorf("the way to %s must have sslmode=verify-full", f.Host)
+		case t.InsecureSkipVerify && t.RootCAs == nil: // else everybody with a certificate of any name is believed
+			return nil, fmt.Errorf("the way to %s must have sslmode=verify-full, or sslrootcert with verify-ca", f.Host)
+		}
 	}
 	return cfg, nil
 }
@@ -142,10 +173,14 @@ func (p *Postgres) pool(readOnly string, timeout time.Duration, size int) (*sql.
 	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint((groupTime / 2).Milliseconds())
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint((2 * groupTime).Milliseconds()) // a gateway that hangs lets the others go on
 	cfg.RuntimeParams["timezone"] = "UTC"
+	cfg.RuntimeParams["default_transaction_isolation"] = "read committed" // who has waited for his turn sees what the one before him wrote
+	// A gateway that lost its power lets go of its locks soon, not after the two hours of most systems.
+	cfg.RuntimeParams["tcp_keepalives_idle"], cfg.RuntimeParams["tcp_keepalives_interval"], cfg.RuntimeParams["tcp_keepalives_count"] = "30", "10", "3"
 	db := sql.OpenDB(pgConnector{stdlib.GetConnector(*cfg, stdlib.OptionAfterConnect(p.checked)), timeout, &p.away})
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxIdleTime(5 * time.Minute)
+	db.SetConnMaxLifetime(connLife)
 	return db, nil
 }
 
@@ -160,11 +195,16 @@ func (p *Postgres) checked(ctx context.Context, c *pgx.Conn) (err error) {
 	var fsync string
 	var standby, known bool
 	var version int
-	if err := c.QueryRow(ctx, `SELECT current_setting('fsync'), current_setting('server_version_num')::int, pg_is_in_recovery(), to_regclass('store_checks') IS NOT NULL`).
-		Scan(&fsync, &version, &standby, &known); err != nil {
+	var clock int64 // milliseconds since 1970
+	asked := p.now()
+	if err := c.QueryRow(ctx, `SELECT current_setting('fsync'), current_setting('server_version_num')::int, pg_is_in_recovery(), to_regclass('store_checks') IS NOT NULL,
+		(extract(epoch FROM clock_timestamp()) * 1000)::bigint`).Scan(&fsync, &version, &standby, &known, &clock); err != nil {
 		return err
 	}
+	off := time.UnixMilli(clock).Sub(asked)
 	switch {
+	case off.Abs() > clockOff:
+		return fmt.Errorf("the clock of this machine and that of the database's server differ by %v: what is shared has its ends by them; see to both (NTP)", off.Round(time.Second))
 	case version < 130000:
 		return fmt.Errorf("%w: PostgreSQL %d is too old, 13 is needed", ErrRefused, version/10000)
 	case standby:
@@ -172,16 +212,34 @@ func (p *Postgres) checked(ctx context.Context, c *pgx.Conn) (err error) {
 	case fsync != "on":
 		return errors.New("the server runs with fsync off: what it confirms may be gone after a power cut")
 	}
+	var check, id string
 	if known {
-		var check string
-		if err := c.QueryRow(ctx, `SELECT value FROM store_checks WHERE name = 'key'`).Scan(&check); err != nil {
+		if err := c.QueryRow(ctx, `SELECT k.value, i.value FROM store_checks k, store_checks i WHERE k.name = 'key' AND i.name = 'id'`).Scan(&check, &id); err != nil {
 			return err
 		}
 		if p.check != "" && subtle.ConstantTimeCompare([]byte(check), []byte(p.check)) != 1 {
 			return ErrOtherKey
 		}
 	}
+	return p.same(id)
+}
+
+// same remembers which database it is, and refuses another one: id is "" where it has no tables yet.
+func (p *Postgres) same(id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.id != "" && p.id != id {
+		return errOther
+	}
+	p.id = id
 	return nil
+}
+
+func (p *Postgres) now() time.Time {
+	if p.cfg.Now != nil {
+		return p.cfg.Now()
+	}
+	return time.Now()
 }
 
 // Ready is nil when the database can be used now, with all tables as they shall be.
@@ -236,8 +294,12 @@ func (p *Postgres) Alone(ctx context.Context, name string, f func() error) (ran 
 	h := fnv.New64a()
 	h.Write([]byte("passerelle " + name))
 	key := int64(h.Sum64())
-	if err := c.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(?)`, key).Scan(&ran); err != nil || !ran {
-		return false, err
+	if err := c.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(?)`, key).Scan(&ran); err != nil {
+		c.Raw(func(any) error { return driver.ErrBadConn }) // it may have the lock
+		return false, fmt.Errorf("shared database: %w", err)
+	}
+	if !ran {
+		return false, nil
 	}
 	defer func() {
 		if _, err := c.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(?)`, key); err != nil {

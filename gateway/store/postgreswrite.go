@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 func (p *Postgres) commit(group []func(Tx) error) []error {
@@ -39,7 +41,7 @@ func (p *Postgres) commit(group []func(Tx) error) []error {
 }
 
 // transact runs the group in one transaction. Its own error means that nothing of any was kept, or that nobody knows: a connection that broke in
-// the commit. Callers take both for "not done" and must bear that it was.
+// the commit (ErrUnknown). Callers take both for "not done" and must bear that it was, or ask: the next Write begins when that commit has ended.
 func (p *Postgres) transact(ctx context.Context, group []func(Tx) error, errs []error) error {
 	t, err := p.begin(ctx)
 	if err != nil {
@@ -60,10 +62,14 @@ func (p *Postgres) transact(ctx context.Context, group []func(Tx) error, errs []
 	if kept == 0 {
 		return nil
 	}
-	if err := t.Commit(); err != nil { // also where the server made a rollback of it: a closure swallowed an error
+	err = t.Commit()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pgx.ErrTxCommitRollback), errors.Is(err, sql.ErrTxDone): // a closure swallowed an error; the time was over before
 		return fmt.Errorf("commit: %w", err)
 	}
-	return nil
+	return fmt.Errorf("commit: %w: %w", ErrUnknown, err)
 }
 
 // begin opens a transaction once no other gateway has one. What a commit confirms is on the server's disk, whatever its settings say.
@@ -121,8 +127,8 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	if _, err := tx.Exec(`INSERT INTO store_checks (name, value) VALUES ('key', ?), ('id', ?) ON CONFLICT (name) DO NOTHING`, p.check, hex.EncodeToString(id[:])); err != nil {
 		return fmt.Errorf("note whose database it is: %w", err)
 	}
-	var check string
-	if err := tx.QueryRow(`SELECT value FROM store_checks WHERE name = 'key'`).Scan(&check); err != nil {
+	var check, known string
+	if err := tx.QueryRow(`SELECT k.value, i.value FROM store_checks k, store_checks i WHERE k.name = 'key' AND i.name = 'id'`).Scan(&check, &known); err != nil {
 		return fmt.Errorf("read whose database it is: %w", err)
 	}
 	if check != p.check { // another gateway made it since this connection was
@@ -137,6 +143,9 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	}
 	if err := t.Commit(); err != nil {
 		return fmt.Errorf("commit tables: %w", err)
+	}
+	if err := p.same(known); err != nil {
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

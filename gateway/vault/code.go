@@ -113,6 +113,9 @@ func (v *Vault) Ask(ctx context.Context, link string) (asked string, err error) 
 		return one(tx.Exec(`UPDATE vault_deposits SET code2 = code1, code2_until = code1_until, code1 = ?, code1_until = ?, code_at = ?, asked = asked + 1, changed = ?
 			WHERE id = ? AND header IS NOT NULL`, v.codeMark(r.id, code), ms(until), ms(now), ms(now), r.id))
 	})
+	if errors.Is(err, store.ErrUnknown) { // it may stand, and nobody gets it
+		err = errors.Join(err, v.takeBack(ctx, r, code, now))
+	}
 	if err != nil {
 		return "", fmt.Errorf("send code: %w", err)
 	}

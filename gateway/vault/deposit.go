@@ -223,12 +223,27 @@ func (v *Vault) begin(ctx context.Context, id string, to State) error {
 		}
 		return v.joined(tx, r.sending)
 	})
+	if errors.Is(err, store.ErrUnknown) && v.stands(ctx, id, to) {
+		err = nil
+	}
 	if err != nil {
 		return err
 	}
 	moved(Pending, to)
 	bytesGauge.Add(float64(size))
 	return nil
+}
+
+// stands tells whether a deposit is in that state, for who does not know whether his write was done. Else a message that its recipient has in hand
+// by now would be destroyed, and sent again.
+func (v *Vault) stands(ctx context.Context, id string, state State) (yes bool) {
+	err := v.db.Write(ctx, func(tx store.Tx) error { // behind the unknown one, which a look at the rows beside it might be too early for
+		var now State
+		err := tx.QueryRow(`SELECT state FROM vault_deposits WHERE id = ?`, id).Scan(&now)
+		yes = err == nil && now == state
+		return err
+	})
+	return yes && err == nil
 }
 
 // Destroy takes back a deposit whose notice was not accepted: no trace of it stays. Of one that somebody was told of the content is gone for good.
