@@ -11,7 +11,7 @@ import (
 )
 
 // headroom is what the process may take beside the bodies of messages: buffers, database caches, the collector's own slack.
-const headroom = 32 << 20
+const headroom = 24 << 20
 
 // tuneMemory lets the collector work a third as often as Go's default while little is in use (ordinary mail makes garbage and keeps
 // nothing), and as often as needed where the bodies in hand come near limits.memory. GOGC and GOMEMLIMIT win over it.
