@@ -177,23 +177,38 @@ func (p *Postgres) Stop() error {
 	return err
 }
 
-// Freeze stops it from answering, its connections open; Thaw lets it go on.
-func (p *Postgres) Freeze() error { return p.signal(syscall.SIGSTOP) }
-func (p *Postgres) Thaw() error   { return p.signal(syscall.SIGCONT) }
+// Freeze stops it from answering, its connections open; Thaw lets it go on. The first process is stopped first, so that no other
+// begins meanwhile.
+func (p *Postgres) Freeze() error {
+	if err := freeze(p.cmd.Process.Pid); err != nil {
+		return err
+	}
+	children, err := p.children()
+	if err != nil {
+		return err
+	}
+	return freeze(children...)
+}
 
-func (p *Postgres) signal(s syscall.Signal) error {
-	all := []int{p.cmd.Process.Pid}
-	out, _ := exec.Command("ps", "-o", "pid=", "--ppid", strconv.Itoa(all[0])).Output()
+func (p *Postgres) Thaw() error {
+	children, err := p.children()
+	return errors.Join(err, thaw(append(children, p.cmd.Process.Pid)...))
+}
+
+func (p *Postgres) children() ([]int, error) {
+	out, err := exec.Command("ps", "-o", "pid=", "--ppid", strconv.Itoa(p.cmd.Process.Pid)).Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the processes of postgres: %w", err)
+	}
+	var pids []int
 	for _, f := range strings.Fields(string(out)) {
-		if pid, err := strconv.Atoi(f); err == nil {
-			all = append(all, pid)
+		pid, err := strconv.Atoi(f)
+		if err != nil {
+			return nil, err
 		}
+		pids = append(pids, pid)
 	}
-	var errs []error
-	for _, pid := range all {
-		errs = append(errs, syscall.Kill(pid, s))
-	}
-	return errors.Join(errs...)
+	return pids, nil
 }
 
 // Close ends the server and removes its folder.

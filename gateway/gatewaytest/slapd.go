@@ -209,8 +209,8 @@ func (s *Slapd) Stop() error {
 func (s *Slapd) Close() error { return errors.Join(s.Stop(), os.RemoveAll(s.Dir)) }
 
 // Pause holds the running server, as a machine under too much load does, until Resume.
-func (s *Slapd) Pause() error  { return s.cmd.Process.Signal(syscall.SIGSTOP) }
-func (s *Slapd) Resume() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
+func (s *Slapd) Pause() error  { return freeze(s.cmd.Process.Pid) }
+func (s *Slapd) Resume() error { return thaw(s.cmd.Process.Pid) }
 
 // Addr is where it listens in clear, with StartTLS; TLSAddr for LDAPS.
 func (s *Slapd) Addr() string    { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
