@@ -24,7 +24,10 @@ const (
 )
 
 // Swept counts what a sweep removed.
-type Swept struct{ Expired, Pending, Orphans, Shed int }
+type Swept struct {
+	Expired, Pending, Orphans, Shed int
+	away                            error // of the blob place: the keys go all the same
+}
 
 // Sweep ends what is past its time: expired deposits lose their key and their payload, pending ones and payloads without a row
 // go; so do the rows of what ended longer ago than Config.Keep. It may be run at any time, on several gateways at once, and again after a crash at any point. Of very many it leaves some to the next.
@@ -58,6 +61,9 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	}
 	if err := v.sweepPhrases(ctx, now); err != nil {
 		return s, fmt.Errorf("sweep: %w", err)
+	}
+	if s.away != nil {
+		return s, fmt.Errorf("sweep: %w", s.away)
 	}
 	if last := v.swept.Load(); last == 0 || ms(now)-last >= allEvery.Milliseconds() || ms(now) < last {
 		if err := errors.Join(v.orphans(ctx, &s), v.count(ctx)); err != nil {
@@ -128,8 +134,11 @@ func (v *Vault) sweep(ctx context.Context, now time.Time, s *Swept) (more bool, 
 	if len(gone) == 0 {
 		return false, nil // another gateway was faster; its deletions follow as orphans
 	}
-	// After the keys: a crash between leaves noise, which the next look at orphans removes.
-	return true, v.blobs.Delete(ctx, gone...)
+	// After the keys: a crash between, or a blob place that is away, leaves noise, which the next look at orphans removes.
+	if s.away == nil {
+		s.away = v.blobs.Delete(ctx, gone...)
+	}
+	return true, nil
 }
 
 func (v *Vault) past(ctx context.Context, now time.Time) (due []past, err error) {
