@@ -52,12 +52,13 @@ func (p *Portal) madeUp() []sample {
 	codes := []string{"fault.wrong", "fault.slow", "fault.locked", "fault.limited", "fault.notsent", "fault.session"}
 	return []sample{
 		{"retrait", "typed", page{Path: p.base + "/retrait"}, []string{"fault.typed"}},
-		{"lien-sms-1-demander", "link", page{Path: link, View: view(vault.BySMS, false)}, []string{"fault.void", "fault.many"}},
+		{"lien-sms-1-demander", "link", page{Path: link, View: view(vault.BySMS, false)}, []string{"fault.void", "fault.many", "fault.spent"}},
 		{"lien-sms-2-entrer", "link", page{Path: link, View: view(vault.BySMS, true)}, append([]string{"done.code"}, codes...)},
 		{"lien-telephone", "link", page{Path: link, View: view(vault.BySender, true)}, nil},
 		{"lien-telephone-perime", "link", page{Path: link, View: view(vault.BySender, false)}, nil},
 		{"lien-expediteur-et-mot", "link", page{Path: link, View: face}, nil},
 		{"lien-telephone-verrouille", "link", page{Path: link, View: view(vault.BySender, true), Fault: "fault.locked", Minutes: 15}, nil},
+		{"lien-sms-verrouille", "link", page{Path: link, View: view(vault.BySMS, true), Fault: "fault.locked", Minutes: 300}, nil},
 		{"lien-courriel-1-demander", "link", page{Path: link, View: view(vault.ByEmail, false)}, nil},
 		{"lien-courriel-2-entrer", "link", page{Path: link, View: view(vault.ByEmail, true)}, nil},
 		{"lien-identite", "link", page{Path: link, View: view(vault.ByOIDC, false), Providers: providers}, []string{"fault.id.away", "fault.id.again", "fault.id.refused", "fault.id.other"}},
