@@ -69,3 +69,30 @@ func TestResendThatFails(t *testing.T) {
 		}
 	}
 }
+
+// What a patient has typed for an hour is not lost where his proof is too old by then, his message is gone, or the house is on fire: the page that he
+// gets in the place of "sent" has it, behind a large file too, and says that it is not sent.
+func TestTypedAnswerComesBack(t *testing.T) {
+	s := newSite(t)
+	d, b := s.deposit(), &browser{s: s}
+	b.login(d)
+	s.wait(61 * time.Minute)
+	send := func(code int, says string) {
+		t.Helper()
+		body, ct := form(t, "une <heure> de frappe", "photo.jpg", strings.Repeat("J", 3<<20))
+		r, page := b.do("POST", d.Link+"/reponse", body, "Content-Type", ct, "Sec-Fetch-Site", "same-origin")
+		if r.StatusCode != code || !strings.Contains(page, ">une &lt;heure&gt; de frappe</textarea>") || !strings.Contains(page, says) || strings.Contains(page, "Dupont") {
+			t.Errorf("want %d: %s %s", code, r.Status, page)
+		}
+	}
+	send(http.StatusForbidden, words["fr"]["ans.lapsed"])
+	if err := s.Revoke(t.Context(), d.ID); err != nil {
+		t.Fatal(err)
+	}
+	send(http.StatusGone, words["fr"]["ans.gone"])
+	s.db.Close()
+	send(http.StatusInternalServerError, words["fr"]["ans.copy"])
+	if len(s.answers) != 0 {
+		t.Errorf("sent: %q", s.answers)
+	}
+}
