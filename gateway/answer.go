@@ -16,13 +16,56 @@ import (
 	"passerelle/gateway/portal"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
+	"passerelle/gateway/vault"
 	"passerelle/policy"
 )
 
 // Answer hands a patient's answer to the clinic's Postfix as an ordinary mail in the thread, marked with how the patient proved
-// himself. It returns only when Postfix took it and the ledger knows: the page then says "sent". The ledger's memory knows the answer by its
-// key: what was handed on is not handed on again, by another gateway or after a crash, and portal.ErrAnswered says so.
+// himself. It returns only when Postfix took it and the ledger knows: the page then says "sent". What was handed on is not handed on again: the
+// ledger's memory knows the answer by its key, after a crash too, the shared vault what another gateway did, and portal.ErrAnswered says so.
 func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
+	if g.shared == nil {
+		return g.handOnAnswer(ctx, a)
+	}
+	if err := g.takeAnswer(ctx, a); err != nil {
+		return err
+	}
+	err := g.handOnAnswer(ctx, a)
+	handedOn := err == nil || errors.Is(err, portal.ErrAnswered)
+	note, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerPatience)
+	defer cancel()
+	if nerr := g.noteSent(note, func() error { return g.vault.LeaveAnswer(note, a.Key, handedOn) }); nerr != nil {
+		g.log.Error("other gateways do not know what became of an answer, and wait before they take it", "deposit", a.DepositID, "handed_on", handedOn, "err", nerr)
+	}
+	return err
+}
+
+// answerPatience is how long a patient waits for another gateway that has his answer in hand, and for a shared database that is away.
+const answerPatience = 20 * time.Second
+
+// takeAnswer takes an answer that gateways share the vault for: a browser that lost its connection comes to another one with it.
+func (g *Gateway) takeAnswer(ctx context.Context, a portal.Answer) error {
+	ctx, cancel := context.WithTimeout(ctx, answerPatience)
+	defer cancel()
+	for {
+		whose, err := g.vault.TakeAnswer(ctx, a.Key)
+		switch {
+		case err != nil:
+			return g.sharedAway(err)
+		case whose == vault.AnswerTaken:
+			return nil
+		case whose == vault.AnswerHandedOn:
+			return portal.ErrAnswered
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("another gateway has the answer in hand")
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func (g *Gateway) handOnAnswer(ctx context.Context, a portal.Answer) error {
 	if g.space != nil && g.space.Listed(a.To.Domain) && !g.space.Own(a.To.Domain) || a.To.Domain == g.set.patientDomain {
 		return errors.New("an answer to the trust space does not leave by the clinic's server")
 	}

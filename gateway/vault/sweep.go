@@ -53,6 +53,9 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 		if _, err := tx.Exec(`DELETE FROM vault_answers WHERE day < ?`, dayOf(now)); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(`DELETE FROM vault_in_hand WHERE at <= ?`, ms(now.Add(-sendingLife))); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`DELETE FROM vault_codes WHERE at <= ?`, ms(now.Add(-day)))
 		return err
 	})
