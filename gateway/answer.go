@@ -16,7 +16,6 @@ import (
 	"passerelle/gateway/portal"
 	"passerelle/gateway/protect"
 	"passerelle/gateway/relay"
-	"passerelle/gateway/vault"
 	"passerelle/policy"
 )
 
@@ -27,42 +26,12 @@ func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 	if g.shared == nil {
 		return g.handOnAnswer(ctx, a)
 	}
-	if err := g.takeAnswer(ctx, a); err != nil {
+	if err := g.take(ctx, a.Key); err != nil {
 		return err
 	}
 	err := g.handOnAnswer(ctx, a)
-	handedOn := err == nil || errors.Is(err, portal.ErrAnswered)
-	note, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerPatience)
-	defer cancel()
-	if nerr := g.noteSent(note, func() error { return g.vault.LeaveAnswer(note, a.Key, handedOn) }); nerr != nil {
-		g.log.Error("other gateways do not know what became of an answer, and wait before they take it", "deposit", a.DepositID, "handed_on", handedOn, "err", nerr)
-	}
+	g.leave(ctx, a.Key, err == nil || errors.Is(err, portal.ErrAnswered))
 	return err
-}
-
-// answerPatience is how long a patient waits for another gateway that has his answer in hand, and for a shared database that is away.
-const answerPatience = 20 * time.Second
-
-// takeAnswer takes an answer that gateways share the vault for: a browser that lost its connection comes to another one with it.
-func (g *Gateway) takeAnswer(ctx context.Context, a portal.Answer) error {
-	ctx, cancel := context.WithTimeout(ctx, answerPatience)
-	defer cancel()
-	for {
-		whose, err := g.vault.TakeAnswer(ctx, a.Key)
-		switch {
-		case err != nil:
-			return g.sharedAway(err)
-		case whose == vault.AnswerTaken:
-			return nil
-		case whose == vault.AnswerHandedOn:
-			return portal.ErrAnswered
-		}
-		select {
-		case <-ctx.Done():
-			return errors.New("another gateway has the answer in hand")
-		case <-time.After(250 * time.Millisecond):
-		}
-	}
 }
 
 func (g *Gateway) handOnAnswer(ctx context.Context, a portal.Answer) error {

@@ -2,11 +2,14 @@ package gateway_test
 
 import (
 	"bytes"
+	"log/slog"
 	"mime/multipart"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+
+	"passerelle/gateway"
 )
 
 // One answer reaches the clinic once, whichever gateways a browser comes to with it: again, because the first reply was lost, or at the same time.
@@ -51,4 +54,33 @@ func TestSharedAnswerOnce(t *testing.T) {
 	}
 	both.Wait()
 	answers(2)
+}
+
+// A number that a sender gives at two gateways at once sends one notice and one code, and every answer says that it is done.
+func TestSharedCompleteOnce(t *testing.T) {
+	s := newSharing(t)
+	if got := s.a.send(s.a.lmtp, "dr@clinic.test", sealedLetter("a@patient.test", ""), "a@patient.test")[0]; got[:3] != "250" {
+		t.Fatal(got)
+	}
+	d, err := gateway.OpenDeposits(t.Context(), s.a.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	all, err := d.List(t.Context(), gateway.DepositFilter{})
+	if err != nil || len(all) != 1 || all[0].State != "held" {
+		t.Fatalf("%+v %v", all, err)
+	}
+	var both sync.WaitGroup
+	for _, h := range []*house{s.a, s.b, s.a, s.b} {
+		both.Go(func() {
+			if err := h.g.Complete(t.Context(), all[0].ID, "01 23 45 67 89"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	if n, m := len(s.mails(sinkOf)), len(s.mails(clinicOf)); n != 1 || m != 1 {
+		t.Errorf("%d notices, %d codes for the sender: want 1 of each", n, m)
+	}
 }

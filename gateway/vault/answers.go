@@ -19,77 +19,77 @@ CREATE TABLE vault_answers (
 	PRIMARY KEY (deposit, day)
 ) WITHOUT ROWID;`
 
-// schemaInHand has the answers that a gateway has in hand or has handed on, for the other gateways on the same database: each has a ledger of its own.
+// schemaInHand has what one of several gateways on this database has in hand or has done, as an answer that it hands on: each has a ledger of its own.
 const schemaInHand = `
 CREATE TABLE vault_in_hand (
-	answer BLOB PRIMARY KEY,         -- HMAC of the answer's key
-	at     INTEGER NOT NULL,
-	until  INTEGER NOT NULL          -- it is somebody's until then; 0: it was handed on
+	deed  BLOB PRIMARY KEY, -- HMAC of its key
+	at    INTEGER NOT NULL,
+	until INTEGER NOT NULL  -- it is somebody's until then; 0: it is done
 );
 CREATE INDEX vault_in_hand_at ON vault_in_hand (at);`
 
-// AnswerLease is how long who takes an answer has it: longer than any handing on lasts, so that a killed gateway's is tried again afterwards.
-const AnswerLease = 6 * time.Minute
+// handLease is how long who takes a deed in hand has it: longer than any handing on lasts, so that a killed gateway's is tried again afterwards.
+const handLease = 6 * time.Minute
 
-// Answering is whose an answer is.
-type Answering int
+// Hand is whose a deed is.
+type Hand int
 
-// The answers of TakeAnswer: who asks has it now, another one has, it was handed on.
+// The answers of Take: who asks has it now, another one has, it was done.
 const (
-	AnswerTaken Answering = iota
-	AnswerInHand
-	AnswerHandedOn
+	Ours Hand = iota
+	Theirs
+	Done
 )
 
-// TakeAnswer takes an answer in hand, for AnswerLease.
-func (v *Vault) TakeAnswer(ctx context.Context, key [32]byte) (whose Answering, err error) {
-	mark, now := v.answerMark(key), v.cfg.Now()
+// Take takes a deed in hand.
+func (v *Vault) Take(ctx context.Context, key [32]byte) (whose Hand, err error) {
+	mark, now := v.deedMark(key), v.cfg.Now()
 	err = v.db.Write(ctx, func(tx store.Tx) error {
-		until := ms(now.Add(AnswerLease))
-		n, err := affected(tx.Exec(`INSERT INTO vault_in_hand (answer, at, until) VALUES (?, ?, ?) ON CONFLICT (answer) DO NOTHING`, mark, ms(now), until))
+		until := ms(now.Add(handLease))
+		n, err := affected(tx.Exec(`INSERT INTO vault_in_hand (deed, at, until) VALUES (?, ?, ?) ON CONFLICT (deed) DO NOTHING`, mark, ms(now), until))
 		if err != nil || n == 1 {
-			whose = AnswerTaken
+			whose = Ours
 			return err
 		}
 		var theirs int64
-		if err := tx.QueryRow(`SELECT until FROM vault_in_hand WHERE answer = ?`, mark).Scan(&theirs); err != nil {
+		if err := tx.QueryRow(`SELECT until FROM vault_in_hand WHERE deed = ?`, mark).Scan(&theirs); err != nil {
 			return err
 		}
 		switch {
 		case theirs == 0:
-			whose = AnswerHandedOn
+			whose = Done
 		case theirs > ms(now):
-			whose = AnswerInHand
+			whose = Theirs
 		default: // its gateway died
-			whose = AnswerTaken
-			_, err = tx.Exec(`UPDATE vault_in_hand SET at = ?, until = ? WHERE answer = ?`, ms(now), until, mark)
+			whose = Ours
+			_, err = tx.Exec(`UPDATE vault_in_hand SET at = ?, until = ? WHERE deed = ?`, ms(now), until, mark)
 		}
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("take an answer in hand: %w", err)
+		return 0, fmt.Errorf("take a deed in hand: %w", err)
 	}
 	return whose, nil
 }
 
-// LeaveAnswer ends what TakeAnswer began: it was handed on, or anybody may try again.
-func (v *Vault) LeaveAnswer(ctx context.Context, key [32]byte, handedOn bool) error {
-	query := `DELETE FROM vault_in_hand WHERE answer = ?`
-	if handedOn {
-		query = `UPDATE vault_in_hand SET until = 0 WHERE answer = ?`
+// Leave ends what Take began: it is done for good, or anybody may take it again.
+func (v *Vault) Leave(ctx context.Context, key [32]byte, done bool) error {
+	query := `DELETE FROM vault_in_hand WHERE deed = ?`
+	if done {
+		query = `UPDATE vault_in_hand SET until = 0 WHERE deed = ?`
 	}
 	err := v.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(query, v.answerMark(key))
+		_, err := tx.Exec(query, v.deedMark(key))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("note what became of an answer in hand: %w", err)
+		return fmt.Errorf("note what became of a deed in hand: %w", err)
 	}
 	return nil
 }
 
-func (v *Vault) answerMark(key [32]byte) []byte {
-	return seal.Mark(v.cfg.Key, "answer", hex.EncodeToString(key[:]))
+func (v *Vault) deedMark(key [32]byte) []byte {
+	return seal.Mark(v.cfg.Key, "deed", hex.EncodeToString(key[:]))
 }
 
 func dayOf(t time.Time) int64 { return t.Unix() / int64(day/time.Second) }

@@ -195,12 +195,17 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 	return d, nil
 }
 
-// Release opens a held deposit to its recipient: the notice was accepted.
+// Release opens a held deposit to its recipient: the notice was accepted. What is open already is no error: who does not know whether his Release
+// was done repeats it.
 func (v *Vault) Release(ctx context.Context, id string) error {
+	held := false
 	err := v.db.Write(ctx, func(tx store.Tx) error {
 		r, err := readRow(tx.QueryRow, `id = ?`, id)
 		if err != nil {
 			return err
+		}
+		if held = r.state == Held; !held {
+			return r.check(v.cfg.Now())
 		}
 		r.state = Waiting
 		if v.cfg.Strict {
@@ -213,7 +218,9 @@ func (v *Vault) Release(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("release deposit %s: %w", id, err)
 	}
-	moved(Held, Waiting)
+	if held {
+		moved(Held, Waiting)
+	}
 	return nil
 }
 
