@@ -80,7 +80,7 @@ var pageWords = map[string]map[string]string{
 		"snd.revoke": "Retirer le message", "snd.revoke.hint": "Le contenu est détruit pour de bon. Pour confirmer, écrivez le mot RETIRER.", "snd.all": "Pour tous les destinataires",
 		"done.revoked": "Le message est retiré. Son contenu est détruit.", "done.resent": "L’avis est renvoyé.", "done.completed": "Le message est envoyé.", "done.closed": "L’échange est clos.", "done.reopened": "L’échange est rouvert.",
 		"fault.confirm": "Rien n’est fait : écrivez le mot demandé pour confirmer.", "fault.phone": "Ce numéro n’est pas un numéro de téléphone. Rien n’est envoyé.",
-		"fault.often": "Rien n’est fait : vous l’avez demandé il y a peu. Attendez quelques minutes.", "fault.blocked": "Rien n’est envoyé : ce destinataire a demandé à ne plus recevoir vos messages par lien. Joignez-le autrement.", "fault.resend": "L’avis n’a pas pu partir. Essayez encore dans quelques minutes.", "fault.ended": "Rien n’est fait : où en est ce message a changé depuis. Voyez ci-dessous.",
+		"fault.often": "Rien n’est fait : vous l’avez demandé il y a peu. Attendez quelques minutes.", "fault.blocked": "Rien n’est envoyé : ce destinataire a demandé à ne plus recevoir vos messages par lien. Joignez-le autrement.", "fault.resend": "L’avis n’a pas pu partir. Essayez encore dans quelques minutes.", "fault.ended": "Rien n’est fait : la situation de ce message a changé entre-temps. Voyez ci-dessous.",
 		"gone":   "Ce message n’est pas disponible",
 		"gone.1": "Le lien n’est pas complet, ou le message n’est plus là : il a été retiré, ou son délai est passé.",
 		"broken": "Cette page ne marche pas pour le moment", "broken.1": "Ce n’est pas votre faute et votre message n’est pas perdu. Essayez encore dans quelques minutes.",

@@ -11,13 +11,15 @@ import (
 	"passerelle/gateway/store"
 )
 
-// nextDue is when a deposit has to be looked at again: for its next reminder, the end of its hold, or its expiry.
+// nextDue is when a deposit has to be looked at again: for its next reminder, the end of its hold or of its link's record, or its expiry.
 func (v *Vault) nextDue(r *row) int64 {
 	switch {
 	case r.state == Held:
 		return min(r.created+HoldLife.Milliseconds(), r.expires)
 	case r.state == Waiting && r.resend != nil && int(r.reminders) < len(v.cfg.Reminders):
 		return min(r.created+v.cfg.Reminders[r.reminders].Milliseconds(), r.expires)
+	case r.state == Opened && r.resend != nil && len(v.cfg.Reminders) > 0: // whether it was reminded of or not
+		return min(r.created+v.cfg.Reminders[len(v.cfg.Reminders)-1].Milliseconds(), r.expires)
 	}
 	return r.expires
 }

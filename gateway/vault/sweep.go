@@ -34,7 +34,7 @@ type Swept struct {
 func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	var s Swept
 	now := v.cfg.Now()
-	for _, step := range []func(context.Context, time.Time, *Swept) (bool, error){v.sweep, v.shed, v.empty} {
+	for _, step := range []func(context.Context, time.Time, *Swept) (bool, error){v.sweep, v.unlink, v.shed, v.empty} {
 		for start := time.Now(); ; {
 			begin := time.Now()
 			more, err := step(ctx, now, &s)
@@ -142,6 +142,27 @@ func (v *Vault) sweep(ctx context.Context, now time.Time, s *Swept) (more bool, 
 		s.away = v.blobs.Delete(ctx, gone...)
 	}
 	return true, nil
+}
+
+// unlink destroys the link's record of opened deposits at the time of their last reminder, as that does of unopened ones.
+func (v *Vault) unlink(ctx context.Context, now time.Time, _ *Swept) (more bool, err error) {
+	due, err := v.ids(ctx, `SELECT id FROM vault_deposits INDEXED BY vault_deposits_due WHERE next_due > 0 AND next_due <= ? AND state = ? AND expires > ?
+		ORDER BY next_due LIMIT ?`, ms(now), Opened, ms(now), sweepBatch)
+	if err != nil || len(due) == 0 {
+		return false, err
+	}
+	err = v.db.Write(ctx, func(tx store.Tx) error {
+		for _, id := range due {
+			if _, err := tx.Exec(`UPDATE vault_deposits SET resend = NULL, next_due = expires WHERE id = ? AND state = ? AND next_due <= ?`, id, Opened, ms(now)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("remove links' records: %w", err)
+	}
+	return len(due) == sweepBatch, nil
 }
 
 func (v *Vault) past(ctx context.Context, now time.Time) (due []past, err error) {
