@@ -17,7 +17,7 @@ var mailWords = brand.Words{
 		"mail.subject": "Un message vous attend", "mail.subject.again": "Rappel : un message vous attend", "mail.subject.staff": "Un message MSSanté vous attend",
 		"mail.hello":      "Bonjour,",
 		"mail.sent":       "{clinic} vous a envoyé un message confidentiel.",
-		"mail.sent.again": "{clinic} vous a envoyé un message confidentiel le {date}. Il n'a pas encore été ouvert.",
+		"mail.sent.again": "{clinic} vous a envoyé un message confidentiel le {date}. Il n'est pas encore ouvert.",
 		"mail.sent.staff": "Un message de la messagerie sécurisée de santé (MSSanté) vous attend à {clinic}.",
 		"mail.from":       "Il vient de : {sender}", "mail.word": "Le mot convenu avec vous : {word}",
 		"mail.open": "Pour le lire, ouvrez cette page :", "mail.button": "Lire le message",
