@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"passerelle/gateway"
 )
@@ -83,4 +84,29 @@ func TestSharedCompleteOnce(t *testing.T) {
 	if n, m := len(s.mails(sinkOf)), len(s.mails(clinicOf)); n != 1 || m != 1 {
 		t.Errorf("%d notices, %d codes for the sender: want 1 of each", n, m)
 	}
+}
+
+// The database goes away between the seal and the hop's 250 for the notice, and comes back: the link that the patient has by then opens, and no second
+// one follows it.
+func TestSharedAwayBehindNotice(t *testing.T) {
+	s := newSharing(t)
+	back := make(chan error, 1)
+	away := func() {
+		if err := s.pg.Stop(); err != nil {
+			t.Error(err)
+		}
+		go func() {
+			time.Sleep(2 * time.Second)
+			back <- s.pg.Start(t.Context())
+		}()
+	}
+	s.atRcpt.Store(&away)
+	if got := s.a.send(s.a.lmtp, "dr@clinic.test", sealedLetter("a@patient.test", " [tel:06 12 34 56 78]"), "a@patient.test")[0]; got[:3] != "250" {
+		t.Error(got)
+	}
+	if err := <-back; err != nil {
+		t.Fatal(err)
+	}
+	n := readNotice(t, arrived(t, s.a.sink, "a@patient.test", 1)[0])
+	newReader(t, nil).openBySMS("http://"+s.b.portal+"/r/"+n.secret, s.sms, 1)
 }
