@@ -28,6 +28,7 @@ type commands struct {
 	Check     checkCmd     `cmd:"" help:"Check a config file: all its faults at once, then its expect pairs. Nothing listens, nothing is sent."`
 	Doctor    doctorCmd    `cmd:"" help:"Say whether all is well around the running gateway: certificates, hops, peers, directory, disk, clock; for people and monitoring."`
 	Explain   explainCmd   `cmd:"" help:"Say which way a mail would take, and why: rules tried, directory record, what the recipient would see. Nothing is sent."`
+	Trace     traceCmd     `cmd:"" help:"Say which way a mail took, and why, as the ledger has it; exit code 1 where nothing is noted."`
 	Demo      demoCmd      `cmd:"" help:"Show the main job on this machine: real sockets on loopback, eight messages, every arrival checked. Needs no config."`
 	Directory directoryCmd `cmd:"" help:"The local mirror of the national directory (Annuaire Sante): look up, search, import, compare. Needs no config."`
 	Whitelist whitelistCmd `cmd:"" help:"The signed white list of the MSSante trust space: status, refresh, accept, show."`
