@@ -29,5 +29,9 @@ func Trace(ctx context.Context, cfg *config.Config, f LedgerFilter) ([]LedgerEnt
 		return nil, err
 	}
 	defer db.Close()
+	tables := 0 // none: the gateway has not come so far in its first start
+	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE name = 'ledger_entries'`).Scan(&tables); err != nil || tables == 0 {
+		return nil, err
+	}
 	return ledger.Query(ctx, db, f)
 }

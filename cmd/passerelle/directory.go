@@ -78,7 +78,7 @@ type directoryImportCmd struct {
 
 func (directoryImportCmd) Help() string {
 	return "A running gateway takes the new mirror by itself. A file that is cut short, has lost columns or is much smaller than the one before is refused " +
-		"and the mirror in use stays. Run it as the user that serves (sudo -u passerelle).\n\n" +
+		"and the mirror in use stays. Run it as the user that serves (runuser -u passerelle -- passerelle ...).\n\n" +
 		"With --list nothing is written where a line is faulty; each is told with its line and column.\n\n" +
 		"Examples:\n  passerelle directory import --state-dir /var/lib/passerelle Extraction_Correspondance_MSSante_202611220600.txt\n" +
 		"  passerelle directory import --list --ignore Ville --out /etc/passerelle/correspondants.csv export.csv"

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -77,8 +78,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "passerelle:", err)
 		return 1
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "help":
+		args = append(args[1:len(args):len(args)], "--help")
+	case args[0] == "--version":
+		args = append([]string{"version"}, args[1:]...)
 	}
 	k, err := parser.Parse(args)
 	if exit >= 0 { // --help was printed
@@ -106,7 +112,11 @@ func tell(stderr io.Writer, err error) int {
 		fmt.Fprintln(stderr, printable(err.Error()))
 		return 2
 	case errors.As(err, &unread):
-		fmt.Fprintf(stderr, "passerelle: %s\nName the file: --config FILE, or PASSERELLE_CONFIG in the environment\n", printable(err.Error()))
+		hint := "Name the file: --config FILE, or PASSERELLE_CONFIG in the environment"
+		if errors.Is(err, fs.ErrPermission) {
+			hint = "Run it as root or as the user that serves: runuser -u passerelle -- passerelle ..."
+		}
+		fmt.Fprintf(stderr, "passerelle: %s\n%s\n", printable(err.Error()), hint)
 		return 2
 	}
 	fmt.Fprintln(stderr, "passerelle:", printable(err.Error()))

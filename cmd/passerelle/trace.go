@@ -19,7 +19,7 @@ type traceCmd struct {
 }
 
 func (traceCmd) Help() string {
-	return "It reads the ledger, beside the running gateway or without it, and changes nothing. Run it as the user that serves: sudo -u passerelle passerelle trace ...\n\n" +
+	return "It reads the ledger, beside the running gateway or without it, and changes nothing. Run it as the user that serves: runuser -u passerelle -- passerelle trace ...\n\n" +
 		"What WOULD happen to a mail is told by passerelle explain.\n\nExample:\n  passerelle trace mme.petit@courrier.example --since 7d"
 }
 
