@@ -27,8 +27,8 @@ const defaultStateDir = "/var/lib/passerelle"
 
 // stateFlag works without a config: a state folder is all that the mirror needs.
 type stateFlag struct {
-	StateDir string `placeholder:"DIR" xor:"state" help:"The gateway's state_dir (default: /var/lib/passerelle); the mirror alone is asked." type:"path"`
-	Config   string `short:"c" placeholder:"FILE" xor:"state" help:"Config file, in the place of --state-dir: its list and all its sources are asked." type:"path"`
+	StateDir string `placeholder:"DIR" xor:"state" help:"The gateway's state_dir (default: /var/lib/passerelle); questions go to the mirror alone." type:"path"`
+	Config   string `short:"c" placeholder:"FILE" xor:"state" help:"Config file, in the place of --state-dir; questions go to its list and all its sources too." type:"path"`
 }
 
 // load gives the state folder, and the config where one is named.
