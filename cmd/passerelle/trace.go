@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -15,12 +16,13 @@ type traceCmd struct {
 	About string          `arg:"" optional:"" help:"An address (sender or recipient), an id of the log, a Message-ID in its angle brackets, or a deposit; without it the last of all."`
 	Since config.Duration `name:"since" help:"Only what was tried within: 7d, 12h."`
 	Limit int             `name:"limit" short:"n" default:"20" help:"At most so many, the newest first; 10000 at most."`
+	Rules bool            `name:"rules" help:"Count what each rule did, in the place of the mails: what it would have done, in mode observe."`
 	JSON  bool            `name:"json" help:"As JSON, with all that the ledger holds."`
 }
 
 func (traceCmd) Help() string {
 	return "It reads the ledger, beside the running gateway or without it, and changes nothing. Run it as the user that serves: runuser -u passerelle -- passerelle trace ...\n\n" +
-		"What WOULD happen to a mail is told by passerelle explain.\n\nExample:\n  passerelle trace mme.petit@courrier.example --since 7d"
+		"What WOULD happen to a mail is told by passerelle explain.\n\nExamples:\n  passerelle trace mme.petit@courrier.example --since 7d\n  passerelle trace --rules --since 7d"
 }
 
 func (c traceCmd) Run(e *env) error {
@@ -30,6 +32,9 @@ func (c traceCmd) Run(e *env) error {
 	}
 	if c.Limit < 1 {
 		return &usageError{fmt.Errorf("--limit must be more than 0")}
+	}
+	if c.Rules {
+		return c.rules(e, cfg)
 	}
 	f := gateway.LedgerFilter{About: c.About, Limit: c.Limit}
 	if c.Since > 0 {
@@ -55,6 +60,27 @@ func (c traceCmd) Run(e *env) error {
 		return fmt.Errorf("nothing is noted: no such mail came to the gateway (mail inside the clinic does not pass it; mailq and the log of the mail server tell of mail on its way here)")
 	}
 	return nil
+}
+
+// rules prints a table of what each rule did.
+func (c traceCmd) rules(e *env, cfg *config.Config) error {
+	if c.About != "" || c.JSON {
+		return &usageError{errors.New("--rules counts all mail, as a table: without an address and --json")}
+	}
+	since := time.Time{}
+	if c.Since > 0 {
+		since = time.Now().Add(-time.Duration(c.Since))
+	}
+	list, err := gateway.TraceRules(e.ctx, cfg, since)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "RULE\tWAY\tOUTCOME\tRECIPIENTS\tLAST")
+	for _, r := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", printable(r.Rule), r.Route, r.Outcome, r.Count, r.Newest.Format(time.RFC3339))
+	}
+	return w.Flush()
 }
 
 // ways says in words what the routes are.

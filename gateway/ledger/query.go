@@ -79,6 +79,38 @@ func Query(ctx context.Context, db *sql.DB, f Filter) ([]Entry, error) {
 	return out, nil
 }
 
+// RuleCount is how often a rule chose a route with an outcome, and when last.
+type RuleCount struct {
+	Rule, Route string
+	Outcome     Outcome
+	Count       int
+	Newest      time.Time
+}
+
+// Rules counts the rows whose last attempt was at since or later, the most frequent first.
+func Rules(ctx context.Context, db *sql.DB, since time.Time) ([]RuleCount, error) {
+	rows, err := db.QueryContext(ctx, `SELECT rule, route, outcome, count(*) AS n, max(last) FROM ledger_entries WHERE last >= ?
+		GROUP BY rule, route, outcome ORDER BY n DESC, rule, route, outcome`, micros(since))
+	if err != nil {
+		return nil, fmt.Errorf("count rules in ledger: %w", err)
+	}
+	defer rows.Close()
+	var out []RuleCount
+	for rows.Next() {
+		var r RuleCount
+		var newest int64
+		if err := rows.Scan(&r.Rule, &r.Route, &r.Outcome, &r.Count, &newest); err != nil {
+			return nil, fmt.Errorf("count rules in ledger: %w", err)
+		}
+		r.Newest = instant(newest)
+		out = append(out, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("count rules in ledger: %w", err)
+	}
+	return out, nil
+}
+
 // Entry gives one row by its number.
 func (l *Ledger) Entry(ctx context.Context, seq int64) (Entry, error) {
 	e, err := scanEntry(l.db.Read().QueryRowContext(ctx, `SELECT seq, `+columns+` FROM ledger_entries WHERE seq = ?`, seq))
