@@ -87,30 +87,6 @@ func TestLateMarkOfOneWhoWasTold(t *testing.T) {
 	h.wantServed(a, false)
 }
 
-// A row that was erased between a failure and its bounce takes neither the memory nor the mark of the bounce with it.
-func TestBounceOfAnErasedRow(t *testing.T) {
-	h := newHouse(t, t.TempDir())
-	a := asks("body", "a@x.test", "b@x.test")
-	c := h.claim(a)
-	h.note(c, entry(0, Failed), entry(1, Deferred))
-	if err := h.db.Write(t.Context(), func(tx store.Tx) error {
-		_, err := tx.Exec(`DELETE FROM ledger_entries`)
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Bounced(t.Context(), 0); err != nil {
-		t.Fatal(err)
-	}
-	c.Settled(-1, false, true)
-	h.restart()
-	c = h.claim(a)
-	defer c.Release()
-	if e, ok := c.Served(0); !ok || !e.Bounced || e.Code < 500 {
-		t.Errorf("served %v %+v: the bounce would leave again", ok, e)
-	}
-}
-
 // "Nothing is handed on unless the ledger has just proved writable": under load the last commit is the proof and a claim writes
 // nothing; after a silence it must write, and cannot in a locked database.
 func TestClaimProvesAfterASilenceOnly(t *testing.T) {
