@@ -62,7 +62,7 @@ type Clinic struct {
 	Domains []string `yaml:"domains"`
 	// Networks may send to the lmtp and smtp listeners: prefixes or single addresses.
 	Networks []string `yaml:"networks"`
-	// QueueLifetime is the clinic server's own (Postfix: maximal_queue_lifetime); the gateway gives up shortly before.
+	// QueueLifetime is the clinic server's own (Postfix: maximal_queue_lifetime), 7 days at most; the gateway gives up shortly before.
 	QueueLifetime Duration `yaml:"queue_lifetime"`
 	// Postmaster is told what no sender can be told; "" is postmaster@<first clinic domain>.
 	Postmaster string `yaml:"postmaster"`

@@ -59,6 +59,9 @@ func (v *validator) general() {
 	}
 }
 
+// longestQueue is how long the ledger remembers (ledger.Config.Memory): who was served while others wait would get the message again behind it.
+const longestQueue = Duration(7 * day)
+
 func (v *validator) clinic() {
 	c := v.c.Clinic
 	if len(c.Domains) == 0 && v.ok("clinic.domains") {
@@ -72,6 +75,9 @@ func (v *validator) clinic() {
 	v.networks("clinic.networks", c.Networks)
 	if c.QueueLifetime.Std() < day/24 && v.ok("clinic.queue_lifetime") {
 		v.fault("clinic.queue_lifetime", "must be an hour at least, as the clinic server's own (Postfix: maximal_queue_lifetime)")
+	}
+	if c.QueueLifetime > longestQueue && v.ok("clinic.queue_lifetime") {
+		v.fault("clinic.queue_lifetime", "must be %s at most, also where the clinic server's own is longer: for so long it is remembered who has a message already", longestQueue)
 	}
 	if c.Postmaster != "" && (v.seen("clinic.postmaster") || v.ok("clinic.domains")) {
 		v.address("clinic.postmaster", c.Postmaster)

@@ -36,9 +36,13 @@ type session struct {
 func (g *Gateway) handOnFor(ctx context.Context, s *session, m *mail, ways []way) []way {
 	t := g.traffic
 	var going []*flight
-	decided := make([]policy.Decision, len(ways)) // a lane adds to its own what it finds
+	before := make([]decided, len(ways)) // a lane adds to its own what it finds
 	for i := range ways {
-		decided[i] = ways[i].decision
+		before[i] = decided{ways[i].decision, ways[i].to, ways[i].from}
+	}
+	left := func(i int, hop string, f *fault) way {
+		d := &before[i]
+		return way{decision: d.decision, to: d.to, from: d.from, answer: ways[i].answer, facts: ways[i].facts, hop: hop, fault: f}
 	}
 	for _, f := range g.flights(m, ways) {
 		f.client = s.client
@@ -69,12 +73,12 @@ func (g *Gateway) handOnFor(ctx context.Context, s *session, m *mail, ways []way
 	leave := func(f *flight) {
 		on, never := f.leave(func(on []int) { g.detach(s, m, f, on) })
 		for _, i := range on {
-			w := &ways[i]
-			behind[i] = way{decision: decided[i], answer: w.answer, facts: w.facts, hop: f.hop, fault: slow(f.hop), onWay: true}
+			w := left(i, f.hop, slow(f.hop))
+			w.onWay = true
+			behind[i] = w
 		}
 		for _, i := range never {
-			w := &ways[i]
-			behind[i] = way{decision: decided[i], answer: w.answer, facts: w.facts, hop: f.hop, fault: stalled(f.hop)}
+			behind[i] = left(i, f.hop, stalled(f.hop))
 		}
 	}
 	var patient []*flight
@@ -101,6 +105,13 @@ func (g *Gateway) handOnFor(ctx context.Context, s *session, m *mail, ways []way
 		}
 	}
 	return told
+}
+
+// decided is what a way was before its lane began.
+type decided struct {
+	decision policy.Decision
+	to       *message.Recipient
+	from     message.Recipient
 }
 
 // shared is given back when the last of its holders lets go.

@@ -144,8 +144,9 @@ func (g *Gateway) sendAsCame(ctx context.Context, m *mail, ways []way, group []i
 	}
 	protect.Strip(&h)
 	g.log.Warn("the clinic's server takes the message without the documents laid beside alone: raise its message_size_limit", "id", m.env.ID)
-	m.pledge = g.pledges.another(m.pledge) // what was refused is another letter's
-	g.send(ctx, m, ways, refused, g.set.hopClinic, m.letter(slices.Concat(m.trace, m.marks, h.Bytes()), m.asCame.body, m.asCame.start))
+	l := m.letter(slices.Concat(m.trace, m.marks, h.Bytes()), m.asCame.body, m.asCame.start)
+	l.Pledge = g.pledges.another(m.pledge) // what was refused is another letter's; m is the other lanes' too
+	g.send(ctx, m, ways, refused, g.set.hopClinic, l)
 	for _, i := range refused {
 		ways[i].decision.Reason += ", but too large for the clinic's server with them"
 	}

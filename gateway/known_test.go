@@ -169,3 +169,21 @@ func TestAliasDecidedOnItsTarget(t *testing.T) {
 		t.Errorf("a target outside the space while the directory is away: %q", got)
 	}
 }
+
+// While its hop is slow, the ledger names whom the sender wrote to, as it does once the copy is there.
+func TestAliasBehindASlowHop(t *testing.T) {
+	g := newGate(t)
+	text := strings.Replace(withRules("relay: {timeout: 1s, slow_after: 200ms}\nrules:\n  - {name: slow, domain: [slow.test], route: plain, hop: slow}\n  - {name: rest, route: plain}\n"),
+		"hops:\n", "hops:\n  slow: {addr: \""+g.hop.Addr()+"\", tls: none}\n", 1) + "directory: {list: \"" + listFile(t, "adresse;alias_of\ncabinet@dest.test;slow@slow.test\nslow@slow.test;\n") + "\"}\n"
+	h := custom(t, text, nil, nil)
+	if got := h.once(h.lmtp, "dr@clinic.test", hello, "cabinet@dest.test"); codes(got) != "451" {
+		t.Fatal(got)
+	}
+	g.open()
+	if got := h.settled(h.lmtp, "dr@clinic.test", "cabinet@dest.test"); got != "250" || len(g.hop.To("slow@slow.test")) != 1 {
+		t.Fatal(got)
+	}
+	if why := h.reasonFor("cabinet@dest.test"); strings.Count(why, "\n") != 1 {
+		t.Errorf("the ledger says of whom the sender wrote to: %q, want two rows", why)
+	}
+}

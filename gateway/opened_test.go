@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"passerelle/gateway"
@@ -321,5 +322,36 @@ func TestOpenedForMany(t *testing.T) {
 	}
 	if n := len(o.clinic.Messages()); n != 7 {
 		t.Errorf("%d transactions: one for each who opens it, and one for the others", n)
+	}
+}
+
+// Recipients with keys of their own are served side by side: each whose opened copy is refused for its size has the message as it came. Under -race it
+// tells of what their lanes share.
+func TestOpenedRefusedSideBySide(t *testing.T) {
+	var keys, to []string
+	var seal []*gatewaytest.Correspondent
+	for i := range 4 {
+		address := fmt.Sprintf("p%d@clinic.test", i)
+		c := theirs(t, address, gatewaytest.CorrespondentOptions{EC: true})
+		keys, to, seal = append(keys, keyLine(c, address)), append(to, address), append(seal, c)
+	}
+	o := newOpens(t, "", keys...)
+	var mu sync.Mutex
+	asked := map[string]bool{}
+	o.clinicReply = func(who string) gatewaytest.Reply {
+		mu.Lock()
+		defer mu.Unlock()
+		if asked[who] {
+			return gatewaytest.Reply{}
+		}
+		asked[who] = true
+		return gatewaytest.Reply{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: "too big"}
+	}
+	text := fromAfar(sealed(t, []byte(plainEntity), "aes-256-gcm", seal...))
+	o.receive(t, text, to...)
+	for _, who := range to {
+		if data := o.got(t, who); !bytes.HasSuffix(data, crlf(text)) || field(t, data) != "" {
+			t.Errorf("%s: refused opened, it came as\n%s", who, data)
+		}
 	}
 }

@@ -214,8 +214,9 @@ func (g *Gateway) sendUnopened(ctx context.Context, m *mail, ways []way, group [
 		return
 	}
 	g.log.Warn("the clinic's server takes the message only as it came, not opened: raise its message_size_limit, let it take 8BITMIME", "id", m.env.ID)
-	m.pledge = g.pledges.another(m.pledge)
-	g.send(ctx, m, ways, shape, g.set.hopClinic, g.home(m.came()))
+	l := g.home(m.came())
+	l.Pledge = g.pledges.another(m.pledge) // m is the other lanes' too
+	g.send(ctx, m, ways, shape, g.set.hopClinic, l)
 	for _, i := range shape {
 		ways[i].decision.Reason += ", but not taken so by the clinic's server, and handed on as it came"
 	}

@@ -18,6 +18,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/gateway/gatewaytest"
+	"passerelle/policy"
 )
 
 // TestReloadUnderLoad: while two configs take turns, each message is taken, arrives once, and goes wholly by one of them: the rule of each leads to
@@ -128,6 +129,45 @@ func TestReloadKeepsOutOfSight(t *testing.T) {
 		if got := codes(h.send(h.lmtp, "dr@clinic.test", hello+fault, "a@dest.test", "never@dest.test")); got != "250 550" {
 			t.Errorf("%s: %s behind it", fault, got)
 		}
+	}
+}
+
+// TestReloadThatFailsLeavesTheDirectory: a config that is refused for whatever fault brings no extraction of its own into the mirror.
+func TestReloadThatFailsLeavesTheDirectory(t *testing.T) {
+	h := newInSpace(t, "rules:\n  - {name: rest, route: refuse}\n", nil, nil)
+	verdict := func() policy.Verdict {
+		x, err := h.g.Explain(t.Context(), "dr@mss.clinic.test", "neuve@peer.mssante.test", []byte(strings.ReplaceAll(hello, "\n", "\r\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x.Facts.Verdict
+	}
+	boxes := []gatewaytest.Mailbox{gatewaytest.Doctor("neuve@peer.mssante.test", "Eve", "Neuve")}
+	for i := range 500 {
+		boxes = append(boxes, gatewaytest.Doctor(fmt.Sprintf("d%d@peer.mssante.test", i), "Paul", "Petit"))
+	}
+	file, broken := filepath.Join(h.dir, "other.txt"), filepath.Join(h.dir, "broken.pem")
+	if err := errors.Join(gatewaytest.WriteDirectory(file, boxes...), os.WriteFile(broken, []byte("no certificate"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	reload := func(box ...config.Collect) error {
+		return h.g.Reload(t.Context(), func() (*config.Config, error) {
+			c, err := config.Load(filepath.Join(h.dir, "passerelle.yaml"), os.LookupEnv)
+			c.Directory.Extraction, c.Collect = file, box
+			return c, err
+		})
+	}
+	if err := reload(config.Collect{Name: "one", Addr: "127.0.0.1:1", DeliverTo: "a@clinic.test", Cert: broken, Key: broken}); err == nil {
+		t.Error("a mailbox's broken certificate is taken")
+	}
+	if v := verdict(); v != policy.NotListed {
+		t.Errorf("behind a reload that failed she is %s", v)
+	}
+	if err := reload(); err != nil {
+		t.Fatal(err)
+	}
+	if v := verdict(); v != policy.Verified {
+		t.Errorf("behind a reload that did not she is %s: the test shows nothing", v)
 	}
 }
 

@@ -160,6 +160,10 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 			return err
 		}
 	}
+	if g.collect, g.collectCerts, err = g.boxes(cfg); err != nil {
+		return err
+	}
+	// Last of all that may fail: it brings the config's extraction into the mirror, which the former state reads too.
 	if g.directory == nil {
 		g.directory, err = directory.Open(ctx, g.directoryConfig(cfg))
 	} else {
@@ -168,10 +172,7 @@ func (g *Gateway) furnish(ctx context.Context, cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if g.collect, g.collectCerts, err = g.boxes(cfg); err != nil {
-		return err
-	}
-	g.book, err = g.newBook(cfg)
+	g.book, err = g.newBook(cfg) // of what Validate has read
 	return err
 }
 

@@ -154,10 +154,8 @@ func (c *Claim) readServed(ctx context.Context) error {
 			continue
 		}
 		e, err := scanEntry(c.l.db.Read().QueryRowContext(ctx, `SELECT seq, `+columns+` FROM ledger_entries WHERE seq = ?`, m.entry))
-		if errors.Is(err, sql.ErrNoRows) { // the row was erased; that the recipient was served is still known
-			if e, err = (Entry{Outcome: m.outcome, Code: 250}), nil; m.outcome != Delivered {
-				e.Code, e.Text = 554, "Remise impossible lors d'un essai precedent"
-			}
+		if errors.Is(err, sql.ErrNoRows) {
+			e, err = m.erased(), nil
 		}
 		if err != nil {
 			return err
@@ -166,6 +164,14 @@ func (c *Claim) readServed(ctx context.Context) error {
 		c.served[i] = e
 	}
 	return nil
+}
+
+// erased stands for the row where that was erased: that the recipient was served is still known.
+func (m memo) erased() Entry {
+	if m.outcome == Delivered {
+		return Entry{Outcome: m.outcome, Code: 250}
+	}
+	return Entry{Outcome: m.outcome, Code: 554, Text: "Remise impossible lors d'un essai precedent"}
 }
 
 // Served gives the remembered final outcome of recipient i, if an earlier attempt reached one that its client was not told: its

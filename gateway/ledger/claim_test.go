@@ -3,6 +3,8 @@ package ledger
 import (
 	"errors"
 	"testing"
+
+	"passerelle/gateway/store"
 )
 
 func yes() bool { return true }
@@ -77,4 +79,28 @@ func TestLateNoteOfACopyIsFound(t *testing.T) {
 	unlock()
 	h.reopen(t.Context())
 	h.wantServed(a, true)
+}
+
+// A row that was erased between a failure and its bounce takes neither the memory nor the mark of the bounce with it.
+func TestBounceOfAnErasedRow(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	a := asks("body", "a@x.test", "b@x.test")
+	c := h.claim(a)
+	h.note(c, entry(0, Failed), entry(1, Deferred))
+	if err := h.db.Write(t.Context(), func(tx store.Tx) error {
+		_, err := tx.Exec(`DELETE FROM ledger_entries`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Bounced(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	c.Settled(-1, false, true)
+	h.restart()
+	c = h.claim(a)
+	defer c.Release()
+	if e, ok := c.Served(0); !ok || !e.Bounced || e.Code < 500 {
+		t.Errorf("served %v %+v: the bounce would leave again", ok, e)
+	}
 }

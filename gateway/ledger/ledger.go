@@ -34,8 +34,8 @@ type Config struct {
 	Key [32]byte
 	Now func() time.Time
 	Log *slog.Logger
-	// Memory is how long a recipient is remembered after its last attempt: 7 days. It must be longer than the client's queue
-	// lifetime.
+	// Memory is how long a recipient is remembered after it was served, or answered "later" for the last time: 7 days. It must be as long as
+	// the client's queue lifetime (config: longestQueue).
 	Memory time.Duration
 	// Proof is for how long a successful commit proves the ledger writable: 1 s. A claim after a longer silence costs one commit
 	// more; under load none does.

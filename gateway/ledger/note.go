@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -93,6 +94,9 @@ func (c *Claim) Bounced(ctx context.Context, recipients ...int) error {
 			return fmt.Errorf("note bounce of recipient %d: %w", i, errIndex)
 		}
 		e, err := c.l.Entry(ctx, c.memos[i].entry)
+		if errors.Is(err, ErrNoEntry) { // the report has left: without its mark each repeat would send another
+			e, err = c.memos[i].erased(), nil
+		}
 		if err != nil {
 			return fmt.Errorf("note bounce of recipient %d: %w", i, err)
 		}

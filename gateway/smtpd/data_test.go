@@ -192,6 +192,12 @@ func TestExactSizeLimit(t *testing.T) {
 			t.Errorf("SIZE=%s: got %d %q", odd, code, text)
 		}
 	}
+	for _, huge := range []string{"4294967296", "99999999999999999999", "18446744073709551616"} { // RFC 1870 section 3: it is a size
+		if text := c.want(552, "MAIL FROM:<a@b.test> size="+huge); !strings.Contains(text, "5.3.4") {
+			t.Errorf("SIZE=%s: got %q, want 5.3.4", huge, text)
+		}
+	}
+	c.want(250, "MAIL FROM:<a@b.test> SIZE=00000000000000010000")
 }
 
 func TestDotsAreTransparent(t *testing.T) {

@@ -1,6 +1,9 @@
 package smtpd
 
 import (
+	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"passerelle/gateway/message"
@@ -76,15 +79,56 @@ func soundParams(params string, utf8 bool) bool {
 	return true
 }
 
-// libraryForm is the command as the library gets it: it wants a domain behind `<postmaster>`.
+// libraryForm is the command as the library gets it. It wants a domain behind `<postmaster>`, takes a SIZE of more than 32 bits for nonsense
+// and knows two types of address in ORCPT.
 func libraryForm(verb, arg string) string {
-	if verb == "RCPT" {
-		if path, params, ok := splitPath(arg, "TO:"); ok && strings.EqualFold(path, "postmaster") {
-			return "RCPT TO:<postmaster@localhost>" + params
+	switch verb {
+	case "MAIL":
+		if _, params, ok := splitPath(arg, "FROM:"); ok {
+			arg = strings.TrimSuffix(arg, params) + hugeSize.ReplaceAllStringFunc(params, librarySize)
+		}
+	case "RCPT":
+		if path, params, ok := splitPath(arg, "TO:"); ok {
+			_, rest, _ := otherORcpt(params)
+			arg = strings.TrimSuffix(arg, params) + rest
+			if strings.EqualFold(path, "postmaster") {
+				arg = "TO:<postmaster@localhost>" + rest
+			}
 		}
 	}
 	if arg == "" {
 		return verb
 	}
 	return verb + " " + arg
+}
+
+var (
+	hugeSize = regexp.MustCompile(`(?i) SIZE=[0-9]{10,20}\b`)
+	orcpt    = regexp.MustCompile(`(?i: ORCPT)=([A-Za-z0-9-]{1,20});((?:[!-*,-<>-~]|\+[2-7][0-9A-F])+)(?: |$)`)
+)
+
+// librarySize gives what the library answers as too large (RFC 1870 section 3: a size has up to 20 digits).
+func librarySize(param string) string {
+	if _, err := strconv.ParseUint(param[len(" SIZE="):], 10, 32); err != nil {
+		return " SIZE=4294967295"
+	}
+	return param
+}
+
+// otherORcpt gives the original recipient where its type is another than rfc822 and utf-8, x400 say (RFC 3461 section 4.2: any that is
+// registered), as type;address without xtext, and the parameters without it.
+func otherORcpt(params string) (typed, rest string, ok bool) {
+	at := orcpt.FindStringSubmatchIndex(params)
+	if at == nil {
+		return "", params, false
+	}
+	kind, value := strings.ToLower(params[at[2]:at[3]]), params[at[4]:at[5]]
+	if kind == "rfc822" || kind == "utf-8" {
+		return "", params, false
+	}
+	decoded, err := url.PathUnescape(strings.NewReplacer("%", "%25", "+", "%").Replace(value))
+	if err != nil || strings.ContainsFunc(decoded, isControl) {
+		return "", params, false
+	}
+	return kind + ";" + decoded, params[:at[0]] + params[at[5]:], true
 }

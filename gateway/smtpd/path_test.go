@@ -112,6 +112,41 @@ func TestEnvelopeParameters(t *testing.T) {
 	c.want(553, "MAIL FROM:<jos\u00e9@d.test>")
 }
 
+// RFC 3461 section 4.2: an original recipient may have an address of any registered type; the library refuses all but two.
+func TestORcptOfAnyType(t *testing.T) {
+	b := bare(t, nil)
+	lib := hello(t, b.addr)
+	lib.want(250, "MAIL FROM:<a@b.test>")
+	lib.want(501, "RCPT TO:<a@d.test> ORCPT=x400;/C=FR/")
+	s := start(t, nil)
+	c := hello(t, s.addr)
+	c.want(250, "MAIL FROM:<a@b.test>")
+	want := map[string]string{
+		"<a@d.test> ORCPT=x400;/C+3DFR/ADMD+3Datlas/+20x": "x400;/C=FR/ADMD=atlas/ x",
+		"<b@d.test> NOTIFY=NEVER ORCPT=X-OTHER;50%25+2B":  "x-other;50%25+",
+		"<c@d.test> ORCPT=unknown;a NOTIFY=NEVER":         "unknown;a",
+		`<"x ORCPT=x400;y"@d.test>`:                       "",
+		"<postmaster> ORCPT=x400;/G+3DPost/":              "x400;/G=Post/",
+		"<d@d.test> orcpt=rfc822;a+2Bb@d.test":            "rfc822;a+b@d.test",
+	}
+	var order []string
+	for path := range want {
+		c.want(250, "RCPT TO:"+path)
+		order = append(order, path)
+	}
+	for _, path := range []string{"x400;", ";a", "x400;a=b", "x400;a+0Db", "x400;a+b", "x400;a+2b", "x400;\u00e9", "x400", "x 400;a", "x400;a ORCPT=x400;b"} {
+		c.want(501, "RCPT TO:<a@d.test> ORCPT="+path)
+	}
+	c.want(354, "DATA")
+	c.send("Subject: x\r\n\r\n.\r\n")
+	c.expect(250)
+	for i, r := range s.got()[0].env.Recipients {
+		if path := order[i]; r.ORcpt != want[path] {
+			t.Errorf("%s: got %q, want %q", path, r.ORcpt, want[path])
+		}
+	}
+}
+
 // FuzzReadPath: a path that is accepted is one that the library reads alike, and its parameters hold no second address.
 func FuzzReadPath(f *testing.F) {
 	for _, s := range []string{"TO:<a@b>", `TO:<"a>b"@c> NOTIFY=NEVER`, "TO:<@a:b@c>", "TO:<postmaster>"} {

@@ -85,6 +85,8 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 		if strings.ContainsFunc(r.ORcpt, isControl) { // the library decodes \x{01} of RFC 6533 to a control character
 			return s.no(errSyntax)
 		}
+	} else if _, params, ok := splitPath(c.arg, "TO:"); ok {
+		r.ORcpt, _, _ = otherORcpt(params)
 	}
 	if err := s.ask(s.env, func() error { return s.h.Rcpt(c.srv.ctx, c.who(), s.env, r) }); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"passerelle/gateway/message"
 )
 
 // A reply that fills the buffer is written at once; where that write fails nobody heard it.
@@ -98,4 +101,51 @@ func TestProtocolOfTheTrace(t *testing.T) {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
 	}
+}
+
+// A client that has closed is not here any more, also where what it said last was not read: a TLS alert, a QUIT.
+func TestClosedClientIsNotHere(t *testing.T) {
+	ca := newAuthority(t)
+	for name, say := range map[string]string{"tls": "", "quit": "QUIT\r\n"} {
+		asker := hereAsker{make(chan func() bool), make(chan struct{})}
+		s := start(t, func(cfg *Config, _ *recorder) { cfg.TLS, cfg.Handler = ca.server(), asker })
+		c := hello(t, s.addr)
+		if name == "tls" {
+			if err := c.startTLS(ca.client()); err != nil {
+				t.Fatal(err)
+			}
+			c.want(250, "EHLO client.test")
+		}
+		c.inData()
+		c.send("Subject: x\r\n\r\n.\r\n" + say)
+		here := <-asker.in
+		if !here() {
+			t.Errorf("%s: who waits for a reply is not here", name)
+		}
+		c.nc.Close()
+		for end := time.Now().Add(2 * time.Second); here() && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if here() {
+			t.Errorf("%s: who has closed is still here", name)
+		}
+		close(asker.on)
+	}
+}
+
+// hereAsker holds a message until on, and gives away who asks whether its client is here.
+type hereAsker struct {
+	in chan func() bool
+	on chan struct{}
+}
+
+func (hereAsker) Mail(context.Context, Client, *message.Envelope) error { return nil }
+func (hereAsker) Rcpt(context.Context, Client, *message.Envelope, message.Recipient) error {
+	return nil
+}
+
+func (h hereAsker) Data(_ context.Context, c Client, _ *message.Envelope, _ *message.Body) Outcome {
+	h.in <- c.Here
+	<-h.on
+	return Outcome{Whole: accepted}
 }
