@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"passerelle/gateway/gatewaytest"
 )
@@ -32,12 +31,10 @@ func TestLDAPAskedAboutItsDomains(t *testing.T) {
 			h.explain(a)
 		}
 		var heard string
-		for range 200 { // its log comes behind
-			if heard = s.LogText()[before:]; strings.Count(heard, "SEARCH RESULT") >= len(want) {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		until(t, when+": its log, which comes behind", func() bool {
+			heard = s.LogText()[before:]
+			return strings.Count(heard, "SEARCH RESULT") >= len(want)
+		})
 		for _, a := range everybody {
 			asked := false
 			for _, w := range want {
@@ -62,11 +59,7 @@ func TestLDAPAskedAboutItsDomains(t *testing.T) {
 		t.Errorf("a reload that leaves the source as it is closed its connection:\n%s", s.LogText())
 	}
 	h.reload(t, "timeout: 2s", "timeout: 1s")
-	for end := time.Now().Add(10 * time.Second); !closed(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the connection of the former state stays open:\n%s", s.LogText())
-		}
-	}
+	until(t, "the connection of the former state is closed", closed)
 	if a := h.explain("chef@chu.test"); a.Verdict != "verified" {
 		t.Errorf("under the new state: %+v", a)
 	}
