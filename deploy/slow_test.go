@@ -153,12 +153,13 @@ func (w *slowWorld) run(t *testing.T) {
 	if first > before+relayTimeout {
 		t.Errorf("ordinary mail is %s late as the hop stalls, want one relay.timeout at most", first)
 	}
-	if then > time.Second {
+	if then > before+relayTimeout/2 { // a machine that is busy elsewhere was so before too
 		t.Errorf("ordinary mail is %s late while the hop stalls", then)
 	}
-	if n := w.slow.Attempts(); n < slowLetters/2 || w.metric(t, "passerelle_gateway_detached") != fmt.Sprint(n) {
-		t.Errorf("%d letters reached the hop that stalls, %s go on", n, w.metric(t, "passerelle_gateway_detached"))
-	}
+	benchUntil(t, within(t), "half of the letters have reached the hop that stalls, and all that did go on", func() bool { // one more is tried at times
+		n := w.slow.Attempts()
+		return n >= slowLetters/2 && w.metric(t, "passerelle_gateway_detached") == fmt.Sprint(n)
+	})
 
 	goOn()
 	w.empty(t)
