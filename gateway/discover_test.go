@@ -279,7 +279,7 @@ func TestCertificateRevokedLater(t *testing.T) {
 	ca.Revoke(i)
 	pass(23 * time.Hour)
 	status.Set(gatewaytest.Status{})
-	for range 50 { // the new list is fetched beside the mail that was still good by the old one
+	for range 400 { // the new list is fetched beside the mail that was still good by the old one
 		if got := leaves(t, h, "a@d.test"); got[0] == "notice" {
 			break
 		} else if got[0] != "smime" {

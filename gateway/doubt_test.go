@@ -174,7 +174,7 @@ func (s *space) dial(t *testing.T, h *house) *wire {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { raw.Close() })
-	raw.SetDeadline(time.Now().Add(30 * time.Second))
+	raw.SetDeadline(time.Now().Add(2 * time.Minute))
 	w := &wire{t: t, c: textproto.NewConn(raw)}
 	w.want("220", "")
 	w.want("250", "EHLO mss.peer.test")

@@ -201,7 +201,7 @@ func (h *house) upToDot(addr, from, content string, to ...string) (dot func() []
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	c := textproto.NewConn(conn)
 	line := func(want int, format string, args ...any) {
 		h.t.Helper()
