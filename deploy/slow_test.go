@@ -156,7 +156,7 @@ func (w *slowWorld) run(t *testing.T) {
 	if then > before+relayTimeout/2 { // a machine that is busy elsewhere was so before too
 		t.Errorf("ordinary mail is %s late while the hop stalls", then)
 	}
-	benchUntil(t, within(t), "half of the letters have reached the hop that stalls, and all that did go on", func() bool { // one more is tried at times
+	benchUntil(t, within(t), "every letter that reached the hop goes on behind its reply", func() bool {
 		n := w.slow.Attempts()
 		return n >= slowLetters/2 && w.metric(t, "passerelle_gateway_detached") == fmt.Sprint(n)
 	})

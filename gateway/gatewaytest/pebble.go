@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -32,16 +31,7 @@ type Pebble struct {
 
 // PebbleTool finds the program; the error says how it is installed.
 func PebbleTool() (string, error) {
-	if p, err := exec.LookPath("pebble"); err == nil {
-		return p, nil
-	}
-	if out, err := exec.Command("go", "env", "GOPATH").Output(); err == nil {
-		p := filepath.Join(strings.TrimSpace(string(out)), "bin", "pebble")
-		if _, err := os.Stat(p); err == nil {
-			return p, nil
-		}
-	}
-	return "", errors.New("pebble is missing: run deploy/test-deps.sh, or go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1")
+	return goTool("pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1")
 }
 
 // StartPebble asks names for addresses, and proves at httpPort and tlsPort.

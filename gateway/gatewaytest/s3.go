@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -30,23 +29,9 @@ type S3 struct {
 	buckets                int
 }
 
-// S3Tool finds the program; the error says how it is installed.
-func S3Tool() (string, error) {
-	if p, err := exec.LookPath("versitygw"); err == nil {
-		return p, nil
-	}
-	if out, err := exec.Command("go", "env", "GOPATH").Output(); err == nil {
-		p := filepath.Join(strings.TrimSpace(string(out)), "bin", "versitygw")
-		if _, err := os.Stat(p); err == nil {
-			return p, nil
-		}
-	}
-	return "", errors.New("versitygw is missing: run deploy/test-deps.sh, or CGO_ENABLED=0 go install github.com/versity/versitygw/cmd/versitygw@v1.8.0")
-}
-
 // StartS3 starts the server on an empty folder. Close removes it.
 func StartS3(ctx context.Context) (*S3, error) {
-	program, err := S3Tool()
+	program, err := goTool("versitygw", "github.com/versity/versitygw/cmd/versitygw@v1.8.0")
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ type DB struct {
 	pool *sql.DB   // of w alone
 	w    *sql.Conn // the connection that writes; whoever has the turn uses it
 	r    *sql.DB   // a pool that reads
+	busy time.Duration
 	lock *os.File
 	disk *files
 	log  *slog.Logger
@@ -81,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{lock: lock, log: cfg.Log, done: make(chan struct{})}
+	db := &DB{busy: cfg.Busy, lock: lock, log: cfg.Log, done: make(chan struct{})}
 	db.writes = NewGather(maxGroup, db.commit)
 	if err := db.open(ctx, filepath.Join(dir, cfg.File), cfg); err != nil {
 		db.closeHandles()
@@ -102,7 +103,7 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 		"foreign_keys(1)", "journal_size_limit(67108864)", "cache_size(-4000)")); err != nil {
 		return err
 	}
-	if err := openAll(ctx, db.pool, 2); err != nil { // w, and one for Settle
+	if err := openAll(ctx, db.pool, 1); err != nil {
 		return err
 	}
 	if db.w, err = db.pool.Conn(ctx); err != nil {
@@ -205,14 +206,29 @@ func (db *DB) Close() error {
 }
 
 // Settle moves the log into the database and empties it. secure_delete overwrites in the database what a statement removed; the page before it
-// stands in the log until then, and for days where little is written. What a reader or writer holds meanwhile is left to the next call.
+// stands in the log until then, and for days where little is written. It has the writer's turn, so no write meets its locks; what a reader
+// holds for longer than a moment is left to the next call.
 func (db *DB) Settle(ctx context.Context) error {
-	var busy, frames, moved int
-	if err := db.pool.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved); err != nil {
+	err := db.writes.Alone(ctx, func() (err error) {
+		ctx := context.WithoutCancel(ctx) // an interrupt is for nobody's sake
+		if _, err := db.w.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", readersMoment.Milliseconds())); err != nil {
+			return err
+		}
+		defer func() {
+			_, fail := db.w.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", db.busy.Milliseconds()))
+			err = errors.Join(err, fail)
+		}()
+		var busy, frames, moved int
+		return db.w.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
+	})
+	if err != nil {
 		return fmt.Errorf("empty the log of the database: %w", err)
 	}
 	return nil
 }
+
+// readersMoment is how long Settle, and so every write behind it, waits for readers.
+const readersMoment = 50 * time.Millisecond
 
 func (db *DB) closeHandles() error {
 	var errs []error

@@ -44,7 +44,12 @@ func (m thenStop) Run() int {
 
 func open(t testing.TB, dir string) *DB {
 	t.Helper()
-	db, err := Open(t.Context(), Config{Dir: dir, Busy: 200 * time.Millisecond})
+	return openConfig(t, Config{Dir: dir, Busy: 200 * time.Millisecond})
+}
+
+func openConfig(t testing.TB, cfg Config) *DB {
+	t.Helper()
+	db, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,5 +369,49 @@ func TestDescriptors(t *testing.T) {
 	wg.Wait()
 	if after := count(); after > before {
 		t.Errorf("%d descriptors, %d at the start", after, before)
+	}
+}
+
+// TestSettleHoldsNobody: whoever reads for long keeps the log from being emptied, and no write waits for that.
+func TestSettleHoldsNobody(t *testing.T) {
+	db := openConfig(t, Config{Dir: t.TempDir(), Busy: 30 * time.Second})
+	write := func(ctx context.Context) error {
+		return db.Write(ctx, func(tx Tx) error {
+			_, err := tx.Exec("CREATE TABLE IF NOT EXISTS t (a)")
+			return err
+		})
+	}
+	if err := write(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reads, err := db.Read().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reads.Rollback()
+	var n int
+	if err := reads.QueryRow("SELECT COUNT(*) FROM t").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Write(t.Context(), func(tx Tx) error { _, err := tx.Exec("INSERT INTO t VALUES (1)"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	settled := make(chan error, 1)
+	go func() { settled <- db.Settle(t.Context()) }()
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for range 100 {
+		if err := write(soon); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case err := <-settled:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-soon.Done():
+		t.Error("it waits for the reader")
 	}
 }
