@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -22,6 +23,7 @@ func (c *Config) normalize() {
 	for i := range c.DKIM {
 		c.DKIM[i].Domain = label(c.DKIM[i].Domain)
 	}
+	c.Pickup.OIDC = slices.DeleteFunc(c.Pickup.OIDC, OIDC.off)
 	c.Trust.PatientDomain = label(c.Trust.PatientDomain)
 	c.Trust.Domains = labels(c.Trust.Domains, label)
 	c.Trust.Hosts = labels(c.Trust.Hosts, label)

@@ -90,8 +90,9 @@ type OIDC struct {
 	Name  string `yaml:"name"`
 	Label string `yaml:"label"`
 	// Issuer is who signs; Discovery where its settings lie, "" for the issuer's well-known place.
-	Issuer           string `yaml:"issuer"`
-	Discovery        string `yaml:"discovery"`
+	Issuer    string `yaml:"issuer"`
+	Discovery string `yaml:"discovery"`
+	// ClientID is what the provider calls us; "" switches the entry off.
 	ClientID         string `yaml:"client_id"`
 	ClientSecret     Secret `yaml:"client_secret"`
 	ClientSecretFile string `yaml:"client_secret_file"`
@@ -105,6 +106,9 @@ type OIDC struct {
 	// Timeout bounds each request to it.
 	Timeout Duration `yaml:"timeout"`
 }
+
+// off: its client_id is empty.
+func (o OIDC) off() bool { return o.ClientID == "" }
 
 // Secret gives the client's secret; its file is read now.
 func (o OIDC) Secret() (string, error) {
@@ -228,6 +232,12 @@ func (v *validator) oidc() {
 	names := map[string]bool{}
 	for i, o := range v.c.Pickup.OIDC {
 		key := index("pickup.oidc", i)
+		if o.off() && v.ok(key+".client_id") && !v.seen(key+".client_id") { // one that is there and empty, ${FC_CLIENT_ID:-}, is switched off
+			v.fault(key+".client_id", "must be set: the provider gives it with the habilitation")
+		}
+		if o.off() {
+			continue
+		}
 		if !oidcName.MatchString(o.Name) || names[o.Name] {
 			v.fault(key+".name", "must be lower case letters, digits and hyphens, each name once")
 		}
@@ -235,9 +245,6 @@ func (v *validator) oidc() {
 		v.weburl(key+".issuer", o.Issuer, true)
 		if o.Discovery != "" {
 			v.weburl(key+".discovery", o.Discovery, false)
-		}
-		if o.ClientID == "" {
-			v.fault(key+".client_id", "must be set: the provider gives it with the habilitation")
 		}
 		if o.ClientSecret != "" && o.ClientSecretFile != "" {
 			v.fault(key+".client_secret_file", "client_secret is set too: one of the two")
@@ -270,7 +277,7 @@ func (v *validator) proofs() {
 			v.fault(key, "sms needs sms.url")
 		case r.Proof == "email" && !v.c.Pickup.EmailCode:
 			v.fault(key, "email needs pickup.email_code: true; it is the weakest proof")
-		case r.Proof == "oidc" && len(v.c.Pickup.OIDC) == 0:
+		case r.Proof == "oidc" && !slices.ContainsFunc(v.c.Pickup.OIDC, func(o OIDC) bool { return !o.off() }):
 			v.fault(key, "oidc needs a provider in pickup.oidc")
 		}
 	}

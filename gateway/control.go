@@ -12,7 +12,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -57,7 +59,7 @@ func OpenDeposits(ctx context.Context, cfg *config.Config, log *slog.Logger) (*D
 		return d, c.Close()
 	}
 	if err := ownedByUs(cfg.StateDir); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("no gateway runs: %w", err)
 	}
 	g, err := Open(ctx, cfg, log)
 	var locked *store.LockedError
@@ -85,7 +87,7 @@ func socketIn(dir string) (at func(name string) string, end func() error, err er
 	return func(name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), name) }, f.Close, nil
 }
 
-// ownedByUs: the folder is this user's, or not there yet.
+// ownedByUs: the folder is this user's, or not there yet. What another one makes there, root too, the service cannot read, and does not start.
 func ownedByUs(dir string) error {
 	fi, err := os.Stat(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -95,7 +97,12 @@ func ownedByUs(dir string) error {
 		return fmt.Errorf("state folder: %w", err)
 	}
 	if s, ok := fi.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
-		return fmt.Errorf("no gateway runs, and state_dir is not this user's: run it as the user that serves (sudo -u '#%d' passerelle ...)", s.Uid)
+		id := strconv.Itoa(int(s.Uid))
+		owner, err := user.LookupId(id)
+		if err != nil {
+			return fmt.Errorf("%s belongs to user %s: run it as that user", dir, id)
+		}
+		return fmt.Errorf("%s belongs to %s: run it as that user (runuser -u %s -- passerelle ...)", dir, owner.Username, owner.Username)
 	}
 	return nil
 }

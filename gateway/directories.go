@@ -37,6 +37,9 @@ var (
 // ImportDirectory reads an extraction file into the mirror of a state folder; a gateway that serves from it picks the new mirror up
 // by itself. progress may be nil.
 func ImportDirectory(ctx context.Context, stateDir, file string, force bool, progress DirectoryProgress) (directory.Stats, error) {
+	if err := ownedByUs(stateDir); err != nil {
+		return directory.Stats{}, err
+	}
 	return directory.Import(ctx, stateDir, file, directory.Options{Progress: progress, Force: force})
 }
 
@@ -77,6 +80,9 @@ func besideGateway(cfg *config.Config) (c directory.Config, err error) {
 // RefreshDirectory asks the source of directory.fetch for a new extraction now and takes it; a gateway that serves from the state folder picks it
 // up by itself. It gives the state after it, and whether there was another file. progress may be nil.
 func RefreshDirectory(ctx context.Context, cfg *config.Config, progress func(DirectoryFetched)) (_ DirectoryStatus, another bool, err error) {
+	if err := ownedByUs(cfg.StateDir); err != nil {
+		return DirectoryStatus{}, false, err
+	}
 	c, err := besideGateway(cfg)
 	if err != nil {
 		return DirectoryStatus{}, false, err

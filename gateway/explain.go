@@ -52,6 +52,15 @@ func CertificateFault(c *Contact, now time.Time) string {
 	return ""
 }
 
+// AddressError: what was asked about is no address.
+type AddressError struct {
+	Flag string // of the command line
+	Err  error
+}
+
+func (e *AddressError) Error() string { return e.Flag + ": " + e.Err.Error() }
+func (e *AddressError) Unwrap() error { return e.Err }
+
 // Explain decides about one recipient as Outbound would, and hands nothing on. The message is message.eml or, where the operator
 // gave none, a short text.
 func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Explanation, error) {
@@ -60,12 +69,12 @@ func (g *Gateway) Explain(ctx context.Context, from, to string, raw []byte) (*Ex
 	if from != "" && from != "<>" { // the null sender, of reports
 		var err error
 		if sender, err = message.ParseAddress(from, true); err != nil {
-			return nil, fmt.Errorf("--from: %w", err)
+			return nil, &AddressError{"--from", err}
 		}
 	}
 	rcpt, err := message.ParseAddress(to, true)
 	if err != nil || rcpt.IsNull() {
-		return nil, fmt.Errorf("--to: not a mailbox (%v)", err)
+		return nil, &AddressError{"--to", fmt.Errorf("not a mailbox (%v)", err)}
 	}
 	env := &message.Envelope{ID: "explain", Client: "explain", Sender: sender, Recipients: []message.Recipient{{Address: rcpt, Raw: to}}}
 	m, err := g.read(env, message.BytesBody(raw))

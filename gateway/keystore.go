@@ -31,6 +31,9 @@ type Keys struct {
 
 // OpenKeys opens the keyring of cfg's state folder; a serving gateway sees what is changed within about a second.
 func OpenKeys(ctx context.Context, cfg *config.Config) (*Keys, error) {
+	if err := ownedByUs(cfg.StateDir); err != nil {
+		return nil, err
+	}
 	r, err := keyring.Open(ctx, keyring.Config{Dir: cfg.StateDir, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err

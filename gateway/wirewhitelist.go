@@ -44,7 +44,10 @@ func (g *Gateway) WhiteList() *WhiteListStatus {
 }
 
 // WhiteList is the list beside a running gateway, for the operator's commands: that picks up what they change.
-type WhiteList struct{ space *trust.Space }
+type WhiteList struct {
+	space *trust.Space
+	dir   string
+}
 
 // OpenWhiteList reads and verifies the list that is kept.
 func OpenWhiteList(cfg *config.Config, log *slog.Logger) (*WhiteList, error) {
@@ -55,7 +58,7 @@ func OpenWhiteList(cfg *config.Config, log *slog.Logger) (*WhiteList, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trust space: %w", err)
 	}
-	return &WhiteList{space}, nil
+	return &WhiteList{space, cfg.StateDir}, nil
 }
 
 // Status is as Gateway.WhiteList.
@@ -63,6 +66,9 @@ func (w *WhiteList) Status() *WhiteListStatus { return w.space.WhiteList() }
 
 // Refresh looks for a newer list now; result says what came of it (taken, unchanged, waiting, or a fault's kind).
 func (w *WhiteList) Refresh(ctx context.Context) (result string, err error) {
+	if err := ownedByUs(w.dir); err != nil {
+		return "", err
+	}
 	return w.space.RefreshList(ctx)
 }
 
@@ -73,6 +79,9 @@ func (w *WhiteList) Waiting() (date time.Time, added, lost []string, err error) 
 
 // Accept puts the waiting list of this date in force.
 func (w *WhiteList) Accept(ctx context.Context, date time.Time) error {
+	if err := ownedByUs(w.dir); err != nil {
+		return err
+	}
 	return w.space.Accept(ctx, date)
 }
 

@@ -273,7 +273,7 @@ func TestLaws(t *testing.T) {
 		law(d.Route != Encrypt || !f.Null && !f.Auto && !f.List || f.Null && (d.Form == FormSMIME || d.Form == FormOpenPGP || d.Form == FormAsIs), "automatic mail never triggers a code")
 		law(d.Route != Plain || !f.Null || d.Form == FormReport, "a null sender's mail leaves as a report")
 		law(d.Route != Trust || f.TrustSender || f.Null && f.SenderTrouble != SenderForeign, "only our trust domains write into the trust space")
-		law(d.Fallback == "" || !f.Marked && !f.Enclosed && !f.Null && !f.Auto && !f.List, "what may not become a deposit does not by a fallback")
+		law(d.Fallback != Pickup || !f.Marked && !f.Enclosed && !f.Null && !f.Auto && !f.List, "what may not become a deposit does not by a fallback")
 		law(d.Route != Trust || f.TrustDomain || f.PatientINS, "trust reaches listed domains alone")
 		law(d.Route != Trust || !f.PatientINS || f.INSValid && f.Recipients == 1 && d.Qualified, "patients: valid, alone, qualified")
 		law(d.Route != Trust || f.PatientINS || f.Verdict == Verified || p.opt.ListedUnverified == Trust, "refuse unverified means it")

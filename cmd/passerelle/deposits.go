@@ -31,7 +31,7 @@ func (f configFlag) deposits(e *env) (*gateway.Deposits, error) {
 	return gateway.OpenDeposits(e.ctx, cfg, slog.New(slog.DiscardHandler))
 }
 
-const depositsHelp = "Asks the running gateway over its socket in state_dir, and works on the folder itself where none runs. Run it as the user that serves: sudo -u passerelle passerelle deposits ...\n\n"
+const depositsHelp = "Asks the running gateway over its socket in state_dir, and works on the folder itself where none runs. Run it as the user that serves: runuser -u passerelle -- passerelle deposits ...\n\n"
 
 type depositsListCmd struct {
 	configFlag
@@ -169,7 +169,7 @@ func (depositsUnblockCmd) Help() string {
 
 func (c depositsUnblockCmd) Run(e *env) error {
 	if (c.ID == "") == (c.Sender == "" || c.Recipient == "") || c.ID != "" && c.Sender+c.Recipient != "" {
-		return errors.New("unblock wants a deposit's id, or both --sender and --recipient")
+		return &usageError{errors.New("unblock wants a deposit's id, or both --sender and --recipient")}
 	}
 	if c.ID != "" {
 		return depositArg{c.configFlag, c.ID}.do(e, "its sender may write to its recipient again", func(d *gateway.Deposits) error { return d.Unblock(e.ctx, c.ID) })
@@ -197,7 +197,7 @@ func (depositsExtendCmd) Help() string {
 
 func (c depositsExtendCmd) Run(e *env) error {
 	if c.By <= 0 {
-		return errors.New("--by must be more than nothing")
+		return &usageError{errors.New("--by must be more than nothing")}
 	}
 	end := time.Now().Add(time.Duration(c.By))
 	return c.do(e, "waits until "+end.UTC().Format(time.RFC3339), func(d *gateway.Deposits) error { return d.Extend(e.ctx, c.ID, end) })

@@ -27,8 +27,8 @@ const defaultStateDir = "/var/lib/passerelle"
 
 // stateFlag works without a config: a state folder is all that the mirror needs.
 type stateFlag struct {
-	StateDir string `placeholder:"DIR" xor:"state" help:"The gateway's state_dir (default: /var/lib/passerelle); the mirror alone is asked." type:"path"`
-	Config   string `short:"c" placeholder:"FILE" xor:"state" help:"Config file, in the place of --state-dir: its list and all its sources are asked." type:"path"`
+	StateDir string `placeholder:"DIR" xor:"state" help:"The gateway's state_dir (default: /var/lib/passerelle); questions go to the mirror alone." type:"path"`
+	Config   string `short:"c" placeholder:"FILE" xor:"state" help:"Config file, in the place of --state-dir; questions go to its list and all its sources too." type:"path"`
 }
 
 // load gives the state folder, and the config where one is named.
@@ -78,7 +78,7 @@ type directoryImportCmd struct {
 
 func (directoryImportCmd) Help() string {
 	return "A running gateway takes the new mirror by itself. A file that is cut short, has lost columns or is much smaller than the one before is refused " +
-		"and the mirror in use stays. Run it as the user that serves (sudo -u passerelle).\n\n" +
+		"and the mirror in use stays. Run it as the user that serves (runuser -u passerelle -- passerelle ...).\n\n" +
 		"With --list nothing is written where a line is faulty; each is told with its line and column.\n\n" +
 		"Examples:\n  passerelle directory import --state-dir /var/lib/passerelle Extraction_Correspondance_MSSante_202611220600.txt\n" +
 		"  passerelle directory import --list --ignore Ville --out /etc/passerelle/correspondants.csv export.csv"

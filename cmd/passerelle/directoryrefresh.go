@@ -15,7 +15,7 @@ type directoryRefreshCmd struct {
 
 func (directoryRefreshCmd) Help() string {
 	return "The gateway does this by itself every directory.fetch.every, and takes what another process has fetched. What is refused leaves the mirror in use as it is. " +
-		"Run it as the user that serves (sudo -u passerelle).\n\nExample:\n  passerelle directory refresh --config /etc/passerelle/passerelle.yaml"
+		"Run it as the user that serves (runuser -u passerelle -- passerelle ...).\n\nExample:\n  passerelle directory refresh --config /etc/passerelle/passerelle.yaml"
 }
 
 func (c directoryRefreshCmd) Run(e *env) error {

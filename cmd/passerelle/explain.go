@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -44,6 +45,9 @@ func (c explainCmd) Run(e *env) error {
 	}
 	defer g.Close()
 	x, err := g.Explain(e.ctx, c.From, c.To, raw)
+	if wrong := (*gateway.AddressError)(nil); errors.As(err, &wrong) {
+		return &usageError{err}
+	}
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -28,6 +29,7 @@ type commands struct {
 	Check     checkCmd     `cmd:"" help:"Check a config file: all its faults at once, then its expect pairs. Nothing listens, nothing is sent."`
 	Doctor    doctorCmd    `cmd:"" help:"Say whether all is well around the running gateway: certificates, hops, peers, directory, disk, clock; for people and monitoring."`
 	Explain   explainCmd   `cmd:"" help:"Say which way a mail would take, and why: rules tried, directory record, what the recipient would see. Nothing is sent."`
+	Trace     traceCmd     `cmd:"" help:"Say which way a mail took, and why, as the ledger has it; exit code 1 where nothing is noted."`
 	Demo      demoCmd      `cmd:"" help:"Show the main job on this machine: real sockets on loopback, eight messages, every arrival checked. Needs no config."`
 	Directory directoryCmd `cmd:"" help:"The local mirror of the national directory (Annuaire Sante): look up, search, import, compare. Needs no config."`
 	Whitelist whitelistCmd `cmd:"" help:"The signed white list of the MSSante trust space: status, refresh, accept, show."`
@@ -76,8 +78,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "passerelle:", err)
 		return 1
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "help":
+		args = append(args[1:len(args):len(args)], "--help")
+	case args[0] == "--version":
+		args = append([]string{"version"}, args[1:]...)
 	}
 	k, err := parser.Parse(args)
 	if exit >= 0 { // --help was printed
@@ -105,7 +112,11 @@ func tell(stderr io.Writer, err error) int {
 		fmt.Fprintln(stderr, printable(err.Error()))
 		return 2
 	case errors.As(err, &unread):
-		fmt.Fprintf(stderr, "passerelle: %s\nName the file: --config FILE, or PASSERELLE_CONFIG in the environment\n", printable(err.Error()))
+		hint := "Name the file: --config FILE, or PASSERELLE_CONFIG in the environment"
+		if errors.Is(err, fs.ErrPermission) {
+			hint = "Run it as root or as the user that serves: runuser -u passerelle -- passerelle ..."
+		}
+		fmt.Fprintf(stderr, "passerelle: %s\n%s\n", printable(err.Error()), hint)
 		return 2
 	}
 	fmt.Fprintln(stderr, "passerelle:", printable(err.Error()))

@@ -85,13 +85,19 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile("bad.yaml", []byte("mode: sometimes\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	good := "state_dir: state\nclinic: {domains: [clinic.test]}\nlisten: {portal: {addr: \"\"}}\nhops: {clinic: {addr: \"127.0.0.1:9\"}, internet: {addr: \"127.0.0.1:9\"}}\nrules: [{name: rest, route: plain}]\n"
+	if err := os.WriteFile("good.yaml", []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		want int
 		args []string
 	}{
 		{0, nil}, {0, []string{"--help"}}, {0, []string{"version"}}, {2, []string{"serv"}}, {2, []string{"explain"}}, {2, []string{"directory"}},
 		{2, []string{"serve", "--config", "bad.yaml"}}, {2, []string{"check", "--config", "bad.yaml"}}, {2, []string{"doctor", "--config", "bad.yaml"}}, {2, []string{"explain", "--config", "bad.yaml", "--from", "a@b.test", "--to", "c@d.test"}},
-		{2, []string{"serve", "--config", "missing.yaml"}}, {1, []string{"directory", "status", "--state-dir", "."}}, {1, []string{"directory", "import", "--state-dir", ".", "bad.yaml"}},
+		{2, []string{"serve", "--config", "missing.yaml"}}, {2, []string{"explain", "--config", "good.yaml", "--from", "a", "--to", "c@d.test"}}, {2, []string{"deposits", "unblock", "--sender", "a@b.test"}},
+		{2, []string{"deposits", "extend", "0", "--by", "0s"}}, {1, []string{"trace", "--config", "good.yaml"}}, {2, []string{"trace", "--config", "good.yaml", "-n", "0"}},
+		{1, []string{"directory", "status", "--state-dir", "."}}, {1, []string{"directory", "import", "--state-dir", ".", "bad.yaml"}},
 	} {
 		var out, errs bytes.Buffer
 		if got := run(t.Context(), c.args, &out, &errs); got != c.want {

@@ -15,12 +15,31 @@ var ErrNoEntry = errors.New("no such ledger entry")
 // Filter picks entries; what is zero does not matter. Addresses are compared whole, without regard to case.
 type Filter struct {
 	MessageID, Recipient, Sender string
-	Since, Until                 time.Time // of the last attempt: Since <= last < Until
-	Limit                        int       // 0 is 100, at most 10000
+	// About is what somebody has in hand: an address of either side, the gateway's id of a message, its Message-ID in angle brackets, or a
+	// deposit's id.
+	About        string
+	Since, Until time.Time // of the last attempt: Since <= last < Until
+	Limit        int       // 0 is 100, at most 10000
+}
+
+// about is the condition of Filter.About. The Message-ID and the deposit have no index: they are looked for row by row.
+func about(what string) (cond string, args []any) {
+	switch {
+	case strings.HasPrefix(what, "<"):
+		return "header_message_id = ?", []any{what}
+	case strings.Contains(what, "@"):
+		return "(recipient = ? OR sender = ?)", []any{what, what}
+	}
+	return "(message_id = ? OR deposit_id = ?)", []any{what, what}
 }
 
 // Query gives the entries that fit, the newest first.
 func (l *Ledger) Query(ctx context.Context, f Filter) ([]Entry, error) {
+	return Query(ctx, l.db.Read(), f)
+}
+
+// Query reads the ledger of a database that any process may have open (store.Beside).
+func Query(ctx context.Context, db *sql.DB, f Filter) ([]Entry, error) {
 	where, args := []string{"1"}, []any{}
 	add := func(set bool, cond string, arg any) {
 		if set {
@@ -30,13 +49,17 @@ func (l *Ledger) Query(ctx context.Context, f Filter) ([]Entry, error) {
 	add(f.MessageID != "", "message_id = ?", f.MessageID)
 	add(f.Recipient != "", "recipient = ?", f.Recipient)
 	add(f.Sender != "", "sender = ?", f.Sender)
+	if f.About != "" {
+		cond, with := about(f.About)
+		where, args = append(where, cond), append(args, with...)
+	}
 	add(!f.Since.IsZero(), "last >= ?", micros(f.Since))
 	add(!f.Until.IsZero(), "last < ?", micros(f.Until))
 	if f.Limit <= 0 {
 		f.Limit = 100
 	}
 	args = append(args, min(f.Limit, 10000))
-	rows, err := l.db.Read().QueryContext(ctx, `SELECT seq, `+columns+` FROM ledger_entries WHERE `+strings.Join(where, " AND ")+
+	rows, err := db.QueryContext(ctx, `SELECT seq, `+columns+` FROM ledger_entries WHERE `+strings.Join(where, " AND ")+
 		` ORDER BY last DESC, seq DESC LIMIT ?`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("query ledger: %w", err)
@@ -52,6 +75,38 @@ func (l *Ledger) Query(ctx context.Context, f Filter) ([]Entry, error) {
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("query ledger: %w", err)
+	}
+	return out, nil
+}
+
+// RuleCount is how often a rule chose a route with an outcome, and when last.
+type RuleCount struct {
+	Rule, Route string
+	Outcome     Outcome
+	Count       int
+	Newest      time.Time
+}
+
+// Rules counts the rows whose last attempt was at since or later, the most frequent first.
+func Rules(ctx context.Context, db *sql.DB, since time.Time) ([]RuleCount, error) {
+	rows, err := db.QueryContext(ctx, `SELECT rule, route, outcome, count(*) AS n, max(last) FROM ledger_entries WHERE last >= ?
+		GROUP BY rule, route, outcome ORDER BY n DESC, rule, route, outcome`, micros(since))
+	if err != nil {
+		return nil, fmt.Errorf("count rules in ledger: %w", err)
+	}
+	defer rows.Close()
+	var out []RuleCount
+	for rows.Next() {
+		var r RuleCount
+		var newest int64
+		if err := rows.Scan(&r.Rule, &r.Route, &r.Outcome, &r.Count, &newest); err != nil {
+			return nil, fmt.Errorf("count rules in ledger: %w", err)
+		}
+		r.Newest = instant(newest)
+		out = append(out, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("count rules in ledger: %w", err)
 	}
 	return out, nil
 }

@@ -73,6 +73,7 @@ func Run(ctx context.Context, c Config) error {
 		return nil
 	}
 	fmt.Fprintf(c.Out, "\nTry it as the patient: open %s\nThe code comes as an \"SMS\" here in this window. Ctrl-C ends the demo.\n", w.link)
+	fmt.Fprintf(c.Out, "Why did a mail go where it went? In another window: %s trace --config %s mme.petit@courrier.example\n", c.Binary, filepath.Join(dir, "passerelle.yaml"))
 	w.printTexts(ctx, c.Out)
 	return nil
 }
