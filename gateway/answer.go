@@ -20,9 +20,21 @@ import (
 )
 
 // Answer hands a patient's answer to the clinic's Postfix as an ordinary mail in the thread, marked with how the patient proved
-// himself. It returns only when Postfix took it and the ledger knows: the page then says "sent". The ledger's memory knows the answer by its
-// key: what was handed on is not handed on again, by another gateway or after a crash, and portal.ErrAnswered says so.
+// himself. It returns only when Postfix took it and the ledger knows: the page then says "sent". What was handed on is not handed on again: the
+// ledger's memory knows the answer by its key, after a crash too, the shared vault what another gateway did, and portal.ErrAnswered says so.
 func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
+	if g.shared == nil {
+		return g.handOnAnswer(ctx, a)
+	}
+	if err := g.take(ctx, a.Key); err != nil {
+		return err
+	}
+	err := g.handOnAnswer(ctx, a)
+	g.leave(ctx, a.Key, err == nil || errors.Is(err, portal.ErrAnswered))
+	return err
+}
+
+func (g *Gateway) handOnAnswer(ctx context.Context, a portal.Answer) error {
 	if g.space != nil && g.space.Listed(a.To.Domain) && !g.space.Own(a.To.Domain) || a.To.Domain == g.set.patientDomain {
 		return errors.New("an answer to the trust space does not leave by the clinic's server")
 	}

@@ -144,27 +144,31 @@ func (d *doctor) patientsPage(ctx context.Context, s *sheet) {
 		s.ok("", "not configured: nothing goes to pickup")
 		return
 	}
+	fail := s.fail
+	if d.cfg.Mode == "observe" { // no patient has a link yet
+		fail = s.warn
+	}
 	address, err := url.Parse(d.cfg.Pickup.URL)
 	if err != nil {
-		s.fail("", "pickup.url cannot be read", "mend pickup.url")
+		fail("", "pickup.url cannot be read", "mend pickup.url")
 		return
 	}
 	about := address.Host
 	resp, body, err := d.get(ctx, page{address: strings.TrimSuffix(d.cfg.Pickup.URL, "/") + "/", roots: d.o.Roots, follow: true})
 	if err != nil {
-		s.fail(about, fmt.Sprintf("patients cannot open it: %v", err),
+		fail(about, fmt.Sprintf("patients cannot open it: %v", err),
 			"look at the proxy, its certificate and the DNS; where the clinic cannot reach its own public address, ask from outside too")
 		return
 	}
 	// Our page for "there is nothing here" has the clinic's name or the security headers of all our pages.
 	if resp.StatusCode >= 500 || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
-		s.fail(about, fmt.Sprintf("answers %d (%d octets), but it is not the gateway's page", resp.StatusCode, len(body)), "the proxy must hand / on to listen.portal")
+		fail(about, fmt.Sprintf("answers %d (%d octets), but it is not the gateway's page", resp.StatusCode, len(body)), "the proxy must hand / on to listen.portal")
 		return
 	}
 	s.ok(about, "the gateway's page answers")
 	if resp.TLS == nil {
 		if host := net.ParseIP(address.Hostname()); host == nil || !host.IsLoopback() {
-			s.fail(about, "is reached without TLS", "put a certificate before it")
+			fail(about, "is reached without TLS", "put a certificate before it")
 		}
 		return
 	}

@@ -111,13 +111,8 @@ func (g *Gateway) linkAgain(ctx context.Context, s *vault.Status, inReplyTo stri
 	if dep, err := g.vault.Reissue(ctx, s.ID); err == nil {
 		linkFR, linkEN = "Ouvrez cette page :\n"+dep.Link, "Open this page:\n"+dep.Link
 	} // else there is no record of the link any more: he has it
-	name, call := g.set.clinicName, ""
-	if p := g.cfg.Clinic.Phone; p != "" {
-		call = " : " + p
-	}
-	text := fmt.Sprintf("Bonjour,\n\nVotre courriel n'a PAS été lu et n'est pas transmis : le courriel ordinaire ne protège\npas vos données de santé.\n\nPour lire votre message et y répondre :\n%s\n\n"+
-		"En cas d'urgence appelez le 15. Pour joindre %s%s\n\n--------------------\n\nHello,\n\nYour e-mail was NOT read and is not passed on: ordinary e-mail does not protect your\nhealth data.\n\nTo read your message and to answer it:\n%s\n\n"+
-		"In an emergency call 15 or 112. To reach %s%s\n", linkFR, name, call, linkEN, name, call)
+	name := g.set.clinicName
+	text := mailedText(name, g.cfg.Clinic.Phone, linkFR, linkEN)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "From: %s <%s>\r\nTo: <%s>\r\n", message.Phrase(name), g.set.noticeFrom, s.Recipient)
 	fmt.Fprintf(&b, "Subject: %s\r\nDate: %s\r\nMessage-ID: <%s@%s>\r\n", mime.QEncoding.Encode("utf-8", "Votre courriel n'est pas transmis / Your e-mail is not passed on"), g.now().Format(time.RFC1123Z), newID(), g.set.hostname)
@@ -135,6 +130,17 @@ func (g *Gateway) linkAgain(ctx context.Context, s *vault.Status, inReplyTo stri
 		return r.Err
 	}
 	return nil
+}
+
+// mailedText is what a patient reads who answered a notice by mail; phone is the clinic's, "" for none.
+func mailedText(clinic, phone, linkFR, linkEN string) string {
+	callFR, callEN := "", ""
+	if phone != "" {
+		callFR, callEN = " Pour joindre "+clinic+" : "+phone, " To reach "+clinic+": "+phone
+	}
+	return fmt.Sprintf("Bonjour,\n\nVotre courriel n'a PAS été lu et n'est pas transmis : le courriel ordinaire ne protège\npas vos données de santé.\n\nPour lire votre message et y répondre :\n%s\n\n"+
+		"En cas d'urgence appelez le 15.%s\n\n--------------------\n\nHello,\n\nYour e-mail was NOT read and is not passed on: ordinary e-mail does not protect your\nhealth data.\n\nTo read your message and to answer it:\n%s\n\n"+
+		"In an emergency call 15 or 112.%s\n", linkFR, callFR, linkEN, callEN)
 }
 
 // tellOfMail says to a sender that his patient has written by mail, and nothing of what.

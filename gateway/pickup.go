@@ -90,7 +90,9 @@ func (g *Gateway) entrust(ctx context.Context, m *mail, w *way, seal func() (*va
 	if dep.Held {
 		begin = g.vault.Hold
 	}
-	if err := begin(ctx, dep.ID); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, handPatience)
+	defer cancel()
+	if err := g.noteSent(ctx, func() error { return begin(ctx, dep.ID) }); err != nil { // the recipient has the link
 		return g.sharedAway(fmt.Errorf("activate deposit: %w", err))
 	}
 	return nil

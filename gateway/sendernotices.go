@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"sync"
 	"time"
@@ -38,6 +39,13 @@ func (g *Gateway) Complete(ctx context.Context, id, phone string) error {
 		return err
 	}
 	defer done()
+	if g.shared != nil {
+		key := sha256.Sum256([]byte("complete " + id))
+		if err := g.take(ctx, key); err != nil {
+			return err
+		}
+		defer g.leave(ctx, key, false)
+	}
 	s, err := g.vault.Status(ctx, id)
 	if err != nil {
 		return err
@@ -72,7 +80,9 @@ func (g *Gateway) Complete(ctx context.Context, id, phone string) error {
 	if err := g.sendNotice(ctx, dep, vault.NoticeRequest{}); err != nil {
 		return fmt.Errorf("send notice: %w", err)
 	}
-	return g.vault.Release(context.WithoutCancel(ctx), id)
+	released, cancel := context.WithTimeout(context.WithoutCancel(ctx), handPatience)
+	defer cancel()
+	return g.noteSent(released, func() error { return g.vault.Release(released, id) }) // the patient has the link
 }
 
 // completing is what holds the attempts at one held deposit apart.

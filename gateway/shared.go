@@ -11,6 +11,7 @@ import (
 
 	"passerelle/config"
 	"passerelle/crypto/seal"
+	"passerelle/gateway/portal"
 	"passerelle/gateway/store"
 	"passerelle/gateway/vault"
 )
@@ -133,6 +134,40 @@ func (g *Gateway) noteSent(ctx context.Context, note func() error) error {
 			return err
 		case <-time.After(time.Second):
 		}
+	}
+}
+
+// handPatience is how long a person waits for another gateway that has in hand what he asks for, and for a shared database that is away.
+const handPatience = 20 * time.Second
+
+// take takes a deed that gateways share the vault for: a browser that lost its connection comes to another one with it. portal.ErrAnswered: it is done.
+func (g *Gateway) take(ctx context.Context, key [32]byte) error {
+	ctx, cancel := context.WithTimeout(ctx, handPatience)
+	defer cancel()
+	for {
+		whose, err := g.vault.Take(ctx, key)
+		switch {
+		case err != nil:
+			return g.sharedAway(err)
+		case whose == vault.Ours:
+			return nil
+		case whose == vault.Done:
+			return portal.ErrAnswered
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("another gateway has it in hand")
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// leave ends what take began.
+func (g *Gateway) leave(ctx context.Context, key [32]byte, done bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handPatience)
+	defer cancel()
+	if err := g.noteSent(ctx, func() error { return g.vault.Leave(ctx, key, done) }); err != nil {
+		g.log.Error("other gateways do not know what became of what was in hand here, and wait before they take it", "done", done, "err", err)
 	}
 }
 

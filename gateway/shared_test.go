@@ -65,6 +65,7 @@ type sharing struct {
 	turned   atomic.Int64
 	text     string
 	database string
+	atRcpt   atomic.Pointer[func()] // what happens before the Internet hop takes a recipient
 }
 
 func newSharing(t *testing.T) *sharing {
@@ -97,7 +98,12 @@ func newSharing(t *testing.T) *sharing {
 	s.text = strings.Replace(s.text, `portal: {addr: ""}`, `portal: {addr: "{portal}"}`, 1)
 	now := gateway.Clock(func() time.Time { return time.Now().Add(time.Duration(s.turned.Load())) })
 	for _, h := range []**house{&s.a, &s.b} {
-		*h = custom(t, s.text, nil, func(h *house) { h.opts = append(h.opts, now) })
+		*h = custom(t, s.text, func(string) gatewaytest.Reply {
+			if f := s.atRcpt.Swap(nil); f != nil {
+				(*f)()
+			}
+			return gatewaytest.Reply{}
+		}, func(h *house) { h.opts = append(h.opts, now) })
 	}
 	return s
 }

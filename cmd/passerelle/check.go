@@ -112,13 +112,17 @@ func (c checkCmd) Run(e *env) error {
 
 // waits names the rules whose mail can wait for ever: verified TLS over a hop that was not set up to verify, as a Postfix on loopback.
 func waits(cfg *config.Config) (out []string) {
+	wait := "waits"
+	if cfg.Mode == "observe" {
+		wait = "would wait"
+	}
 	for _, r := range cfg.Rules {
 		name := r.Hop
 		if name == "" {
 			name = "internet"
 		}
 		if hop := cfg.Hops[name]; r.VerifiedTLS && hop.TLS != "verify" {
-			out = append(out, fmt.Sprintf("rule %q wants verified TLS over hops.%s (tls: %s): its mail waits unless %s shows a certificate that verifies", r.Name, name, hop.TLS, hop.Addr))
+			out = append(out, fmt.Sprintf("rule %q wants verified TLS over hops.%s (tls: %s): its mail %s unless %s shows a certificate that verifies", r.Name, name, hop.TLS, wait, hop.Addr))
 		}
 	}
 	return out

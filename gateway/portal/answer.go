@@ -50,7 +50,7 @@ var (
 
 // answer hands an answer on. The page says "sent" only after the clinic's server has accepted it; otherwise it keeps the text.
 func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
-	c, ok := p.open(w, r)
+	c, ok := p.openFor(w, r, func() string { return p.unsent(w, r) })
 	if !ok {
 		return
 	}
@@ -86,6 +86,47 @@ func (p *Portal) answer(w http.ResponseWriter, r *http.Request) {
 	p.showMessage(w, r, code, c, d)
 }
 
+// unsent is the text of an answer that goes nowhere, because its proof is too old or its message is gone: hours of typing on an old telephone. The
+// files behind it are read and thrown away, so that the browser gets to read the page.
+func (p *Portal) unsent(w http.ResponseWriter, r *http.Request) string {
+	r.Body = http.MaxBytesReader(w, r.Body, drainFactor*p.cfg.MaxAnswer+maxAnswerText)
+	select {
+	case p.unproved <- struct{}{}: // whoever has no proof takes no place from who has one
+		defer func() { <-p.unproved }()
+	default:
+		return ""
+	}
+	mr, err := r.MultipartReader()
+	if err != nil {
+		return ""
+	}
+	text := ""
+	for range 100 {
+		part, err := mr.NextPart()
+		if err != nil {
+			break
+		}
+		if part.FormName() == "texte" && text == "" {
+			if text, err = readText(part); err != nil {
+				break
+			}
+		}
+	}
+	return text
+}
+
+// readText reads what was typed, and no more of it than an answer may have.
+func readText(part io.Reader) (string, error) {
+	b, err := io.ReadAll(io.LimitReader(part, maxAnswerText+1))
+	if err != nil {
+		return "", errNoForm
+	}
+	if len(b) > maxAnswerText {
+		b, err = b[:maxAnswerText], errTooMuch
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(string(b), "\ufffd"), "\r\n", "\n"), err
+}
+
 // inTurn reads an answer where there is a place for it.
 func (p *Portal) inTurn(r *http.Request, a *Answer) error {
 	select {
@@ -119,14 +160,11 @@ func (p *Portal) readAnswer(r *http.Request, a *Answer) error {
 		}
 		switch {
 		case part.FormName() == "texte":
-			b, err := io.ReadAll(io.LimitReader(part, maxAnswerText+1))
-			if err != nil {
-				return errNoForm
+			if a.Text, err = readText(part); errors.Is(err, errTooMuch) {
+				fault = err
+			} else if err != nil {
+				return err
 			}
-			if len(b) > maxAnswerText {
-				b, fault = b[:maxAnswerText], errTooMuch
-			}
-			a.Text = strings.ReplaceAll(strings.ToValidUTF8(string(b), "\ufffd"), "\r\n", "\n")
 		case part.FormName() == "jeton":
 			b, err := io.ReadAll(io.LimitReader(part, maxToken))
 			if err != nil {

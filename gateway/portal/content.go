@@ -20,19 +20,24 @@ import (
 
 // open gives the content to a browser with a session, and sends every other one to the link's page.
 func (p *Portal) open(w http.ResponseWriter, r *http.Request) (*vault.Content, bool) {
+	return p.openFor(w, r, func() string { return "" })
+}
+
+// openFor is open for who brings a text: typed reads it, where it comes back to him on the page that he gets in the place of the message.
+func (p *Portal) openFor(w http.ResponseWriter, r *http.Request, typed func() string) (*vault.Content, bool) {
 	secret := r.PathValue("secret")
 	view, err := p.cfg.Vault.Look(r.Context(), secret)
 	if err != nil {
-		p.fail(w, r, err)
+		p.failWith(w, r, err, page{Text: typed()})
 		return nil, false
 	}
 	c, err := p.cfg.Vault.Open(r.Context(), secret, p.session(r, view.ID))
 	switch {
 	case vault.Why(err) == vault.NoSession:
-		p.showLink(w, r, http.StatusForbidden, page{View: view, Fault: "fault.session"})
+		p.showLink(w, r, http.StatusForbidden, page{View: view, Fault: "fault.session", Text: typed()})
 		return nil, false
 	case err != nil:
-		p.fail(w, r, err)
+		p.failWith(w, r, err, page{Text: typed()})
 		return nil, false
 	}
 	return c, true
@@ -56,9 +61,18 @@ func (p *Portal) file(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Disposition", disposition(f.Name))
 	h.Set("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")
 	h.Set("ETag", `"`+c.ID[:16]+"-"+strconv.Itoa(n)+`"`) // the bytes of a deposit never change, so a broken download goes on
+	serve(w, r, "file", c.File(n))
+}
+
+// serve gives a file whole or one range of it. Of many ranges, each costs the unsealing of a segment of 64 KiB, or a request to a bucket, whatever it
+// is for: they are not looked at (RFC 9110 section 14.2).
+func serve(w http.ResponseWriter, r *http.Request, name string, f *io.SectionReader) {
+	if strings.Contains(r.Header.Get("Range"), ",") {
+		r.Header.Del("Range")
+	}
 	cw := &codeWriter{ResponseWriter: w}
-	http.ServeContent(cw, r, "", time.Time{}, c.File(n))
-	count("file", cw.code)
+	http.ServeContent(cw, r, "", time.Time{}, f)
+	count(name, cw.code)
 }
 
 type codeWriter struct {

@@ -79,9 +79,7 @@ func (p *Portal) inPlace(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Disposition", "inline"+strings.TrimPrefix(disposition(c.Files[n].Name), "attachment"))
-	cw := &codeWriter{ResponseWriter: w}
-	http.ServeContent(cw, r, "", time.Time{}, c.File(n))
-	count("inplace", cw.code)
+	serve(w, r, "inplace", c.File(n))
 }
 
 // archive gives text, layout and all files as one ZIP, as it is made: nothing is packed, so its length is known before and nothing of it is held

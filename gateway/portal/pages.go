@@ -281,6 +281,18 @@ func (p page) And(param string) string {
 	return p.Query + "&" + param
 }
 
+// Wait says how long Minutes are: nobody reads 1380 minutes.
+func (p page) Wait() string {
+	switch m := p.Minutes; {
+	case m == 1:
+		return "1\u00a0" + p.T("minute.one")
+	case m < 120:
+		return strconv.Itoa(m) + "\u00a0" + p.T("minute")
+	default:
+		return strconv.Itoa((m+59)/60) + "\u00a0" + p.T("hour")
+	}
+}
+
 func minutes(d time.Duration) int { return max(1, int((d+time.Minute-1)/time.Minute)) }
 
 // prove tries a code.
@@ -347,8 +359,11 @@ func (p *Portal) linkFault(w http.ResponseWriter, r *http.Request, err error) {
 		p.fail(w, r, err)
 		return
 	}
-	if fault == "fault.wrong" && view.Mode == vault.BySecret {
+	switch {
+	case fault == "fault.wrong" && view.Mode == vault.BySecret:
 		fault = "fault.phrase"
+	case fault == "fault.limited" && !view.CodeSent: // the codes were of another message to the same number, or are too old
+		fault = "fault.spent"
 	}
 	d := page{View: view, Fault: fault, ByHand: r.PostForm.Has("mot")}
 	var e *vault.Error

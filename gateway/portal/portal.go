@@ -88,9 +88,10 @@ type Portal struct {
 	again   *vault.Limiter // notices that a sender has sent again, by deposit
 	tickets *vault.Limiter // lets each way back from a provider in once
 	// answers has a place for each answer that is being read: its form takes up to 200 kB beside the files in the budget.
-	answers chan struct{}
-	onWay   *onWay
-	calmed  *calmed // PDFs that were looked through
+	answers  chan struct{}
+	unproved chan struct{} // the same for those whose text alone is read, to be given back
+	onWay    *onWay
+	calmed   *calmed // PDFs that were looked through
 	// formTime is the constant; tests shorten it.
 	formTime time.Duration
 	serve    http.Handler
@@ -123,7 +124,7 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), calmed: newCalmed(), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
+	p := &Portal{cfg: cfg, base: strings.TrimRight(u.Path, "/"), sheet: web.NewSheet(branded(style, cfg.Brand)), secure: u.Scheme == "https", formTime: formTime, answers: make(chan struct{}, maxReading), unproved: make(chan struct{}, maxReading/4), calmed: newCalmed(), onWay: &onWay{of: map[[sha256.Size]byte]*handing{}},
 		again: vault.NewLimiter(10*time.Minute, 2), tickets: vault.NewLimiter(2*ticketLife, 1),
 		peers: vault.NewLimiter(time.Duration(float64(time.Second)/cfg.PerSecond), int(10*cfg.PerSecond))}
 	mux := http.NewServeMux()
@@ -303,15 +304,19 @@ func status(why vault.Reason) int {
 
 // fail shows what a request ended in where no deposit can be shown.
 func (p *Portal) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p.failWith(w, r, err, page{})
+}
+
+func (p *Portal) failWith(w http.ResponseWriter, r *http.Request, err error, d page) {
 	why := vault.Why(err)
-	fault := "broken"
+	d.Fault = "broken"
 	switch why {
 	case vault.NotFound, vault.Gone:
-		fault = "gone"
+		d.Fault = "gone"
 	default:
 		p.cfg.Log.Error("page failed", "err", err)
 	}
-	p.render(w, r, status(why), "error", page{Fault: fault})
+	p.render(w, r, status(why), "error", d)
 }
 
 func count(name string, code int) { pagesTotal.WithLabelValues(name, strconv.Itoa(code)).Inc() }

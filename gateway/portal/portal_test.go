@@ -136,7 +136,7 @@ func TestWrongCodes(t *testing.T) {
 	}
 	for i := 1; i <= 10; i++ { // the first five are those of who asked for the code
 		r, page := b.post(d.Link, "code="+wrong+s.lastCode()[1:])
-		if i < 10 && (r.StatusCode != http.StatusForbidden || !strings.Contains(page, "Ce code n’est pas le bon")) || i == 10 && (r.StatusCode != http.StatusTooManyRequests || !strings.Contains(page, "dans 5 minute")) {
+		if i < 10 && (r.StatusCode != http.StatusForbidden || !strings.Contains(page, "Ce code n’est pas le bon")) || i == 10 && (r.StatusCode != http.StatusTooManyRequests || !strings.Contains(page, "dans 5\u00a0minutes.")) {
 			t.Errorf("%d: %s %s", i, r.Status, page)
 		}
 		s.wait(20 * time.Second)

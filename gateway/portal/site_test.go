@@ -26,7 +26,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-type testBlobs struct{ dir string }
+type testBlobs struct {
+	dir    string
+	opened func(vault.Blob) vault.Blob
+}
 
 type testBlob struct{ *os.File }
 
@@ -46,6 +49,9 @@ func (b testBlobs) Put(_ context.Context, id string, r io.Reader) error {
 }
 func (b testBlobs) Open(id string) (vault.Blob, error) {
 	f, err := os.Open(filepath.Join(b.dir, id))
+	if b.opened != nil && err == nil {
+		return b.opened(testBlob{f}), nil
+	}
 	return testBlob{f}, err
 }
 func (b testBlobs) Delete(_ context.Context, ids ...string) error {
@@ -77,6 +83,7 @@ type site struct {
 	cut     int      // downloads or answers break off behind so many octets
 	ranged  []string // what was asked for of files after that
 
+	opened    func(vault.Blob) vault.Blob // looks at what is read of payloads
 	maxAnswer int64
 	tls       bool
 }
@@ -147,7 +154,7 @@ func newSite(t *testing.T, change ...func(*site)) *site {
 		s.srv.Start()
 	}
 	t.Cleanup(s.srv.Close)
-	s.Vault, err = vault.New(t.Context(), db, testBlobs{dir}, vault.Config{Key: [32]byte{9}, PublicURL: s.srv.URL, SMS: s,
+	s.Vault, err = vault.New(t.Context(), db, testBlobs{dir, s.opened}, vault.Config{Key: [32]byte{9}, PublicURL: s.srv.URL, SMS: s,
 		ToSender: func(_ context.Context, _ message.Address, b *message.Body) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()

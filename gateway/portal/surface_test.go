@@ -28,7 +28,11 @@ func (s *site) refuses(_ context.Context, d vault.Status, kind vault.Refusal) er
 	return nil
 }
 
-func (s *site) resends(context.Context, string) error { return nil }
+func (s *site) resends(context.Context, string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refuse
+}
 
 func (s *site) completes(ctx context.Context, id, phone string) error {
 	if _, err := s.Complete(ctx, id, phone); err != nil {

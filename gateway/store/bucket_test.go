@@ -294,3 +294,52 @@ func TestBucketAway(t *testing.T) {
 		t.Errorf("the payload is not where the server keeps it: %v", err)
 	}
 }
+
+// What goes away between two requests of one reader, the server or the payload itself, ends the reading with an error: nobody waits for it, and it
+// is not asked for again without end.
+func TestBucketBlobGoneWhileRead(t *testing.T) {
+	s, b := newBucket(t)
+	content := make([]byte, 2*firstWindow)
+	rand.Read(content)
+	for what, end := range map[string]func() error{
+		"payload": func() error { return b.Delete(t.Context(), "payload") },
+		"server":  s.Stop,
+		"reader":  nil,
+	} {
+		if err := b.Put(t.Context(), what, bytes.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		o, err := b.Open(what)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		if _, err := o.ReadAt(make([]byte, firstWindow), 0); err != nil { // the whole first window: the next octet is another request
+			t.Fatal(err)
+		}
+		if end == nil {
+			end = o.Close
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		read := make(chan error, 1)
+		go func() {
+			_, err := o.ReadAt(make([]byte, 1000), firstWindow)
+			read <- err
+		}()
+		select {
+		case err := <-read:
+			if err == nil || err == io.EOF {
+				t.Errorf("%s gone: %v", what, err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s gone: its reader goes on asking", what)
+		}
+		if what == "server" {
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

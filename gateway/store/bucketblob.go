@@ -75,30 +75,38 @@ func (o *BucketBlob) ReadAt(p []byte, off int64) (n int, err error) {
 		if at >= o.size {
 			return n, io.EOF
 		}
-		var m int
-		if err = o.from(at, int64(len(p)-n)); err == nil {
-			m, err = o.body.Read(p[n:min(int64(len(p)), int64(n)+o.end-at)])
-			n, o.at = n+m, o.at+int64(m)
-		}
-		if err == io.EOF && o.at == o.end || o.at == o.end {
-			o.drop()
-			err = nil
-		}
+		m, err := o.some(p[n:], at)
+		n += m
 		switch {
 		case m > 0:
 			broken = false
-			if err != nil {
-				o.drop()
-			}
+		case err != nil && (broken || o.ctx.Err() != nil):
+			return n, fmt.Errorf("read blob: %w", err)
 		case err != nil:
-			o.drop()
-			if broken || o.ctx.Err() != nil {
-				return n, fmt.Errorf("read blob: %w", err)
-			}
 			broken = true
 		}
 	}
 	return n, nil
+}
+
+// some is one Read at an offset; whatever it ends with, the next one finds its own way.
+func (o *BucketBlob) some(p []byte, at int64) (int, error) {
+	if err := o.from(at, int64(len(p))); err != nil {
+		return 0, err
+	}
+	m, err := o.body.Read(p[:min(int64(len(p)), o.end-at)])
+	o.at += int64(m)
+	if o.at == o.end { // all that was asked for
+		o.drop()
+		return m, nil
+	}
+	if err != nil {
+		o.drop()
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return m, err
 }
 
 // from has body stand at an offset.
@@ -117,10 +125,9 @@ func (o *BucketBlob) from(at, want int64) (err error) {
 	if err := opts.SetRange(at, end-1); err != nil {
 		return err
 	}
-	if o.body, _, _, err = o.b.core.GetObject(o.ctx, o.b.cfg.Bucket, o.name, opts); err != nil {
-		o.body = nil
-		return err
+	body, _, _, err := o.b.core.GetObject(o.ctx, o.b.cfg.Bucket, o.name, opts)
+	if err == nil {
+		o.body, o.at, o.end = body, at, end
 	}
-	o.at, o.end = at, end
-	return nil
+	return err
 }

@@ -2,9 +2,11 @@ package vault
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"time"
 
+	"passerelle/crypto/seal"
 	"passerelle/gateway/store"
 )
 
@@ -16,6 +18,79 @@ CREATE TABLE vault_answers (
 	n       INTEGER NOT NULL,
 	PRIMARY KEY (deposit, day)
 ) WITHOUT ROWID;`
+
+// schemaInHand has what one of several gateways on this database has in hand or has done, as an answer that it hands on: each has a ledger of its own.
+const schemaInHand = `
+CREATE TABLE vault_in_hand (
+	deed  BLOB PRIMARY KEY, -- HMAC of its key
+	at    INTEGER NOT NULL,
+	until INTEGER NOT NULL  -- it is somebody's until then; 0: it is done
+);
+CREATE INDEX vault_in_hand_at ON vault_in_hand (at);`
+
+// handLease is how long who takes a deed in hand has it: longer than any handing on lasts, so that a killed gateway's is tried again afterwards.
+const handLease = 6 * time.Minute
+
+// Hand is whose a deed is.
+type Hand int
+
+// The answers of Take: who asks has it now, another one has, it was done.
+const (
+	Ours Hand = iota
+	Theirs
+	Done
+)
+
+// Take takes a deed in hand.
+func (v *Vault) Take(ctx context.Context, key [32]byte) (whose Hand, err error) {
+	mark, now := v.deedMark(key), v.cfg.Now()
+	err = v.db.Write(ctx, func(tx store.Tx) error {
+		until := ms(now.Add(handLease))
+		n, err := affected(tx.Exec(`INSERT INTO vault_in_hand (deed, at, until) VALUES (?, ?, ?) ON CONFLICT (deed) DO NOTHING`, mark, ms(now), until))
+		if err != nil || n == 1 {
+			whose = Ours
+			return err
+		}
+		var theirs int64
+		if err := tx.QueryRow(`SELECT until FROM vault_in_hand WHERE deed = ?`, mark).Scan(&theirs); err != nil {
+			return err
+		}
+		switch {
+		case theirs == 0:
+			whose = Done
+		case theirs > ms(now):
+			whose = Theirs
+		default: // its gateway died
+			whose = Ours
+			_, err = tx.Exec(`UPDATE vault_in_hand SET at = ?, until = ? WHERE deed = ?`, ms(now), until, mark)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("take a deed in hand: %w", err)
+	}
+	return whose, nil
+}
+
+// Leave ends what Take began: it is done for good, or anybody may take it again.
+func (v *Vault) Leave(ctx context.Context, key [32]byte, done bool) error {
+	query := `DELETE FROM vault_in_hand WHERE deed = ?`
+	if done {
+		query = `UPDATE vault_in_hand SET until = 0 WHERE deed = ?`
+	}
+	err := v.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(query, v.deedMark(key))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("note what became of a deed in hand: %w", err)
+	}
+	return nil
+}
+
+func (v *Vault) deedMark(key [32]byte) []byte {
+	return seal.Mark(v.cfg.Key, "deed", hex.EncodeToString(key[:]))
+}
 
 func dayOf(t time.Time) int64 { return t.Unix() / int64(day/time.Second) }
 

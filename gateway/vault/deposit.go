@@ -183,7 +183,8 @@ func (v *Vault) Deposit(ctx context.Context, r DepositRequest) (*Deposit, error)
 	return d, nil
 }
 
-// Activate opens a deposit to its recipient: the notice was accepted.
+// Activate opens a deposit to its recipient: the notice was accepted. What is open already is no error, as of Hold: who does not know whether it was
+// done repeats it.
 func (v *Vault) Activate(ctx context.Context, id string) error {
 	if err := v.begin(ctx, id, Waiting); err != nil {
 		return fmt.Errorf("activate deposit %s: %w", id, err)
@@ -223,7 +224,7 @@ func (v *Vault) begin(ctx context.Context, id string, to State) error {
 		}
 		return v.joined(tx, r.sending)
 	})
-	if errors.Is(err, store.ErrUnknown) && v.stands(ctx, id, to) {
+	if (errors.Is(err, store.ErrUnknown) || errors.Is(err, errGone)) && v.stands(ctx, id, to) {
 		err = nil
 	}
 	if err != nil {
@@ -240,7 +241,7 @@ func (v *Vault) stands(ctx context.Context, id string, state State) (yes bool) {
 	err := v.db.Write(ctx, func(tx store.Tx) error { // behind the unknown one, which a look at the rows beside it might be too early for
 		var now State
 		err := tx.QueryRow(`SELECT state FROM vault_deposits WHERE id = ?`, id).Scan(&now)
-		yes = err == nil && now == state
+		yes = err == nil && (now == state || state == Waiting && now == Opened) // its reader was faster
 		return err
 	})
 	return yes && err == nil
@@ -297,8 +298,16 @@ func (v *Vault) end(ctx context.Context, id string, to State) error {
 		moved(from, to)
 		bytesGauge.Sub(float64(size))
 	}
-	return v.blobs.Delete(ctx, id)
+	ctx, cancel := context.WithTimeout(ctx, deleteTime)
+	defer cancel()
+	if err := v.blobs.Delete(ctx, id); err != nil { // its key is gone: what is left is noise
+		v.cfg.Log.Warn("the payload of a deposit that has ended stays until the next look at orphans", "deposit", id, "err", err)
+	}
+	return nil
 }
+
+// deleteTime bounds the wait for a payload that nobody can open any more.
+const deleteTime = 10 * time.Second
 
 // Reissue gives a living deposit again with its link, for a reminder. It fails where the resend record is absent (strict).
 func (v *Vault) Reissue(ctx context.Context, id string) (*Deposit, error) {

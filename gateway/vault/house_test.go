@@ -20,6 +20,7 @@ import (
 type testBlobs struct {
 	dir  string
 	fail error
+	away error // of Delete
 }
 
 type testBlob struct{ *os.File }
@@ -44,6 +45,9 @@ func (b *testBlobs) Open(id string) (Blob, error) {
 	return testBlob{f}, err
 }
 func (b *testBlobs) Delete(ctx context.Context, ids ...string) error {
+	if b.away != nil {
+		return b.away
+	}
 	for _, id := range ids {
 		if err := os.Remove(filepath.Join(b.dir, id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err

@@ -11,13 +11,15 @@ import (
 	"passerelle/gateway/store"
 )
 
-// nextDue is when a deposit has to be looked at again: for its next reminder, the end of its hold, or its expiry.
+// nextDue is when a deposit has to be looked at again: for its next reminder, the end of its hold or of its link's record, or its expiry.
 func (v *Vault) nextDue(r *row) int64 {
 	switch {
 	case r.state == Held:
 		return min(r.created+HoldLife.Milliseconds(), r.expires)
 	case r.state == Waiting && r.resend != nil && int(r.reminders) < len(v.cfg.Reminders):
 		return min(r.created+v.cfg.Reminders[r.reminders].Milliseconds(), r.expires)
+	case r.state == Opened && r.resend != nil && len(v.cfg.Reminders) > 0: // whether it was reminded of or not
+		return min(r.created+v.cfg.Reminders[len(v.cfg.Reminders)-1].Milliseconds(), r.expires)
 	}
 	return r.expires
 }
@@ -195,12 +197,17 @@ func (v *Vault) Complete(ctx context.Context, id, phone string) (*Deposit, error
 	return d, nil
 }
 
-// Release opens a held deposit to its recipient: the notice was accepted.
+// Release opens a held deposit to its recipient: the notice was accepted. What is open already is no error: who does not know whether his Release
+// was done repeats it.
 func (v *Vault) Release(ctx context.Context, id string) error {
+	held := false
 	err := v.db.Write(ctx, func(tx store.Tx) error {
 		r, err := readRow(tx.QueryRow, `id = ?`, id)
 		if err != nil {
 			return err
+		}
+		if held = r.state == Held; !held {
+			return r.check(v.cfg.Now())
 		}
 		r.state = Waiting
 		if v.cfg.Strict {
@@ -213,7 +220,9 @@ func (v *Vault) Release(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("release deposit %s: %w", id, err)
 	}
-	moved(Held, Waiting)
+	if held {
+		moved(Held, Waiting)
+	}
 	return nil
 }
 

@@ -266,8 +266,8 @@ func TestHeld(t *testing.T) {
 	if v, err := h.Look(t.Context(), secretOf(a)); err != nil || v.Mode != BySMS {
 		t.Fatalf("%+v %v", v, err)
 	}
-	if h.Release(t.Context(), a.ID) == nil {
-		t.Error("released twice")
+	if err := h.Release(t.Context(), a.ID); err != nil { // by who did not hear of the first time
+		t.Error(err)
 	}
 	h.now = b.Created.Add(HoldLife)
 	if s, err := h.Sweep(t.Context()); err != nil || s.Expired != 1 {
@@ -340,5 +340,57 @@ func TestNoted(t *testing.T) {
 		if _, err := h.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// The link's record goes with the last reminder's time, whether the message was opened before it or not: who steals database, payloads and server key
+// later opens nothing that was read long ago.
+func TestRecordOfTheOpenedGoes(t *testing.T) {
+	h := open(t, func(c *Config) { c.Reminders = []time.Duration{2 * day, 5 * day} })
+	early, late, unread := h.deposit(t, "06 12 34 56 78"), h.deposit(t, "06 12 34 56 79"), h.deposit(t, "06 12 34 56 70")
+	read := func(d *Deposit) {
+		t.Helper()
+		if err := h.SendCode(t.Context(), secretOf(d)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Prove(t.Context(), secretOf(d), h.sms.code(), home); err != nil {
+			t.Fatal(err)
+		}
+	}
+	linked := func(d *Deposit) bool {
+		t.Helper()
+		if _, err := h.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s, err := h.Status(t.Context(), d.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Linked
+	}
+	read(early)
+	h.now = noon.Add(4 * day)
+	if !linked(early) || !linked(unread) {
+		t.Error("the record went before the last reminder")
+	}
+	read(late)
+	h.now = noon.Add(5 * day)
+	if linked(early) || linked(late) {
+		t.Error("the record outlives the last reminder")
+	}
+	if !linked(unread) {
+		t.Error("a reminder is due, and its link is gone")
+	}
+	h.now = noon.Add(6 * day)
+	read(late) // opening it again brings nothing back, and nothing is due for it before its end
+	if linked(late) {
+		t.Error("the record is back")
+	}
+	if _, err := h.Look(t.Context(), secretOf(late)); err != nil {
+		t.Error(err)
+	}
+	h.now = noon.Add(31 * day)
+	if s, err := h.Sweep(t.Context()); err != nil || s.Expired != 3 {
+		t.Errorf("%+v %v", s, err)
 	}
 }

@@ -56,13 +56,13 @@ var mailWords = brand.Words{
 		"receipt.subject.unopened": "Votre message sécurisé n'est pas encore lu", "receipt.unopened": "Votre message n'est pas encore lu par tous :",
 		"receipt.subject.opened": "Votre message sécurisé est lu", "receipt.opened": "Ce que votre message est devenu :",
 		"receipt.subject.end": "Votre message sécurisé : fin du suivi", "receipt.end": "Ce que votre message est devenu :",
-		"receipt.complete": "Donnez le numéro de chaque destinataire retenu sur cette page.", "receipt.page": "Suivre, retirer, renvoyer l'avis, clore l'échange :",
+		"receipt.complete": "Donnez sur cette page le numéro de chaque destinataire dont le message est retenu.", "receipt.page": "Suivre, retirer, renvoyer l'avis, clore l'échange :",
 	},
 	"en": {
 		"mail.subject": "A message is waiting for you", "mail.subject.again": "Reminder: a message is waiting for you", "mail.subject.staff": "An MSSanté message is waiting for you",
 		"mail.hello":      "Hello,",
 		"mail.sent":       "{clinic} has sent you a confidential message.",
-		"mail.sent.again": "{clinic} has sent you a confidential message on {date}. It is not opened yet.",
+		"mail.sent.again": "{clinic} sent you a confidential message on {date}. It has not been opened yet.",
 		"mail.sent.staff": "A message of the secure health mail (MSSanté) is waiting for you at {clinic}.",
 		"mail.from":       "It is from: {sender}", "mail.word": "The word agreed with you: {word}",
 		"mail.open": "To read it, open this page:", "mail.button": "Read the message",
@@ -95,7 +95,7 @@ var mailWords = brand.Words{
 		"proof.sms": "code by SMS", "proof.sender": "code told by telephone", "proof.secret": "agreed phrase", "proof.email": "code by e-mail", "proof.oidc": "identity verified",
 		"receipt.sent": "Your message waits on the secure page:", "receipt.ask": "Your message waits for a telephone number:", "receipt.lost": "Your message was not delivered to everybody:",
 		"receipt.unopened": "Your message was not read by everybody yet:", "receipt.opened": "What became of your message:", "receipt.end": "What became of your message:",
-		"receipt.complete": "Give the number of each recipient that is held on this page.", "receipt.page": "Follow, withdraw, send the notice again, close the exchange:",
+		"receipt.complete": "Give on this page the number of each recipient whose message is held.", "receipt.page": "Follow, withdraw, send the notice again, close the exchange:",
 	},
 }
 

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -157,5 +158,31 @@ func TestQueuedSending(t *testing.T) {
 	h.now = h.now.Add(gather)
 	if got := h.due(t).Sendings; len(got) != 1 || got[0] != d.Sending {
 		t.Fatalf("opened: %v", got)
+	}
+}
+
+// A blob place that is away keeps no key: what is withdrawn is withdrawn, what has expired opens no more, all of it in one sweep; the payloads follow
+// when it is back.
+func TestKeysGoWithoutTheBlobPlace(t *testing.T) {
+	h := open(t)
+	const n = 2*sweepBatch + 3
+	first := h.deposit(t, "")
+	for range n {
+		h.deposit(t, "")
+	}
+	h.blobs.away = errors.New("no such bucket today")
+	if err := h.Revoke(t.Context(), first.ID); err != nil {
+		t.Errorf("its sender reads that it is not withdrawn: %v", err)
+	}
+	if _, err := h.Look(t.Context(), secretOf(first)); Why(err) != Gone {
+		t.Errorf("withdrawn: %v", err)
+	}
+	h.now = h.now.Add(31 * day)
+	if s, err := h.Sweep(t.Context()); !errors.Is(err, h.blobs.away) || s.Expired != n {
+		t.Errorf("%d of %d expired: %v", s.Expired, n, err)
+	}
+	h.blobs.away = nil
+	if s, err := h.Sweep(t.Context()); err != nil || s.Orphans != n+1 || len(h.blobs.names()) != 0 {
+		t.Errorf("%d of %d payloads followed, %d are left: %v", s.Orphans, n+1, len(h.blobs.names()), err)
 	}
 }

@@ -24,14 +24,17 @@ const (
 )
 
 // Swept counts what a sweep removed.
-type Swept struct{ Expired, Pending, Orphans, Shed int }
+type Swept struct {
+	Expired, Pending, Orphans, Shed int
+	away                            error // of the blob place: the keys go all the same
+}
 
 // Sweep ends what is past its time: expired deposits lose their key and their payload, pending ones and payloads without a row
 // go; so do the rows of what ended longer ago than Config.Keep. It may be run at any time, on several gateways at once, and again after a crash at any point. Of very many it leaves some to the next.
 func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	var s Swept
 	now := v.cfg.Now()
-	for _, step := range []func(context.Context, time.Time, *Swept) (bool, error){v.sweep, v.shed, v.empty} {
+	for _, step := range []func(context.Context, time.Time, *Swept) (bool, error){v.sweep, v.unlink, v.shed, v.empty} {
 		for start := time.Now(); ; {
 			begin := time.Now()
 			more, err := step(ctx, now, &s)
@@ -50,6 +53,9 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 		if _, err := tx.Exec(`DELETE FROM vault_answers WHERE day < ?`, dayOf(now)); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(`DELETE FROM vault_in_hand WHERE at <= ?`, ms(now.Add(-sendingLife))); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`DELETE FROM vault_codes WHERE at <= ?`, ms(now.Add(-day)))
 		return err
 	})
@@ -58,6 +64,9 @@ func (v *Vault) Sweep(ctx context.Context) (Swept, error) {
 	}
 	if err := v.sweepPhrases(ctx, now); err != nil {
 		return s, fmt.Errorf("sweep: %w", err)
+	}
+	if s.away != nil {
+		return s, fmt.Errorf("sweep: %w", s.away)
 	}
 	if last := v.swept.Load(); last == 0 || ms(now)-last >= allEvery.Milliseconds() || ms(now) < last {
 		if err := errors.Join(v.orphans(ctx, &s), v.count(ctx)); err != nil {
@@ -128,8 +137,32 @@ func (v *Vault) sweep(ctx context.Context, now time.Time, s *Swept) (more bool, 
 	if len(gone) == 0 {
 		return false, nil // another gateway was faster; its deletions follow as orphans
 	}
-	// After the keys: a crash between leaves noise, which the next look at orphans removes.
-	return true, v.blobs.Delete(ctx, gone...)
+	// After the keys: a crash between, or a blob place that is away, leaves noise, which the next look at orphans removes.
+	if s.away == nil {
+		s.away = v.blobs.Delete(ctx, gone...)
+	}
+	return true, nil
+}
+
+// unlink destroys the link's record of opened deposits at the time of their last reminder, as that does of unopened ones.
+func (v *Vault) unlink(ctx context.Context, now time.Time, _ *Swept) (more bool, err error) {
+	due, err := v.ids(ctx, `SELECT id FROM vault_deposits INDEXED BY vault_deposits_due WHERE next_due > 0 AND next_due <= ? AND state = ? AND expires > ?
+		ORDER BY next_due LIMIT ?`, ms(now), Opened, ms(now), sweepBatch)
+	if err != nil || len(due) == 0 {
+		return false, err
+	}
+	err = v.db.Write(ctx, func(tx store.Tx) error {
+		for _, id := range due {
+			if _, err := tx.Exec(`UPDATE vault_deposits SET resend = NULL, next_due = expires WHERE id = ? AND state = ? AND next_due <= ?`, id, Opened, ms(now)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("remove links' records: %w", err)
+	}
+	return len(due) == sweepBatch, nil
 }
 
 func (v *Vault) past(ctx context.Context, now time.Time) (due []past, err error) {

@@ -37,7 +37,7 @@
       if (x.status === 200 && page && page.querySelector('[data-envoye]')) {
         keep('');
         location.assign(x.responseURL);
-      } else if (page && page.getElementById('code')) { // the code is asked for again; the text stays in this tab
+      } else if (x.status === 403 && page && page.getElementById('code')) { // the code is asked for again; the text stays in this tab
         location.reload();
       } else if (fault) {
         ended(fault.getAttribute('data-ici') || fault.textContent); // on this page the files are still chosen
