@@ -88,7 +88,7 @@ func newCollectWorld(t *testing.T, ctx context.Context, config string) *collectW
 	benchCheck(t, w.ca.WriteDir(filepath.Join(dir, "tls"), own))
 	text := strings.NewReplacer("{dir}", dir, "{lmtp}", freeAddr(t), "{clinic}", w.postfix.Addr(), "{imap}", w.d.Addr()).Replace(config)
 	benchCheck(t, os.WriteFile(filepath.Join(dir, "passerelle.yaml"), []byte(text), 0o600))
-	w.m = &manager{t: t, dir: dir, bin: benchBuild(t), kept: map[string]*os.File{}}
+	w.m = &manager{t: t, dir: dir, bin: binary(t), kept: map[string]*os.File{}}
 	return w
 }
 
@@ -114,7 +114,7 @@ func (w *collectWorld) put(t *testing.T, n int) {
 
 func killCollector(t *testing.T, keep bool) (doubled int) {
 	const messages, kills = 500, 20
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	w := newCollectWorld(t, ctx, collectConfig)
 	m, sink := w.m, w.sink
@@ -159,7 +159,7 @@ func TestCollectorWaitsForPostfix(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs Dovecot and Postfix")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	w := newCollectWorld(t, ctx, strings.Replace(collectConfig, "every: 10s", "every: 10s, after: delete", 1))
 	benchCheck(t, w.postfix.Stop())
@@ -209,9 +209,9 @@ type manager struct {
 	cmd      *exec.Cmd
 	handed   int
 
-	mu    sync.Mutex
-	kept  map[string]*os.File
-	heard time.Time
+	mu   sync.Mutex
+	kept map[string]*os.File
+	said chan struct{} // what was said before the last kill was heard
 }
 
 func (m *manager) listen() {
@@ -219,6 +219,7 @@ func (m *manager) listen() {
 	m.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(m.dir, "notify"), Net: "unixgram"})
 	benchCheck(m.t, err)
 	m.t.Cleanup(func() { m.notify.Close() })
+	m.said = make(chan struct{}, 1)
 	go func() {
 		words, rights := make([]byte, 4096), make([]byte, 1024)
 		for {
@@ -234,7 +235,10 @@ func (m *manager) listen() {
 func (m *manager) hear(words string, rights []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.heard = time.Now()
+	if words == lastWord {
+		m.said <- struct{}{}
+		return
+	}
 	_, name, _ := strings.Cut(words, "FDNAME=")
 	switch {
 	case strings.HasPrefix(words, "FDSTORE=1"):
@@ -280,16 +284,21 @@ func (m *manager) start() {
 	benchCheck(m.t, m.cmd.Start())
 }
 
-// kill by SIGKILL, and wait until all that the process said was heard.
+const lastWord = "X_LAST=1"
+
+// kill by SIGKILL, and wait until all that the process said was heard: what we say ourselves comes behind it.
 func (m *manager) kill() {
 	m.cmd.Process.Kill()
 	m.cmd.Wait()
-	for quiet := false; !quiet && m.notify != nil; {
-		time.Sleep(20 * time.Millisecond)
-		m.mu.Lock()
-		quiet = time.Since(m.heard) > 15*time.Millisecond
-		m.mu.Unlock()
+	if m.notify == nil {
+		return
 	}
+	c, err := net.Dial("unixgram", filepath.Join(m.dir, "notify"))
+	benchCheck(m.t, err)
+	defer c.Close()
+	_, err = c.Write([]byte(lastWord))
+	benchCheck(m.t, err)
+	<-m.said
 }
 
 // lockedLog is read while processes write it.

@@ -25,7 +25,7 @@ import (
 
 // TestDeathsLoseNothing ends the built binary at chosen and at random instants.
 func TestDeathsLoseNothing(t *testing.T) {
-	bin := benchBuild(t)
+	bin := binary(t)
 	for _, route := range []string{"plain", "pickup"} {
 		t.Run("under load/"+route, func(t *testing.T) { killedUnderLoad(t, bin, route) })
 	}
@@ -51,7 +51,7 @@ var crowd = []string{"a@dest.test", "b@dest.test", "c@dest.test"}
 // killedBeforeTheHopsReply: the hop has the message, the gateway dies without knowing. The client repeats, so it comes twice: that
 // is the price of losing nothing. Then the same bytes on purpose are a new message.
 func killedBeforeTheHopsReply(t *testing.T, bin string, lmtp bool) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	sink, goOn := heldSink(t)
 	b := benchStart(t, bin, "plain", sink.Addr(), nil)
@@ -87,7 +87,7 @@ func killedBeforeTheHopsReply(t *testing.T, bin string, lmtp bool) {
 // killedAfterTheNote: the hop has answered and the ledger says so, but the client went away before its reply, and then the gateway
 // dies. The repetition is answered 250 without a second copy; the same bytes after that are a new message.
 func killedAfterTheNote(t *testing.T, bin string, lmtp bool) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	sink, goOn := heldSink(t)
 	b := benchStart(t, bin, "plain", sink.Addr(), nil)
@@ -132,7 +132,7 @@ func (b *benchGateway) metrics(t *testing.T) string {
 // killedUnderLoad kills the gateway in the midst of its work, again and again, while clients do what Postfix does.
 func killedUnderLoad(t *testing.T, bin, route string) {
 	const n, clients, size = 240, 8, 60 << 10
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	sentence := benchMark()
 	s := newSearcher(sentence)

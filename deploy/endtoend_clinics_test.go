@@ -262,7 +262,7 @@ func crossed(t *testing.T, a, b *clinic, letters int, taps ...*tap) {
 // well asks the doctor beside the running gateway, as its operator does.
 func (c *clinic) well(t *testing.T, domains []string, want ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, binary(t), append([]string{"doctor", "--config", c.config}, domains...)...).CombinedOutput()
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) { // a certificate of a month is a warning at least

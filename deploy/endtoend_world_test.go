@@ -297,10 +297,10 @@ func (w *world) stop(t *testing.T) {
 		if err != nil {
 			t.Errorf("the gateway ended: %v", err)
 		}
-	case <-time.After(15 * time.Second):
+	case <-time.After(40 * time.Second):
 		p.cmd.Process.Kill()
 		<-p.done
-		t.Error("the gateway did not stop in 15 s")
+		t.Error("the gateway did not stop in 40 s")
 	}
 }
 

@@ -48,11 +48,14 @@ func TestFaultDiskFull(t *testing.T) {
 			fds := f.fds(t)
 			const clients, each = 4, 6
 			var refused, others atomic.Int64
+			var no [clients]atomic.Int64 // refusals of each; done is more than any
+			const done = 1 << 40
 			taken := make(chan struct{}, clients*each)
 			full := make(chan struct{})
 			var wg sync.WaitGroup
 			for c := range clients {
 				wg.Go(func() {
+					defer no[c].Add(done)
 					for i := range each {
 						if i == each/2 {
 							<-full // half of them meet the fault
@@ -65,6 +68,7 @@ func TestFaultDiskFull(t *testing.T) {
 							}
 							if got == noLedger || got == noSpace {
 								refused.Add(1)
+								no[c].Add(1)
 							} else if others.Add(1) < 5 {
 								t.Errorf("%s: %s", id, got)
 							}
@@ -84,6 +88,10 @@ func TestFaultDiskFull(t *testing.T) {
 			benchUntil(t, f.ctx, "clients are refused", func() bool { return refused.Load() > 2*clients })
 			benchUntil(t, f.ctx, "the gate is shut", func() bool { return strings.HasPrefix(f.readyz(t), "503 ") })
 			f.sees(t, `ledger.*(disk is full|SQLITE_FULL|no space left|disk I/O error)`, `ledger cannot be written, the gate answers 451`)
+			for c := range no { // what went through the gate before it was shut has come
+				was := no[c].Load()
+				benchUntil(t, f.ctx, "each client is refused again", func() bool { return was >= done || no[c].Load() > was })
+			}
 			before := f.sink.Attempts()
 			time.Sleep(300 * time.Millisecond)
 			if n := f.sink.Attempts() - before; n > 0 {

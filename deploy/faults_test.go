@@ -38,7 +38,7 @@ func newFaulty(t *testing.T, route string, opt gatewaytest.Options) *faulty {
 	if testing.Short() {
 		t.Skip("drives the real binary into faults")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	sink, env := benchSink(t, route, opt)
 	f := &faulty{benchGateway: benchNew(t, binary(t), route, sink.Addr(), env), sink: sink, ctx: ctx, mark: benchMark()}
@@ -96,7 +96,7 @@ func (f *faulty) large(id string) []byte { return benchLetter(id, f.mark, 1<<20)
 // readyz is what the operator reads there, with the status in front.
 func (f *faulty) readyz(t *testing.T) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(f.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(f.ctx, 20*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.console+"/readyz", nil)
 	benchCheck(t, err)
@@ -126,11 +126,12 @@ func (f *faulty) sees(t *testing.T, reason, line string) {
 
 func (f *faulty) log(t *testing.T) string { t.Helper(); return string(read(t, f.root, "log")) }
 
+// logged waits for a line of the log: what is probed each second may be late on a busy machine.
 func (f *faulty) logged(t *testing.T, line string) {
 	t.Helper()
-	if log := f.log(t); !regexp.MustCompile(line).MatchString(log) {
-		t.Errorf("the log says nothing of %q", line)
-	}
+	ctx, cancel := context.WithTimeout(f.ctx, 20*time.Second)
+	defer cancel()
+	benchUntil(t, ctx, fmt.Sprintf("the log says %q", line), func() bool { return regexp.MustCompile(line).MatchString(f.log(t)) })
 }
 
 // recovers waits until the gateway is ready by itself, then has a new message delivered once.
@@ -160,7 +161,7 @@ func (f *faulty) sound(t *testing.T, fds int) {
 		t.Errorf("temp files are left: %v", left)
 	}
 	if fds > 0 {
-		ctx, cancel := context.WithTimeout(f.ctx, 5*time.Second)
+		ctx, cancel := context.WithTimeout(f.ctx, 30*time.Second)
 		defer cancel()
 		benchUntil(t, ctx, fmt.Sprintf("the process has no more than %d descriptors", fds), func() bool { return f.fds(t) <= fds })
 	}

@@ -39,18 +39,6 @@ type benchGateway struct {
 	ended            chan struct{} // closed when cmd has been waited for
 }
 
-// benchBuild makes the binary once for all subtests.
-func benchBuild(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "passerelle")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/passerelle")
-	cmd.Dir = ".."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return bin
-}
-
 // benchSink is a next hop as the route wants it. The gateway's part of the environment comes with it.
 func benchSink(t *testing.T, route string, opt gatewaytest.Options) (*gatewaytest.NextHop, []string) {
 	t.Helper()
@@ -155,7 +143,7 @@ func (b *benchGateway) start(t *testing.T) {
 		cmd.Wait()
 		close(ended)
 	}(b.ended)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, addr := range []string{b.lmtp, b.smtp} {
 		benchUntil(t, ctx, "the gateway listens at "+addr, func() bool {
@@ -186,7 +174,7 @@ func (b *benchGateway) stop(t *testing.T) {
 	benchCheck(t, b.cmd.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-b.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(40 * time.Second):
 		t.Fatal("the gateway did not stop")
 	}
 	if !b.cmd.ProcessState.Success() {

@@ -120,11 +120,11 @@ func (k *killed) older(d time.Duration) {
 // TestPickupKilledAtEachStep ends the built binary while the notice, the receipt, the reminder, the answer are in flight: nothing is lost, and
 // nothing is sent twice but what was in flight.
 func TestPickupKilledAtEachStep(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	hop := &holding{}
 	sink, env := benchSink(t, "pickup", gatewaytest.Options{Data: hop.reply})
-	k := &killed{t: t, ctx: ctx, sink: sink, hop: hop, benchGateway: benchStart(t, benchBuild(t), "pickup", sink.Addr(), env)}
+	k := &killed{t: t, ctx: ctx, sink: sink, hop: hop, benchGateway: benchStart(t, binary(t), "pickup", sink.Addr(), env)}
 	const patient, doctor = "p@dest.test", "staff@clinic.test"
 
 	letter := benchLetter("m0", "nothing", 2<<10)

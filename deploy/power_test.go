@@ -23,7 +23,7 @@ func TestPowerCut(t *testing.T) {
 		t.Skip("needs root and a loop device")
 	}
 	const n, clients = 200, 6
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	sink, env := benchSink(t, "plain", gatewaytest.Options{})
 	state := filepath.Join(t.TempDir(), "state")
@@ -37,7 +37,7 @@ func TestPowerCut(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	b := benchStart(t, benchBuild(t), "plain", sink.Addr(), append(env, "STATE_DIR="+state)) // the last of two counts
+	b := benchStart(t, binary(t), "plain", sink.Addr(), append(env, "STATE_DIR="+state)) // the last of two counts
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for c := range clients {

@@ -30,12 +30,12 @@ type reloads struct {
 
 func newReloads(t *testing.T) *reloads {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	sink, env := benchSink(t, "plain", gatewaytest.Options{})
 	dir := t.TempDir()
 	r := &reloads{t: t, ctx: ctx, plain: string(read(t, "bench", "plain.yaml")), tls: dir}
-	r.benchGateway = benchNew(t, benchBuild(t), "plain", sink.Addr(), append(env, "TLS_DIR="+dir))
+	r.benchGateway = benchNew(t, binary(t), "plain", sink.Addr(), append(env, "TLS_DIR="+dir))
 	r.config = filepath.Join(r.root, "passerelle.yaml")
 	return r
 }
@@ -233,7 +233,7 @@ func TestReloadClientCA(t *testing.T) {
 
 // TestStop: at SIGTERM what is in DATA is finished and delivered, nobody new is served, and the exit is clean. A second SIGTERM ends at once.
 func TestStop(t *testing.T) {
-	bin := benchBuild(t)
+	bin := binary(t)
 	refused := func(b *benchGateway, ctx context.Context) {
 		t.Helper()
 		benchUntil(t, ctx, "connections are refused", func() bool {
@@ -246,7 +246,7 @@ func TestStop(t *testing.T) {
 	}
 	for _, lmtp := range []bool{true, false} {
 		t.Run(fmt.Sprint("in DATA/lmtp=", lmtp), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			sink, goOn := heldSink(t)
 			b := benchStart(t, bin, "plain", sink.Addr(), nil)
@@ -282,7 +282,7 @@ func TestStop(t *testing.T) {
 		})
 	}
 	t.Run("twice", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		sink, _ := heldSink(t)
 		b := benchStart(t, bin, "plain", sink.Addr(), nil)
@@ -298,7 +298,7 @@ func TestStop(t *testing.T) {
 		benchCheck(t, b.cmd.Process.Signal(syscall.SIGTERM))
 		select {
 		case <-b.ended:
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Fatal("the second signal did not end it")
 		}
 		if ws := b.cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGTERM {

@@ -153,7 +153,7 @@ func (w *slowWorld) run(t *testing.T) {
 	if first > before+relayTimeout {
 		t.Errorf("ordinary mail is %s late as the hop stalls, want one relay.timeout at most", first)
 	}
-	if then > time.Second {
+	if then > before+relayTimeout/2 { // a machine that is busy elsewhere was so before too
 		t.Errorf("ordinary mail is %s late while the hop stalls", then)
 	}
 	benchUntil(t, within(t), "every letter that reached the hop goes on behind its reply", func() bool {

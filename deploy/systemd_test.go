@@ -68,10 +68,10 @@ func listen(t *testing.T) net.Listener {
 // TestRestartBehindSockets: clients that connect while the gateway is started again, three times, never meet a refused connection, and every
 // message arrives.
 func TestRestartBehindSockets(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	sink, env := benchSink(t, "plain", gatewaytest.Options{})
-	b := benchNew(t, benchBuild(t), "plain", sink.Addr(), env)
+	b := benchNew(t, binary(t), "plain", sink.Addr(), env)
 	lmtp, smtp := listen(t), listen(t)
 	b.lmtp, b.smtp = lmtp.Addr().String(), smtp.Addr().String() // not what the config says
 	b.handOver(t, "lmtp:smtp", lmtp, smtp)
@@ -137,7 +137,7 @@ func TestRestartBehindSockets(t *testing.T) {
 
 // TestSocketsThatDoNotFit: a socket that would be served by nobody ends the start, with a word on it.
 func TestSocketsThatDoNotFit(t *testing.T) {
-	bin := benchBuild(t)
+	bin := binary(t)
 	connected, err := net.Dial("tcp", listen(t).Addr().String())
 	benchCheck(t, err)
 	defer connected.Close()
@@ -188,7 +188,7 @@ func (b *benchGateway) fails(t *testing.T) string {
 
 // TestNotify: what systemd hears, in its order, on a socket with a path and on an abstract one.
 func TestNotify(t *testing.T) {
-	bin := benchBuild(t)
+	bin := binary(t)
 	for _, name := range []string{filepath.Join(t.TempDir(), "notify"), fmt.Sprint("@passerelle-test-", os.Getpid())} {
 		l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
 		benchCheck(t, err)

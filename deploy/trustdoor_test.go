@@ -25,7 +25,7 @@ func TestTrustDoor(t *testing.T) {
 	benchCheck(t, err)
 	t.Cleanup(func() { sink.Close() })
 	door := freeAddr(t)
-	benchStart(t, benchBuild(t), "trust", sink.Addr(), append(env, "TRUST_ADDR="+door))
+	benchStart(t, binary(t), "trust", sink.Addr(), append(env, "TRUST_ADDR="+door))
 
 	issue := func(ca *gatewaytest.CA, cn string) []tls.Certificate {
 		i, err := ca.IssueLocal(pkix.Name{CommonName: cn})

@@ -80,7 +80,7 @@ var rogueFaults = []struct {
 // TestFaultFarSide: a far side that does wrong costs its own recipients a "later" each and nobody else anything; healed, it gets what
 // was kept for it, once, or twice where only it knew that it had it already.
 func TestFaultFarSide(t *testing.T) {
-	short := 300 * time.Millisecond
+	short := time.Second // a hop that does well answers within it under load too
 	times := relay.Timeouts{Dial: short, Banner: short, Hello: short, StartTLS: short, Mail: short, Rcpt: short, Data: short, Write: short, Final: short}
 	ca, err := gatewaytest.NewCA("rogue")
 	if err != nil {
@@ -117,7 +117,7 @@ func TestFaultFarSide(t *testing.T) {
 				}
 				began := time.Now()
 				got := h.send(h.lmtp, "dr@clinic.test", letter, to, fmt.Sprintf("other%d@dest.test", i))
-				if d := time.Since(began); d > 5*time.Second {
+				if d := time.Since(began); d > 15*time.Second {
 					t.Errorf("the reply took %v", d)
 				}
 				want := strings.ReplaceAll(f.want, "{hop}", fmt.Sprint("h", i))
@@ -136,7 +136,7 @@ func TestFaultFarSide(t *testing.T) {
 					t.Errorf("%d copies, %d allowed", n, allowed)
 				}
 				for wait := time.Now(); r.open.Load() > 1; time.Sleep(5 * time.Millisecond) {
-					if time.Since(wait) > 3*time.Second {
+					if time.Since(wait) > 20*time.Second {
 						t.Fatalf("%d connections are open, one may be kept", r.open.Load())
 					}
 				}

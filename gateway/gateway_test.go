@@ -139,10 +139,10 @@ func TestSecondCopyInHand(t *testing.T) {
 		}
 		return gatewaytest.Reply{}
 	})
-	first := make(chan []string)
+	first, beside := make(chan []string), h.upToDot(h.lmtp, "dr@clinic.test", hello, "ok@dest.test")
 	go func() { first <- h.send(h.lmtp, "dr@clinic.test", hello, "ok@dest.test") }()
 	<-held
-	if got := h.once(h.lmtp, "dr@clinic.test", hello, "ok@dest.test"); codes(got) != "250" {
+	if got := beside(); codes(got) != "250" {
 		t.Errorf("the same bytes side by side: %q", got)
 	}
 	time.Sleep(1100 * time.Millisecond)

@@ -76,7 +76,7 @@ func (h *house) hand(letter []byte, to ...string) []string {
 		h.t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	c := textproto.NewConn(conn)
 	say := func(line string, want int) {
 		h.t.Helper()

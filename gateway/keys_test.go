@@ -63,7 +63,7 @@ func TestKeyring(t *testing.T) {
 	await := func(to, want string) (data []byte) {
 		t.Helper()
 		var got string
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 			if got, data = last(to); got == want {
 				return data
 			}

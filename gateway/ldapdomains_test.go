@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"passerelle/gateway/gatewaytest"
 )
@@ -21,7 +20,7 @@ func TestLDAPAskedAboutItsDomains(t *testing.T) {
 		"mail", "chef@chu.test", "businessCategory", "MSSANTE")})
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
-	h := newRemoteHouse(t, "ldap", "{url: \"ldap://"+s.Addr()+"\", base: \"dc=region,dc=test\", mss: businessCategory, ca: \""+s.CAFile()+"\", ask: mail, timeout: 2s, verifies: true}")
+	h := newRemoteHouse(t, "ldap", "{url: \"ldap://"+s.Addr()+"\", base: \"dc=region,dc=test\", mss: businessCategory, ca: \""+s.CAFile()+"\", ask: mail, timeout: 6s, verifies: true}")
 	ours := regexp.MustCompile(`conn=1001 fd=\d+ closed`) // conn=1000 waited for it to listen
 	const patient = "269054958815780@patient.mssante.fr"
 	everybody := []string{"first@peer.mssante.test", "chef@chu.test", "someone@dest.test", patient}
@@ -32,12 +31,10 @@ func TestLDAPAskedAboutItsDomains(t *testing.T) {
 			h.explain(a)
 		}
 		var heard string
-		for range 200 { // its log comes behind
-			if heard = s.LogText()[before:]; strings.Count(heard, "SEARCH RESULT") >= len(want) {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		until(t, when+": its log, which comes behind", func() bool {
+			heard = s.LogText()[before:]
+			return strings.Count(heard, "SEARCH RESULT") >= len(want)
+		})
 		for _, a := range everybody {
 			asked := false
 			for _, w := range want {
@@ -61,12 +58,8 @@ func TestLDAPAskedAboutItsDomains(t *testing.T) {
 	if closed() || strings.Contains(s.LogText(), "conn=1002") {
 		t.Errorf("a reload that leaves the source as it is closed its connection:\n%s", s.LogText())
 	}
-	h.reload(t, "timeout: 2s", "timeout: 1s")
-	for end := time.Now().Add(10 * time.Second); !closed(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the connection of the former state stays open:\n%s", s.LogText())
-		}
-	}
+	h.reload(t, "timeout: 6s", "timeout: 5s")
+	until(t, "the connection of the former state is closed", closed)
 	if a := h.explain("chef@chu.test"); a.Verdict != "verified" {
 		t.Errorf("under the new state: %+v", a)
 	}

@@ -194,7 +194,7 @@ func TestBouncedNotice(t *testing.T) {
 	if got := l.send(l.lmtp, "dr@clinic.test", toPatient("Résultats [tel:06 12 34 56 78]", "nobody@patient.test"), "nobody@patient.test"); codes(got) != "250" {
 		t.Fatal(got)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if _, err := l.clinic.Wait(ctx, 1); err != nil {
 		t.Fatalf("no bounce: %v\n%s", err, far.LogText())

@@ -105,18 +105,19 @@ func TestBehindNginx(t *testing.T) {
 	if status, _ := r.do("GET", mail.link, nil); status != http.StatusBadGateway {
 		t.Errorf("without the gateway: %d", status)
 	}
+	var log []byte
+	until(t, "the log tells what was done", func() bool { // a line comes behind its answer
+		var err error
+		if log, err = os.ReadFile(logFile); err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(log, []byte("\n")) >= 9 && bytes.Contains(log, []byte(" POST 413 ")) && bytes.Contains(log, []byte(" GET 502 "))
+	})
 	logs, err := n.Logs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.ReadFile(logFile)
-	if err != nil {
-		t.Fatal(err)
-	}
 	logs["passerelle.log"] = string(log)
-	if c := strings.Count(logs["passerelle.log"], "\n"); c < 9 || !strings.Contains(logs["passerelle.log"], " POST 413 ") || !strings.Contains(logs["passerelle.log"], " GET 502 ") {
-		t.Errorf("the log is no log of what was done: %s", logs["passerelle.log"])
-	}
 	key := l.serverKey()
 	var all []string
 	for _, text := range logs {

@@ -153,9 +153,9 @@ func TestClientCertificateIsReadAgain(t *testing.T) {
 		if got := h.send(h.lmtp, "bal@mss.clinic.test", strings.Replace(hello, "essai", who, 1), marie); codes(got) != "250" {
 			t.Fatalf("got %q\n%s", got, h.log.String())
 		}
-		if !strings.Contains(o.LogText(), "Login: user=<"+who+"@mss.clinic.test>, method=EXTERNAL") {
-			t.Errorf("no session as %s", who)
-		}
+		until(t, "a session as "+who, func() bool {
+			return strings.Contains(o.LogText(), "Login: user=<"+who+"@mss.clinic.test>, method=EXTERNAL")
+		})
 	}
 }
 

@@ -132,7 +132,7 @@ const (
 // arrived waits for n messages beyond the operator.
 func (w *clientWorld) arrived(n int) []gatewaytest.Message {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
 	ms, err := w.far.Wait(ctx, n)
 	if err != nil {

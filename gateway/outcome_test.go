@@ -295,7 +295,7 @@ func TestCutBeforeTheReply(t *testing.T) {
 			t.Errorf("%s, while the first is in hand: %q", way, got)
 		}
 		close(hold)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		if _, err := h.sink.Wait(ctx, 1); err != nil {
 			t.Fatal(err)
 		}

@@ -139,7 +139,7 @@ func TestSignedThroughPostfix(t *testing.T) {
 			if got := h.send(h.lmtp, "dr@clinic.test", raw, to); codes(got) != "250" {
 				t.Fatalf("%s to %s: %q", name, to, got)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			ms, err := world.Wait(ctx, 1)
 			cancel()
 			if err != nil {

@@ -240,7 +240,7 @@ func (h *house) write(cert *gatewaytest.Issued, t *tls.Config, from, to, content
 		h.t.Fatal(err)
 	}
 	defer func() { c.Close() }()
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	br := bufio.NewReader(c)
 	last := ""
 	say := func(line string) bool {

@@ -65,7 +65,7 @@ func newReader(t *testing.T, transport http.RoundTripper) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &reader{t, &http.Client{Jar: jar, Transport: transport, Timeout: 30 * time.Second}}
+	return &reader{t, &http.Client{Jar: jar, Transport: transport, Timeout: 2 * time.Minute}}
 }
 
 // do gives status and body.
@@ -102,7 +102,7 @@ func (r *reader) openBySMS(link string, sms *gatewaytest.SMS, n int) (code, page
 	if status, page := r.post(link+"/code", nil); status != http.StatusOK {
 		r.t.Fatalf("ask for the code: %d %s", status, page)
 	}
-	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
 	defer cancel()
 	texts, err := sms.Wait(ctx, n)
 	if err != nil {

@@ -69,7 +69,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	for i := 1; i <= 20; i++ {
 		before := sent.Load()
 		reload(i)
-		for deadline := time.Now().Add(10 * time.Second); sent.Load() < before+5 && time.Now().Before(deadline) && !t.Failed(); {
+		for deadline := time.Now().Add(30 * time.Second); sent.Load() < before+5 && time.Now().Before(deadline) && !t.Failed(); {
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -131,7 +131,7 @@ func (s *rogueSession) content() {
 func stalls(s *rogueSession) { io.Copy(io.Discard, s.br) }
 func closes(*rogueSession)   {}
 func resets(s *rogueSession) {
-	time.Sleep(20 * time.Millisecond) // the client's connect has returned
+	time.Sleep(250 * time.Millisecond) // the client's connect has returned, which nothing tells
 	s.conn.(*net.TCPConn).SetLinger(0)
 }
 func says(lines ...string) func(*rogueSession) {

@@ -210,7 +210,7 @@ func TestSharedVault(t *testing.T) {
 			}
 			for _, h := range []*house{s.a, s.b} {
 				var got string
-				for range 20 { // a connection that died may be found so once
+				for end := time.Now().Add(20 * time.Second); time.Now().Before(end); { // a connection that died may be found so once
 					if got = send(h, "c@patient.test"); got[:3] == "250" {
 						break
 					}

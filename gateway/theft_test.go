@@ -80,7 +80,7 @@ func TestTheftWithTheKeyOverTime(t *testing.T) {
 	arrived(t, l.sink, "a@patient.test", 3)
 	l.later(5*24*time.Hour + 2*time.Hour)
 	var got string
-	for range 100 { // while it runs; the log of the database is emptied every minute, and at the start
+	for range 400 { // while it runs; the log of the database is emptied every minute, and at the start
 		if got = (thief{t: t, files: l.steal(), key: key}).haul(""); got == "phone" {
 			break
 		}

@@ -68,7 +68,7 @@ func mailed(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.Atoi(args[2])
 	ts.Check(err)
 	h := ts.Value("world").(*world).hops[args[0]]
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err = h.WaitFor(ctx, func([]gatewaytest.Message) bool { return len(h.To(args[1])) >= n })
 	ts.Check(err)

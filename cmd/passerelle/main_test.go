@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/pem"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"passerelle/gateway/gatewaytest"
 )
 
 func TestMain(m *testing.M) {
@@ -30,10 +31,9 @@ func TestScripts(t *testing.T) {
 
 // ports puts a free address of loopback where a file says METRICS, and into the variable of that name.
 func ports(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := gatewaytest.FreePort()
 	ts.Check(err)
-	addr := l.Addr().String()
-	ts.Check(l.Close())
+	addr := "127.0.0.1:" + strconv.Itoa(port)
 	ts.Setenv("METRICS", addr)
 	for _, f := range args {
 		b := bytes.ReplaceAll([]byte(ts.ReadFile(f)), []byte("METRICS"), []byte(addr))
@@ -43,7 +43,7 @@ func ports(ts *testscript.TestScript, _ bool, args []string) {
 
 // await asks a page until it answers 200.
 func await(ts *testscript.TestScript, _ bool, args []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -16,7 +16,7 @@ func TestSecretaryInChromium(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	ctx := chromium.Start(t, time.Minute)
+	ctx := chromium.Start(t, 4*time.Minute)
 	shelf := newShelf()
 	shelf.entries = append(shelf.entries, Entry{Address: "secretariat-de-chirurgie-orthopedique-et-traumatologique@centre-hospitalier-universitaire.mssante.fr",
 		Structure: "CENTRE HOSPITALIER UNIVERSITAIRE DE SAINT-PIERRE-ET-MIQUELON", Service: "Chirurgieorthopédiqueettraumatologiquepédiatrique", City: "SAINT PIERRE", PostalCode: "97500"})

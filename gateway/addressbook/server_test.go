@@ -34,7 +34,7 @@ func dial(t *testing.T, addr string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(20 * time.Second))
 	return c
 }
 
@@ -68,7 +68,7 @@ func talk(t *testing.T, c net.Conn, id int, send ...[]byte) (codes []int, closed
 func TestHostile(t *testing.T) {
 	b := newBook(t, newShelf())
 	conf, _ := certificate(t)
-	addr := serve(t, b, func(c *ServerConfig) { c.Step, c.TLS = 200*time.Millisecond, conf })
+	addr := serve(t, b, func(c *ServerConfig) { c.Step, c.TLS = time.Second, conf })
 	nested := equal("sn", "dupont")
 	for range 500 {
 		nested = tlv(opAnd, nested)
@@ -239,7 +239,7 @@ func TestStop(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(2 * time.Second):
+	case <-time.After(15 * time.Second):
 		t.Error("still serving")
 	}
 }

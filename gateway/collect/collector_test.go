@@ -41,12 +41,12 @@ func TestSilenceAndSlowness(t *testing.T) {
 			}
 			for _, p := range []string{"* SEA", "RCH ", "1\r", "\n"} {
 				fmt.Fprint(c, p)
-				time.Sleep(150 * time.Millisecond)
+				time.Sleep(350 * time.Millisecond)
 			}
 			c.say("%s OK done", tag)
 			return true
 		}
-		r := s.collect(func(_ *Box, c *Config) { c.Patience = 600 * time.Millisecond })
+		r := s.collect(func(_ *Box, c *Config) { c.Patience = 1200 * time.Millisecond })
 		<-r.taken
 		if n := s.heard("SELECT"); n != 1 {
 			t.Errorf("%d sessions", n)

@@ -54,7 +54,7 @@ func TestLargeLetterStreams(t *testing.T) {
 				if got != want {
 					t.Errorf("got %d octets, want %d", got, want)
 				}
-			case <-time.After(15 * time.Second):
+			case <-time.After(60 * time.Second):
 				t.Error("nothing came")
 			}
 		}

@@ -55,7 +55,7 @@ func TestReadiness(t *testing.T) {
 		"one panics": {[]Check{{"directory", func(context.Context) error { panic("x") }}}, 503, []Result{{"directory", false, "the check itself broke"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			code, body := serve(t, New(Config{Ready: c.checks, Patience: 20 * time.Millisecond, Gatherer: prometheus.NewRegistry()}))("GET", "/readyz")
+			code, body := serve(t, New(Config{Ready: c.checks, Patience: time.Second, Gatherer: prometheus.NewRegistry()}))("GET", "/readyz")
 			var got Readiness
 			if err := json.Unmarshal([]byte(body), &got); err != nil {
 				t.Fatal(err)

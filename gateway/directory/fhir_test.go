@@ -200,8 +200,8 @@ func TestFHIRFaults(t *testing.T) {
 		"redirect that keeps POST": {reply(307, "text/html", "", "Location", other.URL), CouldNotAsk, "redirects", 0},
 		"hangs up once":            {first(1, hangUp), Verified, "", 0},
 		"hangs up":                 {hangUp, CouldNotAsk, "EOF", 0},
-		"slow":                     {func(w http.ResponseWriter, r *http.Request, _ int) bool { <-r.Context().Done(); return true }, CouldNotAsk, "deadline", 300 * time.Millisecond},
-		"body that drips":          {drip, CouldNotAsk, "deadline", 300 * time.Millisecond},
+		"slow":                     {func(w http.ResponseWriter, r *http.Request, _ int) bool { <-r.Context().Done(); return true }, CouldNotAsk, "deadline", time.Second},
+		"body that drips":          {drip, CouldNotAsk, "deadline", time.Second},
 		"one of three is down": {func(w http.ResponseWriter, r *http.Request, n int) bool {
 			return strings.Contains(r.URL.Path, "Organization") && reply(502, "", "")(w, r, n)
 		}, CouldNotAsk, "Organization", 0},
@@ -219,7 +219,7 @@ func TestFHIRFaults(t *testing.T) {
 			f := s.client(t, nil)
 			f.limit.bucket.SetLimit(1000)
 			if c.in == 0 {
-				c.in = 5 * time.Second
+				c.in = 20 * time.Second
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), c.in)
 			defer cancel()
@@ -228,7 +228,7 @@ func TestFHIRFaults(t *testing.T) {
 			if v := verdictOf(recs, err); v != c.want {
 				t.Fatalf("got %s (%v), want %s: %+v", v, err, c.want, recs)
 			}
-			if d := time.Since(began); d > c.in+time.Second {
+			if d := time.Since(began); d > c.in+10*time.Second {
 				t.Errorf("took %s of %s", d, c.in)
 			}
 			if err == nil {

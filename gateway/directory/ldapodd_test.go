@@ -87,7 +87,7 @@ func TestLDAPOddServers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l, heard := oddServer(t, c.say)
 			cfg := LDAPConfig{URL: "ldap://" + l, Base: "dc=x", Filter: "(mail=%s)", MSS: "businessCategory=MSSANTE", StartTLS: c.startTLS, Clear: true,
-				SizeLimit: 3, Timeout: 400 * time.Millisecond, Attributes: LDAPAttributes{Address: "mail"}}
+				SizeLimit: 3, Timeout: time.Second, Attributes: LDAPAttributes{Address: "mail"}}
 			if c.startTLS {
 				cfg.BindDN, cfg.Password = "cn=x", gatewaytest.SlapdPassword
 			}

@@ -75,7 +75,7 @@ func anybody(string) bool { return true }
 // until waits for the worker.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal(what)
 		}
@@ -135,7 +135,7 @@ func TestRemoteInTheBackground(t *testing.T) {
 
 func TestRemoteOnTheMailsWay(t *testing.T) {
 	c, f := &clock{t: day.Add(time.Hour)}, &far{as: "ldap", answer: lists}
-	d := withFar(t, t.TempDir(), c, f, Asking{Every: time.Hour, Timeout: 50 * time.Millisecond, OnMail: true, Verifies: true})
+	d := withFar(t, t.TempDir(), c, f, Asking{Every: time.Hour, Timeout: 500 * time.Millisecond, OnMail: true, Verifies: true})
 	a := address(t, "a@x.test")
 	if got := d.Ask(t.Context(), a); got.Verdict != Verified || got.Source != "ldap" {
 		t.Fatalf("%+v", got)

@@ -38,7 +38,7 @@ func (r *record) wait(t *testing.T, n int) {
 	for range n {
 		select {
 		case <-r.came:
-		case <-time.After(20 * time.Second):
+		case <-time.After(40 * time.Second):
 			t.Fatalf("not all was done: %v", r.seen)
 		}
 	}
@@ -181,7 +181,7 @@ func TestTakenOver(t *testing.T) {
 	start := time.Now()
 	_, stop := startQueue(t, dir, r)
 	r.wait(t, 1)
-	if d := time.Since(start); d > 10*time.Second {
+	if d := time.Since(start); d > 30*time.Second {
 		t.Errorf("taken over after %v", d)
 	}
 	stop()

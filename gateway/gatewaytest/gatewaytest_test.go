@@ -289,21 +289,6 @@ func dialLMTP(t *testing.T, addr string) *gosmtp.Client {
 	return gosmtp.NewClientLMTP(conn)
 }
 
-// TestFreePortOnce: of 500 ports none is given twice, though nobody listens on any; at random the odds of that are one in 7000.
-func TestFreePortOnce(t *testing.T) {
-	seen := map[int]bool{}
-	for range 500 {
-		p, err := FreePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if seen[p] {
-			t.Fatalf("port %d was given twice", p)
-		}
-		seen[p] = true
-	}
-}
-
 // A hop that is closed at once ends: a test that fails early must not hang.
 func TestNextHopClosedAtOnce(t *testing.T) {
 	for range 200 {

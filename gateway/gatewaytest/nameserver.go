@@ -33,13 +33,21 @@ type MX struct {
 
 // StartNameServer starts one without records.
 func StartNameServer() (*NameServer, error) {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("name server: %w", err)
+	// One port for both: the system knows of one that TCP may have (thousands are kept by connections that have just ended), seldom
+	// does another hold it for UDP.
+	var l net.Listener
+	var c net.PacketConn
+	var err error
+	for range 20 {
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, fmt.Errorf("name server: %w", err)
+		}
+		if c, err = net.ListenPacket("udp", l.Addr().String()); err == nil {
+			break
+		}
+		l.Close()
 	}
-	l, err := net.Listen("tcp", c.LocalAddr().String())
 	if err != nil {
-		c.Close()
 		return nil, fmt.Errorf("name server: %w", err)
 	}
 	s := &NameServer{conn: c, tcp: l, mx: map[string][]MX{}, a: map[string]string{}, done: make(chan struct{})}

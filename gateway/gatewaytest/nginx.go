@@ -54,7 +54,7 @@ func StartNginx(conf, addr string) (*Nginx, error) {
 		return nil, err
 	}
 	go func() { n.done <- n.cmd.Wait() }()
-	for range 500 {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		select {
 		case err := <-n.done:
 			n.done <- err
@@ -65,7 +65,6 @@ func StartNginx(conf, addr string) (*Nginx, error) {
 			c.Close()
 			return n, nil
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	return nil, errors.Join(fmt.Errorf("nginx does not answer at %s", addr), n.Close())
 }

@@ -79,10 +79,9 @@ func StartPebble(names *NameServer, httpPort, tlsPort int) (*Pebble, error) {
 	go func() { p.done <- p.cmd.Wait() }()
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, DisableKeepAlives: true}}
 	root := fmt.Sprintf("https://127.0.0.1:%d/roots/0", admin)
-	for range 200 {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(25 * time.Millisecond) {
 		resp, err := client.Get(root)
 		if err != nil {
-			time.Sleep(25 * time.Millisecond)
 			continue
 		}
 		pem, err := io.ReadAll(resp.Body)

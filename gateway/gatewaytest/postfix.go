@@ -6,14 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sort"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -71,28 +68,6 @@ func PostfixTools() error {
 		return errors.New("a private Postfix instance needs root: its daemons change to the user postfix")
 	}
 	return nil
-}
-
-// given are the ports that FreePort gave: two instances of one test must not be told the same before either listens.
-var given sync.Map
-
-// FreePort is a port of 127.0.0.1 that nobody listened on a moment ago. It lies below the range that Linux gives to outgoing
-// connections, so that none of them takes it before its owner listens. No process is given the same one twice.
-func FreePort() (int, error) {
-	var last error
-	for range 50 {
-		port := 18000 + rand.IntN(14000)
-		if _, taken := given.LoadOrStore(port, true); taken {
-			last = fmt.Errorf("port %d was given before", port)
-			continue
-		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			return port, l.Close()
-		}
-		last = err
-	}
-	return 0, fmt.Errorf("find a free port: %w", last)
 }
 
 // StartPostfix configures an instance in a folder of its own, checks it and runs it as a child until Close.

@@ -157,13 +157,13 @@ func (p *Postgres) Start(ctx context.Context) error {
 		}
 		return errors.Join(err, p.Stop())
 	}
-	for range 200 { // it listens before it takes anybody
+	// It listens before it takes anybody: behind Stop it writes its whole folder to the disk first, which a busy one takes its time for.
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(25 * time.Millisecond) {
 		if err = p.SQL("SELECT 1"); err == nil {
 			return nil
 		}
-		time.Sleep(25 * time.Millisecond)
 	}
-	return errors.Join(err, p.Stop())
+	return errors.Join(err, errors.New(p.Log()), p.Stop())
 }
 
 // Stop ends the server as a power cut of it would: every connection breaks, what was not committed is gone.

@@ -188,8 +188,17 @@ func (l *Ledger) flush(ctx context.Context) {
 	}
 }
 
-// purge drops memory that is too old; a claim does not see it already.
+// purge drops memory that is too old; a claim does not see it already. A row may lie behind its recipient's last attempt until the
+// background has written that, so repeats go first; where they cannot be written nothing is dropped.
 func (l *Ledger) purge(ctx context.Context) {
+	l.mu.Lock()
+	behind := len(l.repeat) > 0
+	l.mu.Unlock()
+	if behind {
+		if l.flush(ctx); l.Ready() != nil {
+			return
+		}
+	}
 	oldest := l.cfg.Now().Add(-l.cfg.Memory).UnixMicro()
 	l.mu.Lock()
 	for k, m := range l.index {

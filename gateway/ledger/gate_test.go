@@ -113,7 +113,7 @@ func TestClaimProvesAfterASilenceOnly(t *testing.T) {
 
 // A disk that answers nothing holds nobody for long and shuts the gate; the write that hung opens it again.
 func TestStalledDiskShutsTheGate(t *testing.T) {
-	h := newHouse(t, t.TempDir(), func(c *Config) { c.Stall, c.Probe = 50*time.Millisecond, 10*time.Millisecond })
+	h := newHouse(t, t.TempDir(), func(c *Config) { c.Stall, c.Probe = 500*time.Millisecond, 10*time.Millisecond })
 	begun, release, answered := make(chan struct{}), make(chan struct{}), make(chan struct{}, 8)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -140,7 +140,7 @@ func TestStalledDiskShutsTheGate(t *testing.T) {
 	}
 	close(release)
 	wg.Wait()
-	for end := time.Now().Add(5 * time.Second); h.Ready() != nil; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); h.Ready() != nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the gate stays shut")
 		}

@@ -55,7 +55,7 @@ func TestBombs(t *testing.T) {
 		if n := budget.Used(); n != 0 {
 			t.Errorf("%s: %d bytes of the budget are kept", name, n)
 		}
-		if took := time.Since(began); took > 10*time.Second { // a tenth of a second each on an idle core
+		if took := time.Since(began); took > 40*time.Second { // a tenth of a second each on an idle core; fifty times that was seen under -race on a busy one
 			t.Errorf("%s: took %s", name, took)
 		} else if testing.Verbose() {
 			t.Logf("%s: %s", name, took)

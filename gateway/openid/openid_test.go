@@ -20,7 +20,7 @@ const back = "http://127.0.0.1:1/identite/retour" // nobody follows it
 func pair(t *testing.T, change ...func(*openid.Config)) (*idp.Provider, *openid.Provider) {
 	t.Helper()
 	op := idp.Start(t, back)
-	c := openid.Config{Name: "franceconnect", Issuer: op.URL, ClientID: idp.Client, ClientSecret: idp.Secret, RedirectURL: back, Timeout: 2 * time.Second,
+	c := openid.Config{Name: "franceconnect", Issuer: op.URL, ClientID: idp.Client, ClientSecret: idp.Secret, RedirectURL: back, Timeout: 20 * time.Second,
 		Scopes: []string{"profile"}, Claims: map[string]string{"birth_name": "family_name", "first_name": "given_name", "birth_date": "birthdate", "rpps": "SubjectNameID"}}
 	for _, f := range change {
 		f(&c)

@@ -20,7 +20,7 @@ func TestAccessible(t *testing.T) {
 		return
 	}
 	source := chromium.AxeSource(t)
-	ctx := chromium.Start(t, 3*time.Minute)
+	ctx := chromium.Start(t, 8*time.Minute)
 	chromium.Scripts(t, ctx, true)
 	bad := newSite(t)
 	bad.replay = &recorded{status: 200, header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}, body: `<html><body><img src="x"><input><p style="color:#aaa;background:#fff">gris clair sur blanc</p></body></html>`}

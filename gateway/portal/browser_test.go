@@ -25,7 +25,7 @@ func TestPatientInChromium(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	ctx := chromium.Start(t, 3*time.Minute)
+	ctx := chromium.Start(t, 8*time.Minute)
 	large := filepath.Join(t.TempDir(), "radio.bin")
 	if err := os.WriteFile(large, bytes.Repeat([]byte("0123456789abcdef"), 20<<20/16), 0o600); err != nil {
 		t.Fatal(err)

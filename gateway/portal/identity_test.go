@@ -18,7 +18,7 @@ func loopbackProviders(t *testing.T, op **idp.Provider) func(*site) []*openid.Pr
 		at := idp.Start(t, s.srv.URL+IdentityPath)
 		*op = at
 		patients, err := openid.New(openid.Config{Name: "fc", Label: "FranceConnect", Issuer: at.URL, ClientID: idp.Client, ClientSecret: idp.Secret,
-			RedirectURL: s.srv.URL + IdentityPath, Timeout: 2 * time.Second, Claims: map[string]string{"birth_name": "family_name", "first_name": "given_name", "birth_date": "birthdate"}})
+			RedirectURL: s.srv.URL + IdentityPath, Timeout: 20 * time.Second, Claims: map[string]string{"birth_name": "family_name", "first_name": "given_name", "birth_date": "birthdate"}})
 		if err != nil {
 			t.Fatal(err)
 		}

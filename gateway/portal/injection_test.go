@@ -95,7 +95,7 @@ func TestInjection(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	ctx := chromium.Start(t, time.Minute)
+	ctx := chromium.Start(t, 4*time.Minute)
 	chromium.Scripts(t, ctx, true)
 	for _, c := range b.cookies {
 		setCookie(t, ctx, s.srv.URL, c)
@@ -104,7 +104,7 @@ func TestInjection(t *testing.T) {
 	s.replay = &recorded{status: 200, header: http.Header{"Content-Type": {"text/html"}}, body: `<script>alert('works')</script>`}
 	chromium.Do(t, ctx, "a page that runs", chromedp.Navigate(s.srv.URL+"/_again"))
 	for i := 0; len(ran()) == 0; i++ {
-		if i == 200 {
+		if i == 2000 {
 			t.Fatal("a dialog of a page that runs is not seen: this test could not fail")
 		}
 		time.Sleep(10 * time.Millisecond)

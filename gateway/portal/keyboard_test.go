@@ -20,7 +20,7 @@ func TestKeyboardAlone(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	ctx := chromium.Start(t, 3*time.Minute)
+	ctx := chromium.Start(t, 8*time.Minute)
 	for _, width := range []int64{320, 1280} {
 		for lang, say := range typedWords {
 			t.Run(fmt.Sprintf("%d-%s", width, lang), func(t *testing.T) {
@@ -102,7 +102,7 @@ func (k *keyboard) unfold(deed, word string) {
 func (k *keyboard) at(sel, key string) {
 	k.t.Helper()
 	want, last := words[k.lang][key], ""
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		var err error
 		if last, err = chromedp.Run(k.ctx, chromedp.Evaluate[string](`(() => { const e = document.querySelector(`+"`"+sel+"`"+`); return document.readyState === "complete" && e ? "seen " + e.textContent : "" })()`)); err != nil {
 			continue // between two pages

@@ -92,7 +92,7 @@ func TestWorstRobot(t *testing.T) {
 		s.wait(time.Millisecond)
 		starts = append(starts, sender)
 	}
-	ctx := chromium.Start(t, 90*time.Second)
+	ctx := chromium.Start(t, 4*time.Minute)
 	chromium.Scripts(t, ctx, true)
 	if _, err := chromedp.Call(ctx, cdppage.SetBypassCSP, cdppage.SetBypassCSPParams{Enabled: true}); err != nil {
 		t.Fatal(err)
@@ -129,7 +129,8 @@ func clickAll(t *testing.T, ctx context.Context, starts []string) {
 	for _, start := range starts {
 		for n := 0; n < 12; n++ {
 			err := chromedp.Do(ctx, chromedp.Navigate(start))
-			for tries := 0; err != nil && tries < 5; tries++ { // what was clicked before is still on its way
+			for tries := 0; err != nil && tries < 50; tries++ { // what was clicked before is still on its way
+				time.Sleep(20 * time.Millisecond)
 				err = chromedp.Do(ctx, chromedp.Navigate(start))
 			}
 			if err != nil {

@@ -21,7 +21,7 @@ func TestAnswerWithScript(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	ctx := chromium.Start(t, time.Minute)
+	ctx := chromium.Start(t, 4*time.Minute)
 	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: false}); err != nil {
 		t.Fatal(err)
 	}

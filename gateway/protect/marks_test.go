@@ -345,7 +345,7 @@ func TestStripOfManyFields(t *testing.T) {
 		t.Errorf("%d fields", len(h.Fields()))
 	}
 	Inside(h)
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
 }

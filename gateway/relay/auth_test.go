@@ -340,7 +340,7 @@ func TestSilenceIsNoRefusal(t *testing.T) {
 	defer close(done)
 	hop := newAuthHop(t).hop(&Auth{Identity: "bal", Mechanisms: []string{XOAuth2}, User: "bal@mss.test", Tokens: tokens}, "AUTH XOAUTH2",
 		func(s *session) { xoauth2(1)(s); <-done })
-	r := newRelay(t, Config{Timeouts: Timeouts{Hello: 300 * time.Millisecond}})
+	r := newRelay(t, Config{Timeouts: Timeouts{Hello: time.Second}})
 	wantCodes(t, r.Send(background(), hop, letter(t, "x", "a@d.test")), "451 4.4.2 auth")
 	if _, err := tokens.Get(background()); err != nil || runs() != 1 {
 		t.Errorf("%d runs, %v: the token was given up", runs(), err)

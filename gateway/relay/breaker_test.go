@@ -25,7 +25,7 @@ func TestBreakerOpensForAHopThatTakesNothing(t *testing.T) {
 			hop := hopTo(peer(t, c.down, c.down, c.down, func(s *session) { s.greet("X"); s.take(1); s.quit() }))
 			other := hopTo(peer(t, func(s *session) { s.greet("X"); s.take(1); s.take(1); s.quit() }))
 			other.Name = "other"
-			r := newRelay(t, Config{Now: func() time.Time { return now }, IdleMax: time.Hour, Timeouts: Timeouts{Banner: 200 * time.Millisecond}})
+			r := newRelay(t, Config{Now: func() time.Time { return now }, IdleMax: time.Hour, Timeouts: Timeouts{Banner: time.Second}})
 			for range 3 {
 				wantCodes(t, r.Send(background(), hop, letter(t, "x", "a@d.test")), c.want)
 			}

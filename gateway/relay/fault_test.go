@@ -41,9 +41,8 @@ func upTo(step string, act func(*session)) func(*session) {
 }
 
 func TestFaultsAtEachStep(t *testing.T) {
-	short := 30 * time.Millisecond
-	quick := Timeouts{Banner: short, Hello: short, Mail: short, Rcpt: short, Data: short, Final: short}
-	for _, step := range []string{"banner", "hello", "mail", "rcpt", "data", "final"} {
+	short := 30 * time.Millisecond // for the step that stalls; the others may take their time
+	for step, quick := range map[string]Timeouts{"banner": {Banner: short}, "hello": {Hello: short}, "mail": {Mail: short}, "rcpt": {Rcpt: short}, "data": {Data: short}, "final": {Final: short}} {
 		for name, c := range map[string]struct {
 			act      func(*session)
 			timeouts Timeouts

@@ -109,13 +109,13 @@ func TestPledgeIsInherited(t *testing.T) {
 			var kept net.Conn
 			p := keeper(t, &kept)
 			for _, res := range []Result{r.Send(t.Context(), hop, pledged(p))[0], func() Result { o, _ := p.Outcome(); return o }(), func() Result {
-				heir := Inherit(t.Context(), kept, hop, time.Second)
+				heir := Inherit(t.Context(), kept, hop, 10*time.Second)
 				o, known := heir.Outcome()
 				if !known {
 					t.Error("the heir knows nothing")
 				}
 				return o
-			}(), func() Result { o, _ := Inherit(t.Context(), kept, hop, time.Second).Outcome(); return o }()} {
+			}(), func() Result { o, _ := Inherit(t.Context(), kept, hop, 10*time.Second).Outcome(); return o }()} {
 				if (res.Err == nil) != c.ok || res.Err != nil && res.Err.Permanent != c.permanent || res.Reply == "" {
 					t.Errorf("got %q %v", res.Reply, res.Err)
 				}

@@ -18,7 +18,7 @@ const inner = "MAIL FROM:<smuggled@evil.test>\r\nRCPT TO:<b@dest.test>\r\nDATA\r
 
 // The library answers 554 when its timeout fires inside DATA and goes on: the body's rest becomes commands (its issue 196).
 func TestSilenceInDataEndsTheSession(t *testing.T) {
-	b := bare(t, func(s *smtp.Server) { s.ReadTimeout = 300 * time.Millisecond })
+	b := bare(t, func(s *smtp.Server) { s.ReadTimeout = time.Second })
 	c := hello(t, b.addr)
 	c.inData()
 	c.send("Subject: outer\r\n\r\n")
@@ -31,7 +31,7 @@ func TestSilenceInDataEndsTheSession(t *testing.T) {
 		t.Fatalf("companion: the bare library no longer executes the body: %q", got)
 	}
 
-	s := start(t, func(cfg *Config, _ *recorder) { cfg.IdleTimeout = 300 * time.Millisecond })
+	s := start(t, func(cfg *Config, _ *recorder) { cfg.IdleTimeout = time.Second })
 	c = hello(t, s.addr)
 	c.inData()
 	c.send("Subject: outer\r\n\r\n")
@@ -51,9 +51,9 @@ func TestSilenceInDataEndsTheSession(t *testing.T) {
 func TestSlowButSteadySenderIsServed(t *testing.T) {
 	drip := func(c *client) int {
 		c.inData()
-		tick := time.NewTicker(60 * time.Millisecond)
+		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
-		for range 12 {
+		for range 15 {
 			<-tick.C
 			if _, err := c.nc.Write([]byte("x\r\n")); err != nil {
 				return 0
@@ -63,10 +63,10 @@ func TestSlowButSteadySenderIsServed(t *testing.T) {
 		code, _ := c.reply()
 		return code
 	}
-	if code := drip(hello(t, bare(t, func(s *smtp.Server) { s.ReadTimeout = 400 * time.Millisecond }).addr)); code == 250 {
+	if code := drip(hello(t, bare(t, func(s *smtp.Server) { s.ReadTimeout = time.Second }).addr)); code == 250 {
 		t.Error("companion: the bare library serves a slow sender now")
 	}
-	s := start(t, func(cfg *Config, _ *recorder) { cfg.IdleTimeout = 400 * time.Millisecond })
+	s := start(t, func(cfg *Config, _ *recorder) { cfg.IdleTimeout = time.Second })
 	if code := drip(hello(t, s.addr)); code != 250 {
 		t.Errorf("got %d, want 250", code)
 	}
@@ -126,7 +126,7 @@ func TestBareEndsAreRefusedAndNeverExecuted(t *testing.T) {
 
 // A body that ends in CR makes the library miss the end: it hangs until its timeout.
 func TestBodyEndingInCR(t *testing.T) {
-	c := hello(t, bare(t, func(s *smtp.Server) { s.ReadTimeout = 300 * time.Millisecond }).addr)
+	c := hello(t, bare(t, func(s *smtp.Server) { s.ReadTimeout = time.Second }).addr)
 	c.inData()
 	c.send("a\r\r\n.\r\n")
 	if text := c.expect(554); !strings.Contains(text, "timeout") {

@@ -46,7 +46,7 @@ func TestPostfixWithMoreSlotsThanSessions(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for len(s.got()) < n && time.Since(began) < 20*time.Second {
+			for len(s.got()) < n && time.Since(began) < time.Minute {
 				time.Sleep(20 * time.Millisecond)
 			}
 			log := p.LogText()

@@ -260,7 +260,7 @@ func TestRecipientLimit(t *testing.T) {
 }
 
 func TestIdleSessionsAreCut(t *testing.T) {
-	s := start(t, func(cfg *Config, _ *recorder) { cfg.IdleTimeout = 200 * time.Millisecond })
+	s := start(t, func(cfg *Config, _ *recorder) { cfg.IdleTimeout = 500 * time.Millisecond })
 	c := hello(t, s.addr)
 	c.expect(421)
 	c.gone()

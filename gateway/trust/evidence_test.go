@@ -168,6 +168,7 @@ func TestListsThatAreNotTaken(t *testing.T) {
 				if got := check(t, s, cs); got != unproven {
 					t.Errorf("at first: got %q", got)
 				}
+				s.cfg.Evidence.settle() // a session that waits no longer leaves its question under way
 				ahead.Add(int64(firstPause))
 			}
 			src.set(give(w.inter.crlDER(clock.Add(-time.Hour), clock.Add(10*time.Hour))))
@@ -313,7 +314,7 @@ func TestEvidenceCloses(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	s.cfg.Evidence.Close()
-	if d := time.Since(began); d > 3*time.Second {
+	if d := time.Since(began); d > 15*time.Second {
 		t.Errorf("took %s", d)
 	}
 	if got := check(t, s, cs); got != unproven || log.Len() > 0 {
