@@ -26,11 +26,12 @@ func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 	if g.shared == nil {
 		return g.handOnAnswer(ctx, a)
 	}
-	if err := g.take(ctx, a.Key); err != nil {
+	lease, err := g.take(ctx, a.Key)
+	if err != nil {
 		return err
 	}
-	err := g.handOnAnswer(ctx, a)
-	g.leave(ctx, a.Key, err == nil || errors.Is(err, portal.ErrAnswered))
+	err = g.handOnAnswer(ctx, a)
+	g.leave(ctx, a.Key, lease, err == nil || errors.Is(err, portal.ErrAnswered))
 	return err
 }
 

@@ -41,10 +41,11 @@ func (g *Gateway) Complete(ctx context.Context, id, phone string) error {
 	defer done()
 	if g.shared != nil {
 		key := sha256.Sum256([]byte("complete " + id))
-		if err := g.take(ctx, key); err != nil {
+		lease, err := g.take(ctx, key)
+		if err != nil {
 			return err
 		}
-		defer g.leave(ctx, key, false)
+		defer g.leave(ctx, key, lease, false)
 	}
 	s, err := g.vault.Status(ctx, id)
 	if err != nil {

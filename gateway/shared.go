@@ -141,32 +141,32 @@ func (g *Gateway) noteSent(ctx context.Context, note func() error) error {
 const handPatience = 20 * time.Second
 
 // take takes a deed that gateways share the vault for: a browser that lost its connection comes to another one with it. portal.ErrAnswered: it is done.
-func (g *Gateway) take(ctx context.Context, key [32]byte) error {
+func (g *Gateway) take(ctx context.Context, key [32]byte) (vault.Lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, handPatience)
 	defer cancel()
 	for {
-		whose, err := g.vault.Take(ctx, key)
+		whose, lease, err := g.vault.Take(ctx, key)
 		switch {
 		case err != nil:
-			return g.sharedAway(err)
+			return lease, g.sharedAway(err)
 		case whose == vault.Ours:
-			return nil
+			return lease, nil
 		case whose == vault.Done:
-			return portal.ErrAnswered
+			return lease, portal.ErrAnswered
 		}
 		select {
 		case <-ctx.Done():
-			return errors.New("another gateway has it in hand")
+			return lease, errors.New("another gateway has it in hand")
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
 }
 
 // leave ends what take began.
-func (g *Gateway) leave(ctx context.Context, key [32]byte, done bool) {
+func (g *Gateway) leave(ctx context.Context, key [32]byte, lease vault.Lease, done bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handPatience)
 	defer cancel()
-	if err := g.noteSent(ctx, func() error { return g.vault.Leave(ctx, key, done) }); err != nil {
+	if err := g.noteSent(ctx, func() error { return g.vault.Leave(ctx, key, lease, done) }); err != nil {
 		g.log.Error("other gateways do not know what became of what was in hand here, and wait before they take it", "done", done, "err", err)
 	}
 }

@@ -1,8 +1,11 @@
 package vault
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,8 +31,15 @@ CREATE TABLE vault_in_hand (
 );
 CREATE INDEX vault_in_hand_at ON vault_in_hand (at);`
 
+// schemaLease tells whose a deed in hand is: who was slower than his lease gives back nothing that another one has by then.
+const schemaLease = `
+ALTER TABLE vault_in_hand ADD COLUMN lease BLOB;`
+
 // handLease is how long who takes a deed in hand has it: longer than any handing on lasts, so that a killed gateway's is tried again afterwards.
 const handLease = 6 * time.Minute
+
+// askAgain is how soon Take looks again for what the database did not say.
+const askAgain = 250 * time.Millisecond
 
 // Hand is whose a deed is.
 type Hand int
@@ -41,45 +51,62 @@ const (
 	Done
 )
 
-// Take takes a deed in hand.
-func (v *Vault) Take(ctx context.Context, key [32]byte) (whose Hand, err error) {
+// Lease is what Leave shows of what Take gave.
+type Lease [16]byte
+
+// Take takes a deed in hand. A take of which nobody knows whether it was done is looked for until ctx ends: else it would be in nobody's hand, and
+// kept from all.
+func (v *Vault) Take(ctx context.Context, key [32]byte) (whose Hand, lease Lease, err error) {
+	rand.Read(lease[:])
+	for lost := false; ; {
+		whose, err = v.take(ctx, key, lease)
+		lost = lost || errors.Is(err, store.ErrUnknown)
+		if err == nil {
+			return whose, lease, nil
+		}
+		if !lost || rest(ctx, askAgain) != nil {
+			return 0, lease, fmt.Errorf("take a deed in hand: %w", err)
+		}
+	}
+}
+
+func (v *Vault) take(ctx context.Context, key [32]byte, lease Lease) (whose Hand, err error) {
 	mark, now := v.deedMark(key), v.cfg.Now()
 	err = v.db.Write(ctx, func(tx store.Tx) error {
-		until := ms(now.Add(handLease))
-		n, err := affected(tx.Exec(`INSERT INTO vault_in_hand (deed, at, until) VALUES (?, ?, ?) ON CONFLICT (deed) DO NOTHING`, mark, ms(now), until))
+		end := ms(now.Add(handLease))
+		n, err := affected(tx.Exec(`INSERT INTO vault_in_hand (deed, at, until, lease) VALUES (?, ?, ?, ?) ON CONFLICT (deed) DO NOTHING`, mark, ms(now), end, lease[:]))
 		if err != nil || n == 1 {
 			whose = Ours
 			return err
 		}
-		var theirs int64
-		if err := tx.QueryRow(`SELECT until FROM vault_in_hand WHERE deed = ?`, mark).Scan(&theirs); err != nil {
+		var until int64
+		var has []byte
+		if err := tx.QueryRow(`SELECT until, lease FROM vault_in_hand WHERE deed = ?`, mark).Scan(&until, &has); err != nil {
 			return err
 		}
 		switch {
-		case theirs == 0:
+		case until == 0:
 			whose = Done
-		case theirs > ms(now):
+		case until > ms(now) && !bytes.Equal(has, lease[:]):
 			whose = Theirs
-		default: // its gateway died
+		default: // its gateway died, or it is ours
 			whose = Ours
-			_, err = tx.Exec(`UPDATE vault_in_hand SET at = ?, until = ? WHERE deed = ?`, ms(now), until, mark)
+			_, err = tx.Exec(`UPDATE vault_in_hand SET at = ?, until = ?, lease = ? WHERE deed = ?`, ms(now), end, lease[:], mark)
 		}
 		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("take a deed in hand: %w", err)
-	}
-	return whose, nil
+	return whose, err
 }
 
-// Leave ends what Take began: it is done for good, or anybody may take it again.
-func (v *Vault) Leave(ctx context.Context, key [32]byte, done bool) error {
-	query := `DELETE FROM vault_in_hand WHERE deed = ?`
-	if done {
-		query = `UPDATE vault_in_hand SET until = 0 WHERE deed = ?`
-	}
-	err := v.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec(query, v.deedMark(key))
+// Leave ends what Take began: it is done for good, whoever has it now, or anybody may take it again.
+func (v *Vault) Leave(ctx context.Context, key [32]byte, lease Lease, done bool) error {
+	mark, now := v.deedMark(key), v.cfg.Now()
+	err := v.db.Write(ctx, func(tx store.Tx) (err error) {
+		if done {
+			_, err = tx.Exec(`INSERT INTO vault_in_hand (deed, at, until) VALUES (?, ?, 0) ON CONFLICT (deed) DO UPDATE SET until = 0`, mark, ms(now))
+		} else {
+			_, err = tx.Exec(`DELETE FROM vault_in_hand WHERE deed = ? AND lease = ? AND until > 0`, mark, lease[:])
+		}
 		return err
 	})
 	if err != nil {

@@ -279,7 +279,7 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	if err := db.Migrate(ctx, "vault refusals", schemaRefusal); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
-	if err := db.Migrate(ctx, "vault answers", schemaAnswers, schemaInHand); err != nil {
+	if err := db.Migrate(ctx, "vault answers", schemaAnswers, schemaInHand, schemaLease); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	if err := db.Migrate(ctx, "vault keep", schemaKeep); err != nil {
