@@ -96,20 +96,18 @@ func (p *Portal) unsent(w http.ResponseWriter, r *http.Request) string {
 	default:
 		return ""
 	}
-	mr, err := r.MultipartReader()
+	form, err := newParts(r)
 	if err != nil {
 		return ""
 	}
 	text := ""
-	for range 100 {
-		part, err := mr.NextPart()
+	for range maxParts {
+		part, err := form.next()
 		if err != nil {
 			break
 		}
 		if part.FormName() == "texte" && text == "" {
-			if text, err = readText(part); err != nil {
-				break
-			}
+			text, _ = readText(part) // what can be given back of it
 		}
 	}
 	return text
@@ -140,20 +138,20 @@ func (p *Portal) inTurn(r *http.Request, a *Answer) error {
 
 // readAnswer takes the form part by part. ParseMultipartForm would write large files to the disk in clear.
 func (p *Portal) readAnswer(r *http.Request, a *Answer) error {
-	mr, err := r.MultipartReader()
+	form, err := newParts(r)
 	if err != nil {
-		return errNoForm
+		return err
 	}
 	var total int64
 	var fault error // the first one; the rest is read all the same
-	for parts := 0; ; parts++ {
-		part, err := mr.NextPart()
+	for n := 0; ; n++ {
+		part, err := form.next()
 		if err == io.EOF {
 			return fault
 		}
 		var large *http.MaxBytesError
 		switch {
-		case errors.As(err, &large) || parts > 100:
+		case errors.As(err, &large) || n > maxParts:
 			return errTooMuch
 		case err != nil:
 			return errNoForm
