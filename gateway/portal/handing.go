@@ -50,7 +50,7 @@ func (e *AnswerError) Unwrap() error { return e.Err }
 // ErrAnswered says that the same answer was handed on before: it is there, once.
 var ErrAnswered = errors.New("the same answer was handed on before")
 
-// handOnTime bounds the work behind the last octet of an answer or a refusal.
+// handOnTime bounds the work behind the last octet of an answer, a refusal or a number: it is less than a deed is in one gateway's hand (vault.Take).
 const handOnTime = 5 * time.Minute
 
 // onWay are the answers and refusals that are being handed on.

@@ -173,7 +173,9 @@ func (p *Portal) complete(r *http.Request, _ *vault.Sending, one *vault.Status) 
 	if fault, err := p.blocked(r, one); fault != "" {
 		return "", fault, err
 	}
-	err = p.cfg.Complete(r.Context(), one.ID, number)
+	ctx, cancel := context.WithTimeout(r.Context(), handOnTime)
+	defer cancel()
+	err = p.cfg.Complete(ctx, one.ID, number)
 	switch {
 	case errors.Is(err, vault.ErrPhone):
 		return "", "fault.phone", nil

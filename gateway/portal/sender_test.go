@@ -1,8 +1,10 @@
 package portal
 
 import (
+	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -82,5 +84,27 @@ func TestNoLinkToSendAgain(t *testing.T) {
 	}
 	if _, err := s.Prove(t.Context(), link, s.lastCode(), "", netip.MustParseAddr("198.51.100.7")); err != nil {
 		t.Errorf("after the unlocking: %v", err)
+	}
+}
+
+// What a sender's number sets going ends before another gateway would take it for a dead one's, and send the notice a second time.
+func TestCompleteEnds(t *testing.T) {
+	s := newSite(t)
+	id, page := s.held()
+	left := time.Duration(0)
+	p, err := New(Config{Vault: s.Vault, Complete: func(ctx context.Context, of string, _ string) error {
+		if end, ok := ctx.Deadline(); ok && of == id {
+			left = time.Until(end)
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("POST", page[len(s.srv.URL):]+"/numero", strings.NewReader(url.Values{"depot": {id}, "numero": {"0612345678"}}.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	if p.ServeHTTP(w, r); w.Code != http.StatusSeeOther || left <= 0 || left > handOnTime {
+		t.Errorf("%d, ends in %v", w.Code, left)
 	}
 }

@@ -35,7 +35,8 @@ CREATE INDEX vault_in_hand_at ON vault_in_hand (at);`
 const schemaLease = `
 ALTER TABLE vault_in_hand ADD COLUMN lease BLOB;`
 
-// handLease is how long who takes a deed in hand has it: longer than any handing on lasts, so that a killed gateway's is tried again afterwards.
+// handLease is how long who takes a deed in hand has it: longer than any handing on lasts (portal: handOnTime), so that what is tried again
+// afterwards is a killed gateway's.
 const handLease = 6 * time.Minute
 
 // askAgain is how soon Take looks again for what the database did not say.
