@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"strings"
 	"time"
 	"unicode"
@@ -14,23 +17,43 @@ import (
 const lineWidth = 100
 
 func printJSON(e *env, v any) error {
-	enc := json.NewEncoder(e.stdout)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	var out strings.Builder
+	for _, r := range b.String() {
+		if r != '\n' && steers(r) { // JSON lets it stand in a text
+			fmt.Fprintf(&out, `\u%04x`, r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	_, err := io.WriteString(e.stdout, out.String())
+	return err
 }
 
 // printable takes out of a text of strangers (a server's words, an argument pasted from a mail) what would steer the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n', r == '\t':
-			return r
-		case unicode.IsControl(r), r >= 0x2028 && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+		if r != '\n' && r != '\t' && steers(r) {
 			return '?'
 		}
 		return r
 	}, s)
+}
+
+// printableLine is printable where a line of a stranger's own making would be taken for one of ours.
+func printableLine(s string) string {
+	return strings.NewReplacer("\n", "?", "\t", "?").Replace(printable(s))
+}
+
+// steers tells what a terminal obeys, or turns the direction of the text behind it.
+func steers(r rune) bool {
+	return unicode.IsControl(r) || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
 // usageError: the command line asks for something that there is not.

@@ -78,7 +78,7 @@ func (c traceCmd) rules(e *env, cfg *config.Config) error {
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "RULE\tWAY\tOUTCOME\tRECIPIENTS\tLAST")
 	for _, r := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", printable(r.Rule), r.Route, r.Outcome, r.Count, r.Newest.Format(time.RFC3339))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", printableLine(r.Rule), r.Route, r.Outcome, r.Count, r.Newest.Format(time.RFC3339))
 	}
 	return w.Flush()
 }
@@ -95,7 +95,7 @@ func printEntry(e *env, x gateway.LedgerEntry) {
 	defer w.Flush()
 	row := func(k, v string) {
 		if v != "" {
-			fmt.Fprintf(w, "%s\t%s\n", k, printable(v))
+			fmt.Fprintf(w, "%s\t%s\n", k, printableLine(v))
 		}
 	}
 	row("at", x.Last.Format(time.RFC3339)+yes(x.Count > 1, fmt.Sprintf(", %d tries since %s", x.Count, x.First.Format(time.RFC3339))))
