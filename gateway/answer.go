@@ -24,66 +24,68 @@ import (
 // ledger's memory knows the answer by its key, after a crash too, the shared vault what another gateway did, and portal.ErrAnswered says so.
 func (g *Gateway) Answer(ctx context.Context, a portal.Answer) error {
 	if g.shared == nil {
-		return g.handOnAnswer(ctx, a)
+		_, err := g.handOnAnswer(ctx, a)
+		return err
 	}
 	lease, err := g.take(ctx, a.Key)
 	if err != nil {
 		return err
 	}
-	err = g.handOnAnswer(ctx, a)
-	g.leave(ctx, a.Key, lease, err == nil || errors.Is(err, portal.ErrAnswered))
+	left, err := g.handOnAnswer(ctx, a)
+	g.leave(ctx, a.Key, lease, left)
 	return err
 }
 
-func (g *Gateway) handOnAnswer(ctx context.Context, a portal.Answer) error {
+// handOnAnswer tells also whether the clinic has the answer: it may, and not be noted here.
+func (g *Gateway) handOnAnswer(ctx context.Context, a portal.Answer) (left bool, err error) {
 	if g.space != nil && g.space.Listed(a.To.Domain) && !g.space.Own(a.To.Domain) || a.To.Domain == g.set.patientDomain {
-		return errors.New("an answer to the trust space does not leave by the clinic's server")
+		return false, errors.New("an answer to the trust space does not leave by the clinic's server")
 	}
 	if err := g.ledger.Ready(); err != nil {
-		return laterNote(err)
+		return false, laterNote(err)
 	}
 	claim, err := g.ledger.Claim(ctx, []ledger.Ask{{Client: "portal", Sender: a.DepositID, Recipient: a.To.String(), Body: a.Key}}, nil)
 	if err != nil {
-		return laterNote(err)
+		return false, laterNote(err)
 	}
 	defer claim.Release() // without Settled: what was handed on stays remembered
 	if _, served := claim.Served(0); served {
-		return portal.ErrAnswered
+		return true, portal.ErrAnswered
 	}
 	searched, err := g.search(ctx, a)
 	if err != nil {
-		return err
+		return false, err
 	}
 	env := &message.Envelope{ID: newID(), Client: "portal", Sender: message.Address{}, Recipients: []message.Recipient{{Address: a.To, Raw: a.To.String()}}}
 	body, err := g.answerMail(a, env.ID, searched)
 	if err != nil {
-		return fmt.Errorf("build answer: %w", err)
+		return false, fmt.Errorf("build answer: %w", err)
 	}
 	defer body.Close()
 	release, decided, err := g.room(ctx, body)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer release()
 	m, err := g.read(env, body)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := m.mark(g, protect.Origin{Origin: protect.FromPatient, Verified: a.Level + ", deposit " + a.DepositID}); err != nil {
-		return err
+		return false, err
 	}
 	ways := []way{{deposit: a.DepositID, decision: policy.Decision{Route: policy.Local, Rule: "answer", Reason: "a patient's answer to a deposit, proved by " + a.Level + searched.ledger()}}}
 	decided(m.index)
 	g.handOn(ctx, m, ways)
 	w := &ways[0]
 	if err := claim.Note(ctx, []ledger.Entry{g.entry(m, 0, w)}); err != nil {
-		return laterNote(err)
+		return w.fault == nil, laterNote(err)
 	}
 	if w.fault != nil { // the patient reads it, and may try again
 		claim.Settled(0, w.fault.permanent(), true)
 	}
 	g.account(g.log.With("id", env.ID, "client", "portal"), m, 0, w)
-	return answerFault(w.fault)
+	return w.fault == nil, answerFault(w.fault)
 }
 
 // answerFault tells the page what the patient can do about it.

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"database/sql"
 	"log/slog"
 	"mime/multipart"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"passerelle/gateway"
+	"passerelle/gateway/gatewaytest"
 )
 
 // One answer reaches the clinic once, whichever gateways a browser comes to with it: again, because the first reply was lost, or at the same time.
@@ -109,4 +111,48 @@ func TestSharedAwayBehindNotice(t *testing.T) {
 	}
 	n := readNotice(t, arrived(t, s.a.sink, "a@patient.test", 1)[0])
 	newReader(t, nil).openBySMS("http://"+s.b.portal+"/r/"+n.secret, s.sms, 1)
+}
+
+// An answer that the clinic's server has taken, but that its gateway could not note, is not handed on again by another one.
+func TestSharedAnswerUnnoted(t *testing.T) {
+	s := newSharing(t)
+	held := make(chan *sql.Tx, 1)
+	s.a.clinicReply = func(string) gatewaytest.Reply {
+		db, err := sql.Open("sqlite", "file:"+s.a.dir+"/state/passerelle.db?_txlock=immediate")
+		if err != nil {
+			t.Error(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		tx, err := db.Begin() // nobody else writes, as an operator's shell does it
+		if err != nil {
+			t.Error(err)
+		}
+		held <- tx
+		return gatewaytest.Reply{}
+	}
+	if got := s.b.send(s.b.lmtp, "dr@clinic.test", sealedLetter("a@patient.test", " [tel:06 12 34 56 78]"), "a@patient.test")[0]; got[:3] != "250" {
+		t.Fatal(got)
+	}
+	path := "/r/" + readNotice(t, arrived(t, s.b.sink, "a@patient.test", 1)[0]).secret
+	r := newReader(t, nil)
+	r.openBySMS("http://"+s.b.portal+path, s.sms, 1)
+	answer := func(h *house, says string) {
+		t.Helper()
+		var b bytes.Buffer
+		w := multipart.NewWriter(&b)
+		w.WriteField("jeton", "one")
+		w.WriteField("texte", secretAnswer)
+		w.Close()
+		if _, page := r.do("POST", "http://"+h.portal+path+"/reponse", &b, "Content-Type", w.FormDataContentType()); !strings.Contains(page, says) {
+			t.Errorf("want %q: %s", says, page)
+		}
+	}
+	answer(s.a, "Votre réponse n’est PAS envoyée")
+	if err := (<-held).Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	answer(s.b, "Votre réponse est envoyée")
+	if n := len(s.mails(clinicOf)); n != 1 {
+		t.Errorf("%d mails at the clinic, want the answer once", n)
+	}
 }
