@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// Beside opens the database of a state folder for reading alone, whoever else has it open: it takes no lock of ours, writes nothing, and makes
-// no database where none is. Close ends it.
+// Beside opens the database of a state folder for reading alone, whoever else has it open: it takes no lock of ours, changes nothing in it, and makes
+// no database where none is. SQLite may lay its empty -wal and -shm beside it, which are its owner's. Close ends it.
 func Beside(ctx context.Context, dir string) (*sql.DB, error) {
 	path, err := filepath.Abs(filepath.Join(dir, "passerelle.db"))
 	if err != nil {
