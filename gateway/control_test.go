@@ -46,7 +46,7 @@ func TestDepositsOfAnotherUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := gateway.OpenDeposits(t.Context(), &cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "user that serves") {
+	if _, err := gateway.OpenDeposits(t.Context(), &cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "run it as that user") {
 		t.Errorf("%v", err)
 	}
 	if es, err := os.ReadDir(cfg.StateDir); os.Geteuid() == 0 && (err != nil || len(es) != 0) {

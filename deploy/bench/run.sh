@@ -62,7 +62,7 @@ up() {
 # count SIZE SESSIONS [SLOW]: messages for a run of a second or two; pgp and vault get fewer.
 count() {
 	local n
-	case $1 in 4096) n=1200 ;; 102400) n=600 ;; 1048576) n=150 ;; *) n=30 ;; esac
+	case $1 in 4096) n=2000 ;; 102400) n=600 ;; 1048576) n=150 ;; *) n=30 ;; esac
 	[ "$2" != 1 ] || n=$((n / 2))
 	[ "$2" -lt $n ] || n=$(($2 * 2))
 	echo "${COUNT:-$((n / ${3:-1}))}"
