@@ -61,5 +61,9 @@ func takeBlock() error {
 		ports.rest = ports.all[len(ports.all)-portBlock:]
 		return nil
 	}
-	return errors.New("all are given")
+	if len(ports.all) == 0 {
+		return errors.New("all are given")
+	}
+	ports.rest = ports.all
+	return nil
 }
