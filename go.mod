@@ -40,6 +40,7 @@ require (
 	golang.org/x/image v0.47.0 // the Go font (BSD, may be embedded; Latin, Greek, Cyrillic) of the PDF form; comes with pdfcpu
 	golang.org/x/net v0.62.0 // IDNA: domains compared as A-labels; DNS messages of the name server in tests
 	golang.org/x/oauth2 v0.37.0 // redeems their codes; go-oidc needs it
+	golang.org/x/sys v0.49.0 // statx without times: stat makes the next fsync dearer
 	golang.org/x/text v0.43.0 // Unicode normal forms of names
 	golang.org/x/time v0.16.0 // token buckets of the portal
 	modernc.org/sqlite v1.61.1 // embedded database without cgo
@@ -107,7 +108,6 @@ require (
 	go.uber.org/zap/exp v0.3.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/ini.v1 v1.67.3 // indirect
