@@ -209,7 +209,7 @@ func (c *Claim) Settled(i int, final, written bool) {
 		l.settle(c.keys[j], final && written)
 		l.drop(c, j)
 	}
-	pending := len(l.forget) > 0 || len(l.untold) > 0 || l.stale
+	pending := len(l.forget) > 0 || len(l.untold) > 0 || l.stale || l.behind
 	l.mu.Unlock()
 	if pending {
 		l.wake()

@@ -54,7 +54,7 @@ type Entry struct {
 const (
 	columns = `salt, message_id, sender, recipient, route, rule, reason, source, as_of, outcome, code, enhanced, text, hop,
 	peer_subject, peer_fingerprint, tls, deposit_id, clear, size, form, header_message_id, first, last, count`
-	insertEntry = `INSERT INTO ledger_entries (seq, ` + columns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	insertEntry = `INSERT INTO ledger_entries (seq, ` + columns + `, listed) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0)`
 	// maxText bounds what a peer's words may take in a row.
 	maxText = 1024
 )

@@ -166,7 +166,7 @@ func (l *Ledger) flush(ctx context.Context) {
 	const batch = 500 // bounds how long a note waits behind us
 	for l.Ready() == nil {
 		l.mu.Lock()
-		idle := len(l.forget) == 0 && len(l.repeat) == 0 && len(l.untold) == 0 && !l.stale
+		idle := len(l.forget) == 0 && len(l.repeat) == 0 && len(l.untold) == 0 && !l.stale && !l.behind
 		l.mu.Unlock()
 		if idle {
 			return
@@ -176,7 +176,10 @@ func (l *Ledger) flush(ctx context.Context) {
 		err := l.writes.Alone(context.Background(), func() error {
 			return l.commit(ctx, nil, func(tx store.Tx) error {
 				again = l.takeRepeats(batch)
-				return l.writeRepeats(tx, again)
+				if err := l.writeRepeats(tx, again); err != nil {
+					return err
+				}
+				return l.list(tx)
 			})
 		})
 		cancel()

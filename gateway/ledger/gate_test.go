@@ -331,6 +331,7 @@ func TestKillLeavesEveryUntoldRecipientServed(t *testing.T) {
 	}
 	cmd.Wait()
 	h := newHouse(t, dir, func(c *Config) { c.Now = time.Now })
+	h.counts() // each entry is to be found
 	told := 0
 	for _, i := range noted {
 		c := h.claim(asks("body", "told"+strconv.Itoa(i), "untold"+strconv.Itoa(i)))

@@ -69,6 +69,8 @@ type Ledger struct {
 	stale  bool             // ledger_open is behind open
 	row    []byte           // buffer of ledger_open
 	seq    int64            // of the last entry, -1: ask the database; of the commit that runs
+	listed int64            // entries up to this one are in the indexes (list.go); of the commit that runs
+	behind bool             // others wait to be listed
 	fault  error            // why the gate is shut; nil: open
 	proved time.Time        // the last commit that succeeded
 
@@ -95,7 +97,7 @@ type memo struct {
 	row     bool // it has a row in ledger_memory
 }
 
-type statements struct{ insert, remember, bounced, repeatEntry, repeatMemory, forget, open, probe *sql.Stmt }
+type statements struct{ insert, remember, bounced, repeatEntry, repeatMemory, forget, open, list, probe *sql.Stmt }
 
 var steps = []string{`
 CREATE TABLE ledger_entries (
@@ -142,6 +144,16 @@ ALTER TABLE ledger_open ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
 `, `
 DELETE FROM ledger_memory;
 UPDATE ledger_open SET rows = x'';
+`, `
+ALTER TABLE ledger_entries ADD COLUMN listed INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE ledger_open ADD COLUMN listed INTEGER NOT NULL DEFAULT 0;
+UPDATE ledger_open SET listed = max(seq, (SELECT coalesce(max(seq), 0) FROM ledger_entries));
+DROP INDEX ledger_entries_message;
+DROP INDEX ledger_entries_recipient;
+DROP INDEX ledger_entries_sender;
+CREATE INDEX ledger_entries_message ON ledger_entries (message_id) WHERE listed = 1;
+CREATE INDEX ledger_entries_recipient ON ledger_entries (recipient, last) WHERE listed = 1;
+CREATE INDEX ledger_entries_sender ON ledger_entries (sender, last) WHERE listed = 1;
 `}
 
 // New opens the ledger in db, proves it writable and starts its one goroutine, which Close ends.
@@ -201,7 +213,8 @@ func (l *Ledger) prepare(ctx context.Context) error {
 		{&l.st.repeatEntry, `UPDATE ledger_entries SET last = ?, count = ?, reason = ?, code = ?, enhanced = ?, text = ?, hop = ? WHERE seq = ?`},
 		{&l.st.repeatMemory, `UPDATE ledger_memory SET last = ?, n = ?, reason = ? WHERE key = ? AND entry = ?`},
 		{&l.st.forget, `DELETE FROM ledger_memory WHERE key = ? AND entry = ?`},
-		{&l.st.open, `UPDATE ledger_open SET rows = ?, seq = ? WHERE id = 1`},
+		{&l.st.open, `UPDATE ledger_open SET rows = ?, seq = ?, listed = ? WHERE id = 1`},
+		{&l.st.list, `UPDATE ledger_entries SET listed = 1 WHERE seq > ? AND seq <= ?`},
 		{&l.st.probe, `UPDATE ledger_probe SET n = n + 1, ballast = randomblob(32768) WHERE id = 1`},
 	} {
 		st, err := l.db.Prepare(ctx, s.text)
@@ -219,7 +232,7 @@ func (l *Ledger) Close() error {
 	<-l.done
 	l.proofs.Wait()
 	var errs []error
-	for _, s := range []*sql.Stmt{l.st.insert, l.st.remember, l.st.bounced, l.st.repeatEntry, l.st.repeatMemory, l.st.forget, l.st.open, l.st.probe} {
+	for _, s := range []*sql.Stmt{l.st.insert, l.st.remember, l.st.bounced, l.st.repeatEntry, l.st.repeatMemory, l.st.forget, l.st.open, l.st.list, l.st.probe} {
 		errs = append(errs, s.Close())
 	}
 	l.mu.Lock()
@@ -244,6 +257,7 @@ func (l *Ledger) keep() {
 	var idle <-chan time.Time
 	ctx := context.Background()
 	l.purge(ctx)
+	l.flush(ctx) // what the last process left unlisted
 	for {
 		select {
 		case <-l.kick:

@@ -252,7 +252,7 @@ func (l *Ledger) lastSeq(tx store.Tx) error {
 	if l.seq >= 0 {
 		return nil
 	}
-	if err := tx.QueryRow(`SELECT max(seq, (SELECT coalesce(max(seq), 0) FROM ledger_entries)) FROM ledger_open`).Scan(&l.seq); err != nil {
+	if err := tx.QueryRow(`SELECT max(seq, (SELECT coalesce(max(seq), 0) FROM ledger_entries)), listed FROM ledger_open`).Scan(&l.seq, &l.listed); err != nil {
 		return fmt.Errorf("number of the last entry: %w", err)
 	}
 	return nil
@@ -300,6 +300,7 @@ func (l *Ledger) accept(notes []*note) {
 			l.known(n.key) // a late one is not in hand
 		}
 	}
+	l.behind = l.listed < l.seq
 	if l.fault == nil {
 		l.proved = l.cfg.Now()
 	}

@@ -117,7 +117,7 @@ func (l *Ledger) changeOpen(notes []*note) (c openChange, row []byte, due bool) 
 }
 
 func (l *Ledger) writeOpen(tx store.Tx, c openChange, row []byte) error {
-	if _, err := tx.Stmt(l.st.open).Exec(row, l.seq); err != nil {
+	if _, err := tx.Stmt(l.st.open).Exec(row, l.seq, l.listed); err != nil {
 		return fmt.Errorf("note untold recipients: %w", err)
 	}
 	for k, m := range c.moving {

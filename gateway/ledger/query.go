@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -28,19 +29,14 @@ func about(what string) (cond string, args []any) {
 	case strings.HasPrefix(what, "<"):
 		return "header_message_id = ?", []any{what}
 	case strings.Contains(what, "@"):
-		return "(recipient = ? OR sender = ?)", []any{what, what}
+		return "(recipient = ? AND " + listed + " OR sender = ? AND " + listed + ")", []any{what, what}
 	}
 	return "(message_id = ? OR deposit_id = ?)", []any{what, what}
 }
 
-// Query gives the entries that fit, the newest first.
-func (l *Ledger) Query(ctx context.Context, f Filter) ([]Entry, error) {
-	return Query(ctx, l.db.Read(), f)
-}
-
-// Query reads the ledger of a database that any process may have open (store.Beside).
-func Query(ctx context.Context, db *sql.DB, f Filter) ([]Entry, error) {
-	where, args := []string{"1"}, []any{}
+// query is the filter as SQL.
+func (f Filter) query() (string, []any) {
+	where, args := []string{listed}, []any{}
 	add := func(set bool, cond string, arg any) {
 		if set {
 			where, args = append(where, cond), append(args, arg)
@@ -58,9 +54,18 @@ func Query(ctx context.Context, db *sql.DB, f Filter) ([]Entry, error) {
 	if f.Limit <= 0 {
 		f.Limit = 100
 	}
-	args = append(args, min(f.Limit, 10000))
-	rows, err := db.QueryContext(ctx, `SELECT seq, `+columns+` FROM ledger_entries WHERE `+strings.Join(where, " AND ")+
-		` ORDER BY last DESC, seq DESC LIMIT ?`, args...)
+	return everywhere(strings.Join(where, " AND ")) + ` ORDER BY last DESC, seq DESC LIMIT ?`, append(slices.Concat(args, args), min(f.Limit, 10000))
+}
+
+// Query gives the entries that fit, the newest first.
+func (l *Ledger) Query(ctx context.Context, f Filter) ([]Entry, error) {
+	return Query(ctx, l.db.Read(), f)
+}
+
+// Query reads the ledger of a database that any process may have open (store.Beside).
+func Query(ctx context.Context, db *sql.DB, f Filter) ([]Entry, error) {
+	query, args := f.query()
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("query ledger: %w", err)
 	}
