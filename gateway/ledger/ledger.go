@@ -257,7 +257,7 @@ func (l *Ledger) keep() {
 	var idle <-chan time.Time
 	ctx := context.Background()
 	l.purge(ctx)
-	l.flush(ctx) // what the last process left unlisted
+	l.wake() // for what the last process left unlisted
 	for {
 		select {
 		case <-l.kick:

@@ -103,6 +103,38 @@ func TestListing(t *testing.T) {
 	all("restarted", total, 0)
 }
 
+// TestListingOfWhatADeadProcessLeft: it waits for no mail.
+func TestListingOfWhatADeadProcessLeft(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	c := h.claim(asks("body", "a@x.test"))
+	h.note(c, entry(0, Delivered))
+	c.Settled(0, true, true)
+	h.end()
+	h.cfg.Idle = time.Millisecond
+	db, err := store.Open(t.Context(), store.Config{Dir: h.dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Write(t.Context(), func(tx store.Tx) error {
+		_, err := tx.Exec(`UPDATE ledger_entries SET listed = 0; UPDATE ledger_open SET listed = 0`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, not := h.counts(); not == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("not listed without another mail")
+		}
+	}
+}
+
 // TestQueriesUseTheirIndex: what a clinic asks for must not become slow with the years.
 func TestQueriesUseTheirIndex(t *testing.T) {
 	h := newHouse(t, t.TempDir())
