@@ -119,6 +119,7 @@ func (l *Ledger) writeLate(ctx context.Context) error {
 	}
 	l.late, l.fault, l.proved = nil, nil, l.cfg.Now()
 	readyGauge.Set(1)
+	l.wake() // what fell due behind a shut gate waits still; at the start, what the last process left unlisted
 	return nil
 }
 
@@ -157,7 +158,6 @@ func (l *Ledger) reopen(ctx context.Context) {
 	}
 	if l.Ready() == nil {
 		l.cfg.Log.Info("ledger can be written again")
-		l.wake()
 	}
 }
 

@@ -257,7 +257,6 @@ func (l *Ledger) keep() {
 	var idle <-chan time.Time
 	ctx := context.Background()
 	l.purge(ctx)
-	l.wake() // for what the last process left unlisted
 	for {
 		select {
 		case <-l.kick:
