@@ -1,6 +1,6 @@
 #!/bin/bash
 # run.sh: the table of docs/performance.md, beside Postfix in one run. ROUTE= SIZE= SESSIONS= choose cells (lists in quotes), RUNS pairs
-# of each (5), COUNT messages a run; without them everything, under 20 minutes.
+# of each (5), COUNT messages a run, BIN the gateway (bin/passerelle); without them everything, under 20 minutes.
 #   PERF_SCRIPTS ../shared/perf   ROUTE plain|trust|trust-tls|smime|openpgp|openpgp-gpg|pickup   SIZE in bytes   SESSIONS 1 10 50
 # trust-tls: the peer is not Postfix but the same gateway without TLS. openpgp-gpg: it is Postfix with gpg as content filter, 1 MB.
 # Needs Go, root and Debian's postfix (smtp-source, smtp-sink) and gnupg; nothing of the machine's own Postfix is touched.
@@ -48,7 +48,7 @@ up() {
 	local file=$1 port=$2 sink=$3
 	mkdir -p "$work/state$port"
 	LMTP_ADDR=127.0.0.1:$((port - 1)) SMTP_ADDR=127.0.0.1:$port PORTAL_ADDR=127.0.0.1:$((port + 1)) METRICS_ADDR=127.0.0.1:$((port + 2)) \
-		SINK=$sink STATE_DIR=$work/state$port DIRECTORY=$work/extraction.txt bin/passerelle serve --config "deploy/bench/$file.yaml" >"$work/log$port" 2>&1 &
+		SINK=$sink STATE_DIR=$work/state$port DIRECTORY=$work/extraction.txt "${BIN:-bin/passerelle}" serve --config "deploy/bench/$file.yaml" >"$work/log$port" 2>&1 &
 	gateways+=($!)
 	for _ in $(seq 300); do
 		(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return

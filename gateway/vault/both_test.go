@@ -72,6 +72,7 @@ func (h *house) sharedPlans(t *testing.T) {
 	}{
 		"vault_deposits_recipient": {`SELECT ` + columns + ` FROM vault_deposits WHERE ` + recipient, args},
 		"vault_deposits_ended":     {shedQuery, []any{1, 1, 1}},
+		"vault_deposits_closed":    {reopenQuery, []any{"p@m.test", "dr@c.test"}},
 		"vault_deposits_due":       {`SELECT id FROM vault_deposits WHERE next_due > 0 AND next_due <= ? AND state = ? AND expires > ? ORDER BY next_due LIMIT ?`, []any{1, Waiting, 1, 1}},
 	} {
 		rows, err := c.QueryContext(t.Context(), `EXPLAIN `+q.query, q.args...)

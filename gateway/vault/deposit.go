@@ -201,6 +201,9 @@ func (v *Vault) Hold(ctx context.Context, id string) error {
 	return nil
 }
 
+// reopenQuery wants the recipient and the sender.
+const reopenQuery = `UPDATE vault_deposits INDEXED BY vault_deposits_closed SET closed = 0 WHERE recipient = ? AND sender = ? AND closed = 1`
+
 // begin takes a deposit out of Pending. Of the same two people no exchange is closed any more: who writes again opens it.
 func (v *Vault) begin(ctx context.Context, id string, to State) error {
 	b, err := v.blobs.Open(id)
@@ -219,7 +222,7 @@ func (v *Vault) begin(ctx context.Context, id string, to State) error {
 			to, size, ms(v.cfg.Now()), v.nextDue(r), id, Pending)); err != nil {
 			return err
 		}
-		if _, err = tx.Exec(`UPDATE vault_deposits SET closed = 0 WHERE recipient = ? AND sender = ? AND closed = 1`, r.recipient.String(), r.sender.String()); err != nil {
+		if _, err = tx.Exec(reopenQuery, r.recipient.String(), r.sender.String()); err != nil {
 			return err
 		}
 		return v.joined(tx, r.sending)

@@ -166,6 +166,9 @@ func TestPlans(t *testing.T) {
 	if p := plan(shedQuery, 1, 1, 1); !strings.Contains(p, "SEARCH vault_deposits USING INDEX vault_deposits_ended (ended>? AND ended<?)") || strings.Contains(p, "TEMP B-TREE") || strings.Contains(p, "SCAN") {
 		t.Errorf("shed: %s", p)
 	}
+	if p := plan(reopenQuery, "p@m.test", "dr@c.test"); p != "SEARCH vault_deposits USING INDEX vault_deposits_closed (recipient=? AND sender=?)" {
+		t.Errorf("reopen: %s", p)
+	}
 }
 
 // One summary asks for all numbers that are missing, another attempt's with it; a repeat without a new one asks for nothing; and what falls due

@@ -282,7 +282,7 @@ func New(ctx context.Context, db Database, blobs Blobs, cfg Config) (*Vault, err
 	if err := db.Migrate(ctx, "vault answers", schemaAnswers, schemaInHand, schemaLease); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
-	if err := db.Migrate(ctx, "vault keep", schemaKeep); err != nil {
+	if err := db.Migrate(ctx, "vault keep", schemaKeep, schemaClosed); err != nil {
 		return nil, fmt.Errorf("new vault: %w", err)
 	}
 	v := &Vault{db: db, blobs: blobs, cfg: cfg, paris: paris,
