@@ -148,38 +148,6 @@ func TestStalledDiskShutsTheGate(t *testing.T) {
 	h.claim(asks("body", "a@x.test")).Release()
 }
 
-// What fell due while a write hung is not left to the next mail when that write has opened the gate.
-func TestStalledDiskLeavesNothingUnwritten(t *testing.T) {
-	h := newHouse(t, t.TempDir(), func(c *Config) { c.Stall, c.Idle = 20*time.Millisecond, time.Millisecond })
-	due := func() {
-		for h.wake(); h.armed.Load(); time.Sleep(time.Millisecond) {
-		}
-	}
-	due() // what the background does at its start is over
-	begun, release := make(chan struct{}), make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := h.db.Write(context.Background(), func(store.Tx) error { close(begun); <-release; return nil }); err != nil {
-			t.Error(err)
-		}
-	})
-	<-begun
-	h.pass(2 * time.Minute)
-	if _, err := h.Claim(t.Context(), asks("body", "b@x.test"), nil); err == nil {
-		t.Error("claimed while the writer stalls")
-	}
-	h.again(key{1}, repeat{memo: memo{n: 2}})
-	due() // behind the shut gate
-	close(release)
-	wg.Wait()
-	waits := func() int { h.Ledger.mu.Lock(); defer h.Ledger.mu.Unlock(); return len(h.repeat) }
-	for end := time.Now().Add(20 * time.Second); waits() > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it waits for another mail")
-		}
-	}
-}
-
 // "repeated later [...] never delays the reply": not even while nothing can be written.
 func TestRepeatNeverWaits(t *testing.T) {
 	h := newHouse(t, t.TempDir())
