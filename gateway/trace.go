@@ -51,9 +51,13 @@ func readLedger(ctx context.Context, cfg *config.Config, read func(*sql.DB) erro
 		return err
 	}
 	defer db.Close()
-	tables := 0 // none: the gateway has not come so far in its first start
-	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE name = 'ledger_entries'`).Scan(&tables); err != nil || tables == 0 {
+	var columns, listed int
+	err = db.QueryRowContext(ctx, `SELECT count(*), count(*) FILTER (WHERE name = 'listed') FROM pragma_table_info('ledger_entries')`).Scan(&columns, &listed)
+	switch {
+	case err != nil || columns == 0: // the gateway has not come so far in its first start
 		return err
+	case listed == 0:
+		return fmt.Errorf("the ledger in %s is of an older version: the gateway brings it up to date at its start", cfg.StateDir)
 	}
 	return read(db)
 }

@@ -4,9 +4,11 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"passerelle/config"
 	"passerelle/gateway"
+	"passerelle/gateway/store"
 )
 
 // TestCommandsLeaveAnothersFolderAlone: what root makes in the service's folder the service cannot read, and it does not start any more.
@@ -45,5 +47,28 @@ func TestTraceBesideAHalfMadeFolder(t *testing.T) {
 	}
 	if _, err := os.Stat(dir + "/passerelle.db-wal"); err == nil {
 		t.Error("reading made a log")
+	}
+}
+
+// TestTraceBesideAnOlderLedger: a new program beside a gateway that was not started anew says so, in no words of SQL.
+func TestTraceBesideAnOlderLedger(t *testing.T) {
+	dir := t.TempDir()
+	db, err := store.Open(t.Context(), store.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Migrate(t.Context(), "ledger", `CREATE TABLE ledger_entries (seq INTEGER PRIMARY KEY)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := &config.Config{StateDir: dir}
+	_, trace := gateway.Trace(t.Context(), cfg, gateway.LedgerFilter{})
+	_, rules := gateway.TraceRules(t.Context(), cfg, time.Now())
+	for what, err := range map[string]error{"trace": trace, "rules": rules} {
+		if err == nil || !strings.HasSuffix(err.Error(), "is of an older version: the gateway brings it up to date at its start") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

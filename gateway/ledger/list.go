@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"passerelle/gateway/store"
@@ -33,8 +34,11 @@ func (l *Ledger) list(tx store.Tx) error {
 // listed stands in a condition beside each column that has an index: without it SQLite cannot use the index.
 const listed = "listed = 1"
 
-// everywhere gives a query for the entries that fit, whether they are listed or not. It takes the arguments of where twice.
-func everywhere(where string) string {
+// everywhere gives a query for the entries that fit, whether they are listed or not.
+func everywhere(where string, args []any) (string, []any) {
 	const from = `SELECT seq, ` + columns + ` FROM ledger_entries WHERE `
-	return from + where + ` UNION ALL ` + from + `seq > (SELECT listed FROM ledger_open) AND ` + strings.ReplaceAll(where, listed, "listed = 0")
+	if !strings.Contains(where, listed) {
+		return from + where, args // all rows are read anyway
+	}
+	return from + where + ` UNION ALL ` + from + `seq > (SELECT listed FROM ledger_open) AND ` + strings.ReplaceAll(where, listed, "listed = 0"), slices.Concat(args, args)
 }

@@ -174,7 +174,7 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 	h := newHouse(t, t.TempDir())
 	for name, f := range map[string]Filter{
 		"ledger_entries_recipient": {Recipient: "a@x.test"}, "ledger_entries_sender": {Sender: "a@x.test"}, "ledger_entries_message": {MessageID: "x"},
-		"MULTI-INDEX OR": {About: "a@x.test"},
+		"MULTI-INDEX OR": {About: "a@x.test", Since: h.at, Until: h.at},
 	} {
 		query, args := f.query()
 		rows, err := h.db.Read().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -36,15 +35,15 @@ func about(what string) (cond string, args []any) {
 
 // query is the filter as SQL.
 func (f Filter) query() (string, []any) {
-	where, args := []string{listed}, []any{}
+	where, args := []string{"1"}, []any{}
 	add := func(set bool, cond string, arg any) {
 		if set {
 			where, args = append(where, cond), append(args, arg)
 		}
 	}
-	add(f.MessageID != "", "message_id = ?", f.MessageID)
-	add(f.Recipient != "", "recipient = ?", f.Recipient)
-	add(f.Sender != "", "sender = ?", f.Sender)
+	add(f.MessageID != "", "message_id = ? AND "+listed, f.MessageID)
+	add(f.Recipient != "", "recipient = ? AND "+listed, f.Recipient)
+	add(f.Sender != "", "sender = ? AND "+listed, f.Sender)
 	if f.About != "" {
 		cond, with := about(f.About)
 		where, args = append(where, cond), append(args, with...)
@@ -54,7 +53,8 @@ func (f Filter) query() (string, []any) {
 	if f.Limit <= 0 {
 		f.Limit = 100
 	}
-	return everywhere(strings.Join(where, " AND ")) + ` ORDER BY last DESC, seq DESC LIMIT ?`, append(slices.Concat(args, args), min(f.Limit, 10000))
+	query, args := everywhere(strings.Join(where, " AND "), args)
+	return query + ` ORDER BY last DESC, seq DESC LIMIT ?`, append(args, min(f.Limit, 10000))
 }
 
 // Query gives the entries that fit, the newest first.
