@@ -29,6 +29,7 @@ func (c serveCmd) Run(e *env) error {
 		return err
 	}
 	tuneMemory(cfg)
+	tuneProcessors()
 	var level slog.LevelVar
 	level.Set(logLevel(cfg))
 	log := newLogger(&level, e.stderr)
