@@ -33,10 +33,13 @@ type signer struct {
 	why  string // "" where nobody asked for a signature
 }
 
+// signs tells whether sign.smime names the way.
+func (s *settings) signs(route policy.Route) bool { return slices.Contains(s.sign.Routes, string(route)) }
+
 // signerOf finds the key that signs for the author of a header as it leaves.
 func (g *Gateway) signerOf(m *mail, h message.Header, route policy.Route, patient bool) (signer, error) {
 	s := g.set.sign
-	if !slices.Contains(s.Routes, string(route)) {
+	if !g.set.signs(route) {
 		return signer{}, nil
 	}
 	author, one := onlyAddress(h, "From")
@@ -97,7 +100,7 @@ func (s *signer) says() string {
 // signLetter signs a letter of the message's own body where sign.smime says so. done gives back what it made, once the letter is handed on.
 func (g *Gateway) signLetter(ctx context.Context, m *mail, l relay.Letter, route policy.Route, ways []way, group []int) (_ relay.Letter, done func(), err error) {
 	nothing := func() {}
-	if l.Body != m.body { // a report, written anew
+	if l.Body != m.body || !g.set.signs(route) { // a report is written anew
 		return l, nothing, nil
 	}
 	from := l.Body

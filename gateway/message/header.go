@@ -31,7 +31,11 @@ var ErrHeaderTooLarge = errors.New("the header is longer than allowed")
 
 // ReadHeader reads the header of a message and gives the offset of its body. It reads at most max bytes and one line.
 func ReadHeader(b *Body, max int) (Header, int64, error) {
-	raw, s := make([]byte, 0, 4096), newScanner(b)
+	room := 4096
+	if i := bytes.Index(b.Peek(0), endOfHeader); i >= 0 { // it lies in the first piece, nearly always
+		room = min(i+len(endOfHeader), max)
+	}
+	raw, s := make([]byte, 0, room), newScanner(b)
 	for {
 		line, start, err := s.next()
 		switch {
@@ -48,27 +52,28 @@ func ReadHeader(b *Body, max int) (Header, int64, error) {
 	}
 }
 
+var endOfHeader = []byte("\r\n\r\n")
+
 // HeaderLen is the length of a message's header, at most max+1: what ReadHeader would take, without taking it.
 func HeaderLen(b *Body, max int) int {
-	end := []byte("\r\n\r\n")
 	limit := int(min(b.Size(), int64(max)+1))
 	if m := b.Peek(0); len(m) > 0 { // the usual case: it lies in the first piece
-		if i := bytes.Index(m[:min(limit, len(m))], end); i >= 0 {
-			return i + len(end)
+		if i := bytes.Index(m[:min(limit, len(m))], endOfHeader); i >= 0 {
+			return i + len(endOfHeader)
 		}
 	}
-	buf, kept := make([]byte, segment+len(end)), 0
+	buf, kept := make([]byte, segment+len(endOfHeader)), 0
 	for at := 0; at < limit; {
 		n, err := b.ReadAt(buf[kept:kept+min(segment, limit-at)], int64(at))
-		if i := bytes.Index(buf[:kept+n], end); i >= 0 {
-			return at - kept + i + len(end)
+		if i := bytes.Index(buf[:kept+n], endOfHeader); i >= 0 {
+			return at - kept + i + len(endOfHeader)
 		}
 		if err != nil || n == 0 {
 			return limit
 		}
 		at += n
 		have := kept + n
-		kept = copy(buf, buf[have-min(have, len(end)-1):have])
+		kept = copy(buf, buf[have-min(have, len(endOfHeader)-1):have])
 	}
 	return limit
 }

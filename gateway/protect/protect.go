@@ -225,6 +225,9 @@ func MessageID(h message.Header) string { return messageIDs(h.Get("Message-ID"),
 
 // messageIDs gives the last n ids of a field (RFC 5322 section 3.6.4), and nothing else of it.
 func messageIDs(value string, n int) string {
+	if id := len(value); 3 <= id && id <= 502 && value[0] == '<' && value[id-1] == '>' && !strings.ContainsAny(value[1:id-1], " \t\r\n\f<>()\\\",;") {
+		return value // one, as nearly always
+	}
 	ids := messageID.FindAllString(value, -1)
 	return strings.Join(ids[max(0, len(ids)-n):], " ")
 }
