@@ -40,7 +40,7 @@ require (
 	golang.org/x/image v0.47.0 // the Go font (BSD, may be embedded; Latin, Greek, Cyrillic) of the PDF form; comes with pdfcpu
 	golang.org/x/net v0.62.0 // IDNA: domains compared as A-labels; DNS messages of the name server in tests
 	golang.org/x/oauth2 v0.37.0 // redeems their codes; go-oidc needs it
-	golang.org/x/sys v0.49.0 // statx without times: stat makes the next fsync dearer
+	golang.org/x/sys v0.49.0 // statx without times: stat makes the next fsync dearer; prctl for timer slack
 	golang.org/x/text v0.43.0 // Unicode normal forms of names
 	golang.org/x/time v0.16.0 // token buckets of the portal
 	modernc.org/sqlite v1.61.1 // embedded database without cgo

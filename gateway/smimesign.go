@@ -34,7 +34,9 @@ type signer struct {
 }
 
 // signs tells whether sign.smime names the way.
-func (s *settings) signs(route policy.Route) bool { return slices.Contains(s.sign.Routes, string(route)) }
+func (s *settings) signs(route policy.Route) bool {
+	return slices.Contains(s.sign.Routes, string(route))
+}
 
 // signerOf finds the key that signs for the author of a header as it leaves.
 func (g *Gateway) signerOf(m *mail, h message.Header, route policy.Route, patient bool) (signer, error) {
