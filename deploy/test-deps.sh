@@ -11,6 +11,7 @@ need ca-certificates /etc/ssl/certs/ca-certificates.crt
 need git git
 need postfix /usr/sbin/postfix
 need dovecot-core /usr/sbin/dovecot
+need dovecot-imapd /usr/lib/dovecot/imap # the boxes that collect reads
 need dovecot-submissiond /usr/lib/dovecot/submission-login # an MSSante operator as its clients see it
 need gnupg gpg
 need gpg-agent gpg-agent

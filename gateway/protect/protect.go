@@ -225,7 +225,7 @@ func MessageID(h message.Header) string { return messageIDs(h.Get("Message-ID"),
 
 // messageIDs gives the last n ids of a field (RFC 5322 section 3.6.4), and nothing else of it.
 func messageIDs(value string, n int) string {
-	if id := len(value); 3 <= id && id <= 502 && value[0] == '<' && value[id-1] == '>' && !strings.ContainsAny(value[1:id-1], " \t\r\n\f<>()\\\",;") {
+	if size := len(value); 3 <= size && size <= 502 && value[0] == '<' && value[size-1] == '>' && !strings.ContainsAny(value[1:size-1], " \t\r\n\f<>()\\\",;") {
 		return value // one, as nearly always
 	}
 	ids := messageID.FindAllString(value, -1)
