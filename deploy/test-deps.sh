@@ -38,6 +38,7 @@ need slapd /usr/sbin/slapd # a region's directory, asked over LDAP
 need ldap-utils ldapsearch
 need util-linux prlimit # faults: few descriptors, another user, a namespace
 need xmlsec1 xmlsec1 # a second opinion on the signature of the white list
+need systemd systemd-analyze # reads the units
 need mount mount # faults: a disk that fills up and fails
 need e2fsprogs /sbin/mkfs.ext4
 
