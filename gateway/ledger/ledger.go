@@ -24,6 +24,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"passerelle/gateway/store"
 )
@@ -88,13 +89,20 @@ type Ledger struct {
 type memo struct {
 	served  bool // false: waiting
 	bounced bool
+	row     bool // it has a row in ledger_memory
 	outcome Outcome
 	first   int64 // first answered 4xx, or first noted
 	last    int64
-	n       int   // attempts that ended in "later"
-	entry   int64 // the ledger row that tells the rest
-	reason  string
-	row     bool // it has a row in ledger_memory
+	n       int                   // attempts that ended in "later"
+	entry   int64                 // the ledger row that tells the rest
+	reason  unique.Handle[string] // thousands wait for a few reasons; zero: none
+}
+
+func (m memo) why() string {
+	if m.reason == (unique.Handle[string]{}) {
+		return ""
+	}
+	return m.reason.Value()
 }
 
 type statements struct{ insert, remember, bounced, repeatEntry, repeatMemory, forget, open, list, probe *sql.Stmt }

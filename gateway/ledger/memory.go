@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"unique"
 
 	"passerelle/gateway/store"
 )
@@ -18,10 +19,11 @@ func (l *Ledger) load(ctx context.Context) error {
 	for rows.Next() {
 		var raw []byte
 		var m memo
-		if err := rows.Scan(&raw, &m.served, &m.bounced, &m.outcome, &m.first, &m.last, &m.n, &m.entry, &m.reason); err != nil {
+		var why string
+		if err := rows.Scan(&raw, &m.served, &m.bounced, &m.outcome, &m.first, &m.last, &m.n, &m.entry, &why); err != nil {
 			return fmt.Errorf("read the retry memory: %w", err)
 		}
-		m.row = true
+		m.row, m.reason = true, unique.Make(why)
 		k := key(raw) // the table checks the length
 		l.index[k] = m
 		l.known(k)
@@ -93,7 +95,7 @@ func (l *Ledger) writeRepeats(tx store.Tx, again map[key]repeat) error {
 		if _, err := tx.Stmt(l.st.repeatEntry).Exec(m.last, m.n, e.Reason, e.Code, e.Enhanced, e.Text, e.Hop, m.entry); err != nil {
 			return fmt.Errorf("note repeated delay: %w", err)
 		}
-		if _, err := tx.Stmt(l.st.repeatMemory).Exec(m.last, m.n, m.reason, k[:], m.entry); err != nil {
+		if _, err := tx.Stmt(l.st.repeatMemory).Exec(m.last, m.n, m.why(), k[:], m.entry); err != nil {
 			return fmt.Errorf("note repeated delay: %w", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unique"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -130,13 +131,13 @@ func (c *Claim) sort(entries []Entry) ([]note, error) {
 		case e.Outcome == Deferred && m.served:
 			n.memo, n.touch = m, leave
 		case e.Outcome == Deferred && m.n > 0:
-			m.n, m.last, m.reason = m.n+1, micros(e.Last), e.Reason
+			m.n, m.last, m.reason = m.n+1, micros(e.Last), unique.Make(e.Reason)
 			c.memos[e.I] = m
 			c.l.again(k, repeat{e, m})
 			notesTotal.WithLabelValues(string(Deferred)).Inc()
 			continue
 		case e.Outcome == Deferred:
-			n.memo = memo{outcome: Deferred, first: micros(e.First), last: micros(e.Last), n: 1, reason: e.Reason, row: true}
+			n.memo = memo{outcome: Deferred, first: micros(e.First), last: micros(e.Last), n: 1, reason: unique.Make(e.Reason), row: true}
 			n.touch = remember
 		case (e.Outcome == Bounced || e.Outcome == Reported) && m.served:
 			m.bounced = true
@@ -286,7 +287,7 @@ func (l *Ledger) writeNotes(tx store.Tx, notes []*note) error {
 }
 
 func (l *Ledger) writeMemory(tx store.Tx, k key, m memo) error {
-	_, err := tx.Stmt(l.st.remember).Exec(k[:], m.served, m.bounced, string(m.outcome), m.first, m.last, m.n, m.entry, m.reason)
+	_, err := tx.Stmt(l.st.remember).Exec(k[:], m.served, m.bounced, string(m.outcome), m.first, m.last, m.n, m.entry, m.why())
 	return err
 }
 

@@ -164,8 +164,8 @@ func (l *Ledger) OldestWaiting() map[string]time.Time {
 		if m.served || m.last < since {
 			continue
 		}
-		if at, ok := oldest[m.reason]; !ok || instant(m.first).Before(at) {
-			oldest[m.reason] = instant(m.first)
+		if at, ok := oldest[m.why()]; !ok || instant(m.first).Before(at) {
+			oldest[m.why()] = instant(m.first)
 		}
 	}
 	return oldest
