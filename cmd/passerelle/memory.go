@@ -26,7 +26,7 @@ func tuneMemory(cfg *config.Config) {
 
 const (
 	giveBackEvery = 15 * time.Second
-	giveBackOver  = 12 << 20 // a gateway at rest has less; what its memory of waiting mail grows by is then not four times as much garbage beside it
+	giveBackOver  = 12 << 20 // a gateway at rest has less; above it lies garbage, up to three times what lives
 )
 
 // giveBack returns to the system what bodies of a burst left, until ctx ends. The runtime does so over many minutes and only down to a
