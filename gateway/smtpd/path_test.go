@@ -134,8 +134,12 @@ func TestORcptOfAnyType(t *testing.T) {
 		c.want(250, "RCPT TO:"+path)
 		order = append(order, path)
 	}
-	for _, path := range []string{"x400;", ";a", "x400;a=b", "x400;a+0Db", "x400;a+b", "x400;a+2b", "x400;\u00e9", "x400", "x 400;a", "x400;a ORCPT=x400;b"} {
+	for _, path := range []string{"x400;", ";a", "x400;a=b", "x400;a+0Db", "x400;a+b", "x400;a+2b", "x400;\u00e9", "x400", "x400;a ORCPT=x400;b"} {
 		c.want(501, "RCPT TO:<a@d.test> ORCPT="+path)
+	}
+	c.send("RCPT TO:<a@d.test> ORCPT=x 400;a\r\n")
+	if code, text := c.reply(); code != 501 && code != 555 { // two faults: the library names either first
+		t.Errorf("ORCPT=x 400;a: got %d %q", code, text)
 	}
 	c.want(354, "DATA")
 	c.send("Subject: x\r\n\r\n.\r\n")
