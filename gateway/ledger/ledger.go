@@ -222,7 +222,7 @@ func (l *Ledger) prepare(ctx context.Context) error {
 		{&l.st.repeatMemory, `UPDATE ledger_memory SET last = ?, n = ?, reason = ? WHERE key = ? AND entry = ?`},
 		{&l.st.forget, `DELETE FROM ledger_memory WHERE key = ? AND entry = ?`},
 		{&l.st.open, `UPDATE ledger_open SET rows = ?, seq = ?, listed = ? WHERE id = 1`},
-		{&l.st.list, `UPDATE ledger_entries SET listed = 1 WHERE seq > ? AND seq <= ?`},
+		{&l.st.list, `UPDATE OR FAIL ledger_entries SET listed = 1 WHERE seq > ? AND seq <= ?`},
 		{&l.st.probe, `UPDATE ledger_probe SET n = n + 1, ballast = randomblob(32768) WHERE id = 1`},
 	} {
 		st, err := l.db.Prepare(ctx, s.text)
