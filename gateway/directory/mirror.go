@@ -72,9 +72,10 @@ func openMirror(ctx context.Context, stateDir string) (m *mirror, err error) {
 		return nil, err
 	}
 	// immutable: no locks, no look at a journal, and f may be closed without the POSIX locks of this process going with it; that
-	// the file was changed is seen from outside (see Directory.ensure). No mmap: a file cut short would be SIGBUS, not an error.
+	// the file was changed is seen from outside (see Directory.ensure). No mmap: a file cut short would be SIGBUS, not an error. The
+	// cache is shared with the store's (see there).
 	m.db, err = sql.Open("sqlite", dsn(path, url.Values{"mode": {"ro"}, "immutable": {"1"},
-		"_pragma": {"query_only(1)", "mmap_size(0)", "cache_size(-2000)"}}))
+		"_pragma": {"query_only(1)", "mmap_size(0)", "cache_size(-125)"}}))
 	if err != nil {
 		return nil, err
 	}
