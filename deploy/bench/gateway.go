@@ -76,13 +76,18 @@ func (g *gateway) start(ctx context.Context) error {
 		}
 		select {
 		case <-g.done:
-			text, _ := os.ReadFile(g.log)
-			return fmt.Errorf("the gateway ended at its start: %s", text[max(0, len(text)-2000):])
+			return fmt.Errorf("the gateway ended at its start: %s", g.lastWords())
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), g.kill())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// lastWords are the end of its log.
+func (g *gateway) lastWords() []byte {
+	text, _ := os.ReadFile(g.log)
+	return text[max(0, len(text)-2000):]
 }
 
 // kill ends the process without any last word.

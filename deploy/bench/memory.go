@@ -72,7 +72,7 @@ func memory(ctx context.Context, f *flag.FlagSet, args []string) error {
 			err = ferr
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", r, err)
+			return fmt.Errorf("%s: %w\n%s", r, err, g.lastWords())
 		}
 		fmt.Printf("memory route=%s sessions=%d size=%d seconds=%.1f peak_rss_MiB=%d rss_MiB=%d\n", r, *sessions, *size, took.Seconds(), foot.peak>>10, foot.rss>>10)
 		if foot.peak>>10 > *limit {

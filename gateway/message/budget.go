@@ -13,7 +13,7 @@ import (
 //	bodies   what was received and what may leave. Beyond 5/8 of the limit they go to a temp file without a name, encrypted with a
 //	         key that only this process knows and that dies with the body; where the temp files reach their limit: ErrNoRoom.
 //	buffers  borrowed while bytes flow. At least 1/8 of the limit is theirs; who gets none goes on with small ones. An eighth of that is
-//	         left to the temp files, which cannot go on without.
+//	         left to the temp files, which cannot go on without, by all three kinds.
 //	work     reading, sealing, answering. At least 1/4 of the limit is its own, so a house full of bodies still works; what does not
 //	         fit waits in order of arrival, 10 s at most: ErrNoRoom.
 //
@@ -32,6 +32,7 @@ type pool struct {
 
 	mu      sync.Mutex
 	use     Usage
+	spills  int64 // buffers of temp files, which use.Buffers counts too
 	waiting []*waiter
 }
 
@@ -83,7 +84,8 @@ func (g *Budget) Usage() Usage {
 func (g *Budget) reserve(n int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.held+n > g.bodies || g.use.Bodies+g.use.Buffers+n > g.buffersMax || g.use.Bodies+n > g.bodiesMax || g.use.Bodies+g.use.Work+n > g.workMax || g.use.memory()+n > g.limit {
+	if g.held+n > g.bodies || g.use.Bodies+n > g.bodiesMax || g.use.Bodies+g.use.Buffers+n > g.buffersMax-g.spare() || g.use.Bodies+g.use.Work+n > g.workMax ||
+		g.use.memory()+n > g.limit-g.spare() {
 		return false
 	}
 	g.use.Bodies += n
@@ -99,14 +101,22 @@ func (g *Budget) giveBack(n int64) {
 	g.wake()
 }
 
-// Borrow takes n bytes for a buffer that lives while bytes flow, and tells whether there is room; Return gives them back.
-func (g *Budget) Borrow(n int64) bool { return g.borrow(n, (g.buffersMax-g.bodiesMax)/8) }
+// forSpills is what is left to the buffers of temp files.
+func (p *pool) forSpills() int64 { return (p.buffersMax - p.bodiesMax) / 8 }
 
-// borrow leaves spare bytes of the buffers' room, and of the part's share, to who needs them more.
-func (g *Budget) borrow(n, spare int64) bool {
+// spare is what they have not taken of it.
+func (p *pool) spare() int64 { return max(0, p.forSpills()-p.spills) }
+
+// Borrow takes n bytes for a buffer that lives while bytes flow, and tells whether there is room; Return gives them back.
+func (g *Budget) Borrow(n int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.lent+n > g.lend-spare/2 || g.use.Bodies+g.use.Buffers+n > g.buffersMax-spare || g.use.memory()+n > g.limit-spare {
+	return g.borrow(n, g.lend-g.forSpills()/2, g.spare())
+}
+
+// borrow takes n bytes where this part may hold lend, and leaves spare bytes to who needs them more.
+func (g *Budget) borrow(n, lend, spare int64) bool {
+	if g.lent+n > lend || g.use.Bodies+g.use.Buffers+n > g.buffersMax-spare || g.use.memory()+n > g.limit-spare {
 		return false
 	}
 	g.use.Buffers += n
@@ -114,10 +124,32 @@ func (g *Budget) borrow(n, spare int64) bool {
 	return true
 }
 
+// borrowSpill takes n bytes for the buffer of a temp file; returnSpill gives them back.
+func (g *Budget) borrowSpill(n int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ok := g.borrow(n, g.lend, 0)
+	if ok {
+		g.spills += n
+	}
+	return ok
+}
+
+func (g *Budget) returnSpill(n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.spills -= n
+	g.returned(n)
+}
+
 // Return gives back what Borrow took.
 func (g *Budget) Return(n int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.returned(n)
+}
+
+func (g *Budget) returned(n int64) {
 	g.use.Buffers -= n
 	g.lent -= n
 	g.wake()
@@ -206,7 +238,7 @@ func (g *Budget) HalfWork() int64 { return g.workMax / 2 }
 
 // fits tells whether n bytes of work may begin.
 func (p *pool) fits(n int64) bool {
-	return p.use.Work == 0 || p.use.Bodies+p.use.Work+n <= p.workMax && p.use.memory()+n <= p.limit
+	return p.use.Work == 0 || p.use.Bodies+p.use.Work+n <= p.workMax && p.use.memory()+n <= p.limit-p.spare()
 }
 
 // wake lets in who waits, in order: a large work is not overtaken for ever by small ones.

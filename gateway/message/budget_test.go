@@ -3,6 +3,7 @@ package message
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -97,21 +98,36 @@ func TestWorkWaitsItsTurn(t *testing.T) {
 	})
 }
 
-// Large buffers that somebody could do without leave what a temp file cannot.
-func TestBuffersLeaveRoomForTempFiles(t *testing.T) {
-	g := NewBudget(64<<20, t.TempDir())
-	for g.reserve(64 << 10) { // bodies take all that is theirs
-	}
-	for g.Borrow(128 << 10) {
-	}
-	for g.Borrow(1 << 10) {
-	}
-	for range 50 {
-		w := g.NewWriter(0)
-		if _, err := w.Write(random(100_000)); err != nil {
-			t.Fatalf("no temp file beside borrowed buffers: %v", err)
-		}
-		defer w.Abort()
+// Bodies, work and large buffers that somebody could do without leave what a temp file cannot, whoever came first.
+func TestRoomForTempFiles(t *testing.T) {
+	now, cancel := context.WithCancel(t.Context())
+	cancel() // who does not fit is told so at once
+	for _, order := range []string{"body buffer work", "body work buffer", "buffer body work", "buffer work body", "work body buffer", "work buffer body"} {
+		t.Run(order, func(t *testing.T) {
+			g := NewBudget(64<<20, t.TempDir())
+			g.Borrow(20 << 20) // more than their share, where nothing else is
+			for _, kind := range strings.Fields(order) {
+				switch kind {
+				case "body":
+					for g.reserve(1 << 10) {
+					}
+				case "work":
+					for err := error(nil); err == nil; {
+						_, err = g.Reserve(now, 1<<10)
+					}
+				case "buffer":
+					for g.Borrow(1 << 10) {
+					}
+				}
+			}
+			for range 50 {
+				w := g.NewWriter(0)
+				if _, err := w.Write(random(100_000)); err != nil {
+					t.Fatalf("no temp file beside %+v: %v", g.Usage(), err)
+				}
+				defer w.Abort()
+			}
+		})
 	}
 }
 
