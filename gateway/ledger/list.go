@@ -16,7 +16,7 @@ import (
 const maxList = 256
 
 // list brings entries into the indexes, in the commit that runs. Its statement says OR FAIL: to be able to undo it alone, SQLite would copy
-// each page it touches into a file in the folder for temporary files; what fails here undoes the transaction, or its savepoint.
+// each page it touches. What fails here undoes the transaction, or its savepoint.
 func (l *Ledger) list(tx store.Tx) error {
 	to := min(l.seq, l.listed+maxList)
 	if to == l.listed {

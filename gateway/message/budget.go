@@ -13,7 +13,7 @@ import (
 //	bodies   what was received and what may leave. Beyond 5/8 of the limit they go to a temp file without a name, encrypted with a
 //	         key that only this process knows and that dies with the body; where the temp files reach their limit: ErrNoRoom.
 //	buffers  borrowed while bytes flow. At least 1/8 of the limit is theirs; who gets none goes on with small ones. An eighth of that is
-//	         left to the temp files, which cannot go on without, by all three kinds.
+//	         left to the temp files, which cannot go on without, by all three kinds (but not by one work that is alone).
 //	work     reading, sealing, answering. At least 1/4 of the limit is its own, so a house full of bodies still works; what does not
 //	         fit waits in order of arrival, 10 s at most: ErrNoRoom.
 //
@@ -22,7 +22,8 @@ type Budget struct {
 	*pool
 	dir                 string
 	bodies, spill, lend int64 // limits of this part
-	held, file, lent    int64 // bodies in memory, spilled bytes and buffers of this part; guarded by pool.mu
+	held, file, lent    int64 // bodies in memory, spilled bytes and borrowed buffers of this part; guarded by pool.mu
+	filing              int64 // buffers of its temp files, as many as it may borrow
 }
 
 // pool is what all parts of a budget share.
@@ -32,7 +33,7 @@ type pool struct {
 
 	mu      sync.Mutex
 	use     Usage
-	spills  int64 // buffers of temp files, which use.Buffers counts too
+	filing  int64 // buffers of temp files, which use.Buffers counts too
 	waiting []*waiter
 }
 
@@ -101,58 +102,59 @@ func (g *Budget) giveBack(n int64) {
 	g.wake()
 }
 
-// forSpills is what is left to the buffers of temp files.
-func (p *pool) forSpills() int64 { return (p.buffersMax - p.bodiesMax) / 8 }
+// forFiles is what is left to the buffers of temp files.
+func (p *pool) forFiles() int64 { return (p.buffersMax - p.bodiesMax) / 8 }
 
 // spare is what they have not taken of it.
-func (p *pool) spare() int64 { return max(0, p.forSpills()-p.spills) }
+func (p *pool) spare() int64 { return max(0, p.forFiles()-p.filing) }
 
 // Borrow takes n bytes for a buffer that lives while bytes flow, and tells whether there is room; Return gives them back.
 func (g *Budget) Borrow(n int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.borrow(n, g.lend-g.forSpills()/2, g.spare())
-}
-
-// borrow takes n bytes where this part may hold lend, and leaves spare bytes to who needs them more.
-func (g *Budget) borrow(n, lend, spare int64) bool {
-	if g.lent+n > lend || g.use.Bodies+g.use.Buffers+n > g.buffersMax-spare || g.use.memory()+n > g.limit-spare {
-		return false
-	}
-	g.use.Buffers += n
-	g.lent += n
-	return true
-}
-
-// borrowSpill takes n bytes for the buffer of a temp file; returnSpill gives them back.
-func (g *Budget) borrowSpill(n int64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	ok := g.borrow(n, g.lend, 0)
-	if ok {
-		g.spills += n
-	}
-	return ok
-}
-
-func (g *Budget) returnSpill(n int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.spills -= n
-	g.returned(n)
+	return g.take(n, &g.lent, g.spare())
 }
 
 // Return gives back what Borrow took.
 func (g *Budget) Return(n int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.lent -= n
 	g.returned(n)
 }
 
-func (g *Budget) returned(n int64) {
-	g.use.Buffers -= n
-	g.lent -= n
-	g.wake()
+// borrowForFile takes n bytes for the buffer of a temp file; returnOfFile gives them back.
+func (g *Budget) borrowForFile(n int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ok := g.take(n, &g.filing, 0)
+	if ok {
+		g.pool.filing += n
+	}
+	return ok
+}
+
+func (g *Budget) returnOfFile(n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.filing -= n
+	g.pool.filing -= n
+	g.returned(n)
+}
+
+// take takes n bytes for a buffer of this part, and leaves spare bytes to who needs them more.
+func (g *Budget) take(n int64, own *int64, spare int64) bool {
+	if *own+n > g.lend || g.use.Bodies+g.use.Buffers+n > g.buffersMax-spare || g.use.memory()+n > g.limit-spare {
+		return false
+	}
+	g.use.Buffers += n
+	*own += n
+	return true
+}
+
+func (p *pool) returned(n int64) {
+	p.use.Buffers -= n
+	p.wake()
 }
 
 // toDisk takes n bytes of the temp files' limit.

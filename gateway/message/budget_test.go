@@ -120,14 +120,40 @@ func TestRoomForTempFiles(t *testing.T) {
 					}
 				}
 			}
-			for range 50 {
+			const files = 50
+			var writers []*BodyWriter
+			for range files {
 				w := g.NewWriter(0)
 				if _, err := w.Write(random(100_000)); err != nil {
 					t.Fatalf("no temp file beside %+v: %v", g.Usage(), err)
 				}
-				defer w.Abort()
+				writers = append(writers, w)
+			}
+			if got, want := g.spare(), 1<<20-int64(files*sealed); got != want {
+				t.Errorf("%d bytes are left for more files, want %d", got, want)
+			}
+			for _, w := range writers {
+				w.Abort()
+			}
+			if got := g.spare(); got != 1<<20 {
+				t.Errorf("%d bytes are left for files when all have ended", got)
 			}
 		})
+	}
+}
+
+// What strangers' doors borrow leaves their temp files buffers, too.
+func TestRoomForTempFilesOfAPart(t *testing.T) {
+	g := NewBudget(64<<20, t.TempDir())
+	part := g.Part()
+	for part.Borrow(64 << 10) {
+	}
+	for range 100 {
+		w := part.NewWriter(0)
+		if _, err := w.Write(random(1 << 20)); err != nil {
+			t.Fatalf("no temp file beside %+v: %v", g.Usage(), err)
+		}
+		defer w.Abort()
 	}
 }
 

@@ -53,7 +53,7 @@ func newSpill(g *Budget) (*spill, error) {
 		f.Close()
 		return nil, err
 	}
-	if !g.borrowSpill(sealed) {
+	if !g.borrowForFile(sealed) {
 		f.Close()
 		return nil, errors.New("no memory for a buffer")
 	}
@@ -107,7 +107,7 @@ func (s *spill) drop() {
 	if s.buf != nil {
 		clear(s.buf[:cap(s.buf)])
 		s.buf = nil
-		s.budget.returnSpill(sealed)
+		s.budget.returnOfFile(sealed)
 	}
 }
 

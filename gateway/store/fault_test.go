@@ -117,6 +117,47 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestFullTempFolder: what SQLite would keep to undo one statement needs no temporary file, whether a write is alone or in a group. A process
+// looks for its folder for temporary files once, so this is one of its own.
+func TestFullTempFolder(t *testing.T) {
+	if testing.Short() {
+		return
+	}
+	const env = "SQLITE_TMPDIR"
+	if os.Getenv(env) == "" {
+		dir := smallDisk(t, "64k")
+		os.WriteFile(filepath.Join(dir, "full"), make([]byte, 1<<20), 0o600) // as much of it as there is room for
+		cmd := exec.Command(os.Args[0], "-test.run=^TestFullTempFolder$")
+		cmd.Env = append(os.Environ(), env+"="+dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
+	db := open(t, t.TempDir())
+	table(t, db)
+	all := func(set string) func(Tx) error {
+		return func(tx Tx) error {
+			_, err := tx.Exec(set)
+			return err
+		}
+	}
+	if err := db.Write(t.Context(), all(`WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 5000)
+		INSERT INTO t (v, pad) SELECT v, hex(randomblob(200)) FROM n`)); err != nil {
+		t.Fatal(err)
+	}
+	for n, update := range []string{"UPDATE", "UPDATE OR FAIL"} {
+		many := all(update + ` t SET pad = 'x' || pad`)
+		for _, group := range [][]func(Tx) error{{many}, {put(10_000 + n), many, put(20_000 + n)}} {
+			for i, err := range db.commit(group) {
+				if err != nil {
+					t.Errorf("%s, write %d of %d: %v", update, i+1, len(group), err)
+				}
+			}
+		}
+	}
+}
+
 func TestReadOnlyDiskIsRefusedAtStart(t *testing.T) {
 	if testing.Short() {
 		return

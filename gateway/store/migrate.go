@@ -3,16 +3,33 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 )
 
 // Migrate brings a room's tables up to date: steps are numbered from 1 in their order, each runs once, in a transaction with the
 // row that remembers it. A step never changes after it was released; one that did, or a database that knows more steps than the
-// program, is refused before anything runs.
+// program, is refused before anything runs. What a step sorts, for an index over many rows, goes to a temporary file.
 func (db *DB) Migrate(ctx context.Context, room string, steps ...string) error {
-	return db.Write(ctx, func(tx Tx) error { return migrate(tx, room, steps) })
+	if err := db.pragma(ctx, "temp_store(FILE)"); err != nil {
+		return err
+	}
+	err := db.Write(ctx, func(tx Tx) error { return migrate(tx, room, steps) })
+	return errors.Join(err, db.pragma(context.WithoutCancel(ctx), inMemory))
+}
+
+// pragma sets one for the writer, which no transaction may be open for.
+func (db *DB) pragma(ctx context.Context, text string) error {
+	return db.writes.Alone(ctx, func() error {
+		_, err := db.w.ExecContext(context.WithoutCancel(ctx), "PRAGMA "+text)
+		if errors.Is(err, sql.ErrConnDone) {
+			return ErrClosed
+		}
+		return err
+	})
 }
 
 // stepsError: the tables are not those that this program's steps make.

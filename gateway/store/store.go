@@ -96,14 +96,18 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 		return err
 	}
 	wait := fmt.Sprintf("busy_timeout(%d)", cfg.Busy.Milliseconds())
-	// All connections of the process, the directory's too, share one cache as large as their cache_size together, and fill it in hours. It takes
+	// All connections of the process, other databases' too, share one cache as large as their cache_size together, and fill it in hours. It takes
 	// twice that: a page with SQLite's record of it is a little more than 4 kB, and the allocator below gives powers of two. What is not in it
 	// the kernel has.
+	cache := "cache_size(-2000)"
+	if cfg.Shared { // the keyring: small, and seldom written
+		cache = "cache_size(-500)"
+	}
 	// Pragmas stand in the DSN because they belong to a connection, and database/sql may open a new one at any time. Without
 	// BEGIN IMMEDIATE a transaction that reads first and writes then fails with SQLITE_BUSY whatever the timeout.
 	if db.pool, err = sql.Open("sqlite", dsn(path, "immediate", wait, "journal_mode(WAL)", "synchronous(FULL)",
 		"secure_delete(1)", // a destroyed deposit's key must not stay in a free page
-		"foreign_keys(1)", "journal_size_limit(67108864)", "cache_size(-2000)")); err != nil {
+		"foreign_keys(1)", "journal_size_limit(67108864)", inMemory, cache)); err != nil {
 		return err
 	}
 	if err := openAll(ctx, db.pool, 1); err != nil {
@@ -133,6 +137,10 @@ func (db *DB) open(ctx context.Context, path string, cfg Config) (err error) {
 	db.disk, err = openedFiles(path)
 	return err
 }
+
+// inMemory: pages as they were before a statement or a savepoint, to undo it alone, stay in memory. Past 64 kB SQLite would put them into a
+// file in the folder for temporary files, and a write would fail, others of its group with it, where that is full or gone.
+const inMemory = "temp_store(MEMORY)"
 
 // readers is how many read at once.
 const readers = 4
